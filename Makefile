@@ -1,0 +1,46 @@
+# make run, make test: each does all the set-up it needs. `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help setup setup-dev run test check bench services services-stop model lock
+
+help:            ## this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | expand -t 18
+
+setup:           ## .venv for running
+	@scripts/setup.sh run
+
+setup-dev:       ## .venv for running, testing and measuring
+	@scripts/setup.sh dev
+
+run: setup       ## a fleet: make run ARGS="--vehicles 5000 --duration 6h"
+	@$(BIN)/twin run $(ARGS)
+
+test: setup-dev check  ## every check and every test, with the real services: make test ARGS="-k kafka"
+	@$(BIN)/python -m tests.services install
+	@$(BIN)/pytest $(ARGS)
+
+check: setup-dev ## formatting, lint, types, import directions
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: setup-dev ## every benchmark; JSON in benchmarks/results/
+	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+services: setup-dev       ## Kafka, Mosquitto, PostgreSQL on free loopback ports; source .services/env
+	@$(BIN)/python -m tests.services start
+
+services-stop:   ## stop them
+	@$(BIN)/python -m tests.services stop
+
+model: setup-dev ## train the bundled model anew (minutes)
+	@$(BIN)/python -m training.first_model
+
+lock: setup-dev  ## resolve the lock files anew
+	@uv=$$(uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv); \
+	compile="$$uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-header pyproject.toml"; \
+	$$compile -o requirements.lock && $$compile --extra dev -c requirements.lock -o requirements-dev.lock

@@ -1,0 +1,167 @@
+"""Feeds the predictor pool: one more reader of the telemetry log (DESIGN D7).
+
+Because it reads the log, telemetry goes on while the pool is down and predictions are made up afterwards; because each
+frame of the predictions log carries the telemetry position behind it as its mark, a prediction is made exactly once.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from ray import serve
+from ray.serve.handle import DeploymentResponse
+
+from actors.predictor import APP_NAME
+from datasets.log import Frame, LogFull, LogReader, LogWriter, log_directory
+from datasets.schema import SCHEMAS
+from models.features import input_matrix
+
+_log = logging.getLogger(__name__)
+
+_READ_ROWS = 20_000
+_IN_FLIGHT = 4
+_IDLE_S = 0.01
+_RETRY_S = 1.0
+_ANSWER_TIMEOUT_S = 60.0
+
+
+@dataclass
+class FeederStatus:
+    """`read`: telemetry rows looked at of each shard; `latency_s`: of the last batch, asked to answered."""
+
+    pid: int
+    read: dict[int, int]
+    predictions: int = 0
+    batches: int = 0
+    latency_s: float = 0.0
+    waiting_for: str = "the predictor pool to start"
+
+
+def due(seq: np.ndarray, telemetry_ticks: int, predict_ticks: int) -> np.ndarray:
+    """Whether record `seq` is the newest one at some multiple of the prediction period, shape (n,) bool.
+
+    Record k is the newest from tick (k + 1) * telemetry_ticks until just before (k + 2) * telemetry_ticks.
+    """
+    since = (seq + 1) * telemetry_ticks
+    next_due = -(-since // predict_ticks) * predict_ticks
+    return np.asarray(next_due < since + telemetry_ticks)
+
+
+class Feeder:
+    """Asks the pool about every due record of the shards of one node and logs what it answers."""
+
+    def __init__(self, run_dir: Path, shards: list[int], telemetry_ticks: int, predict_ticks: int) -> None:
+        self._run_dir = run_dir
+        self._telemetry_ticks = telemetry_ticks
+        self._predict_ticks = predict_ticks
+        self._writers = {shard: LogWriter(log_directory(run_dir, "predictions", shard)) for shard in shards}
+        self._lock = threading.Lock()
+        self._status = FeederStatus(os.getpid(), {shard: max(w.mark, 0) for shard, w in self._writers.items()})
+        self._status.predictions = sum(writer.rows for writer in self._writers.values())
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._feed, name="feed", daemon=True)
+
+    def start(self) -> None:
+        """Begin to feed, in the background."""
+        self._thread.start()
+
+    def status(self) -> FeederStatus:
+        """A copy of the counters."""
+        with self._lock:
+            return copy.deepcopy(self._status)
+
+    def stop(self) -> FeederStatus:
+        """Finish what was asked, seal the predictions log."""
+        self._stopping.set()
+        self._thread.join(timeout=30)
+        for writer in self._writers.values():
+            writer.close()
+        return self.status()
+
+    def _feed(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._feed_until_failure()
+            except Exception as error:
+                # Whatever the pool's failure is called, the answer is the same: go back to the last logged prediction.
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                _log.warning("predictor pool: %s; predictions are made up later", reason[0])
+                with self._lock:
+                    self._status.waiting_for = f"the predictor pool ({reason[0][:120]})"
+                self._stopping.wait(_RETRY_S)
+
+    def _feed_until_failure(self) -> None:
+        handle = serve.get_app_handle(APP_NAME)
+        readers = {
+            shard: LogReader(log_directory(self._run_dir, "telemetry", shard), max(writer.mark, 0))
+            for shard, writer in self._writers.items()
+        }
+        asked: deque[tuple[int, int, pa.RecordBatch, DeploymentResponse, float]] = deque()
+        try:
+            while not self._stopping.is_set():
+                progress = False
+                for shard, reader in readers.items():
+                    if len(asked) >= _IN_FLIGHT:
+                        self._answer(*asked.popleft())
+                    frame = reader.read(_READ_ROWS)
+                    if frame is None:
+                        continue
+                    progress = True
+                    rows = self._due_rows(frame)
+                    position = frame.row + frame.batch.num_rows
+                    if rows.num_rows:
+                        response = handle.predict_batch.remote(input_matrix(rows))
+                        asked.append((shard, position, rows, response, time.perf_counter()))
+                    elif not any(waiting[0] == shard for waiting in asked):
+                        with self._lock:
+                            self._status.read[shard] = position
+                if not progress:
+                    while asked:
+                        self._answer(*asked.popleft())
+                    self._stopping.wait(_IDLE_S)
+            while asked:
+                self._answer(*asked.popleft())
+        finally:
+            for reader in readers.values():
+                reader.close()
+
+    def _due_rows(self, frame: Frame) -> pa.RecordBatch:
+        seq = frame.batch.column("seq").to_numpy()
+        return frame.batch.filter(pa.array(due(seq, self._telemetry_ticks, self._predict_ticks)))
+
+    def _answer(
+        self, shard: int, position: int, rows: pa.RecordBatch, response: DeploymentResponse, asked_at: float
+    ) -> None:
+        """Wait for one answer and log it."""
+        answer: dict[str, Any] = response.result(timeout_s=_ANSWER_TIMEOUT_S)
+        version = answer.pop("model_version")
+        columns: dict[str, Any] = {name: rows.column(name) for name in ("run_id", "vehicle_id", "seq", "ts")}
+        columns["model_version"] = pa.DictionaryArray.from_arrays(np.zeros(len(rows), np.int8), pa.array([version]))
+        columns |= {name: pa.array(values) for name, values in answer.items()}
+        schema = SCHEMAS["predictions"]
+        batch = pa.record_batch([columns[name] for name in schema.names], schema=schema)
+        while True:
+            try:
+                self._writers[shard].append(batch, position)
+                break
+            except LogFull:
+                with self._lock:
+                    self._status.waiting_for = f"room on the volume of {self._run_dir}"
+                if self._stopping.wait(_RETRY_S):
+                    raise  # and log nothing that comes after it: the next start asks again from here
+        with self._lock:
+            self._status.read[shard] = position
+            self._status.predictions += len(rows)
+            self._status.batches += 1
+            self._status.latency_s = time.perf_counter() - asked_at
+            self._status.waiting_for = ""

@@ -1,0 +1,92 @@
+"""The fleet's state as Prometheus metrics, computed when somebody scrapes; one exporter in the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from actors.shipper import LATENCY_BUCKETS_S
+from actors.status import FleetStatus
+from datasets.schema import STREAMS
+
+
+class FleetCollector(Collector):
+    """Turns a `FleetStatus` into metric families. Counters go on from the log, so a restart never resets them."""
+
+    def __init__(self, status: Callable[[], FleetStatus]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the fleet."""
+        status = self._status()
+        yield GaugeMetricFamily("ev_vehicles", "Vehicles in the fleet", status.vehicles)
+        yield GaugeMetricFamily("ev_simulated_seconds", "Simulated time since the start", status.simulated_s)
+        yield GaugeMetricFamily("ev_real_time_factor", "Simulated over real time, lately", status.real_time_factor)
+        yield CounterMetricFamily("ev_telemetry_records", "Telemetry records made", status.records)
+        yield CounterMetricFamily("ev_predictions", "Predictions made", status.predictions)
+        yield GaugeMetricFamily(
+            "ev_predictor_backlog_records", "Telemetry the predictor has not looked at", status.predictor_backlog
+        )
+        yield GaugeMetricFamily("ev_prediction_latency_seconds", "Last batch to the pool", status.prediction_latency_s)
+        yield CounterMetricFamily("ev_shard_restarts", "Shards restarted from their checkpoint", status.restarts)
+        yield CounterMetricFamily("ev_compute_seconds", "Time spent in shards", sum(s.compute_s for s in status.shards))
+        waiting = GaugeMetricFamily("ev_waiting", "1 while a part waits for another", labels=["part"])
+        for part in ("fleet", "predictor", *(sink.name for sink in status.sinks)):
+            waiting.add_metric([part], float(part in status.waiting))
+        yield waiting
+        yield from self._sinks(status)
+
+    @staticmethod
+    def _sinks(status: FleetStatus) -> Iterator[Metric]:
+        labels = ["sink", "stream"]
+        delivered = CounterMetricFamily("ev_sink_delivered_records", "Records acknowledged", labels=labels)
+        backlog = GaugeMetricFamily("ev_sink_backlog_records", "Records in the log not yet acknowledged", labels=labels)
+        duplicates = CounterMetricFamily("ev_sink_duplicates", "Records the peer already had", labels=["sink"])
+        retries = CounterMetricFamily("ev_sink_retries", "Connections given up and made again", labels=["sink"])
+        latency = HistogramMetricFamily(
+            "ev_sink_latency_seconds", "From the log to the acknowledgement, per record", labels=["sink"]
+        )
+        for sink in status.sinks:
+            for stream in STREAMS:
+                delivered.add_metric([sink.name, stream], sink.delivered[stream])
+                backlog.add_metric([sink.name, stream], sink.backlog[stream])
+            duplicates.add_metric([sink.name], sink.duplicates)
+            retries.add_metric([sink.name], sink.retries)
+            latency.add_metric([sink.name], *_histogram(sink.latency_counts, sink.latency_sum_s))
+        yield from (delivered, backlog, duplicates, retries, latency)
+
+
+def _histogram(counts: list[int], total_s: float) -> tuple[list[tuple[str, float]], float]:
+    """Cumulative buckets as Prometheus wants them."""
+    cumulative, buckets = 0, []
+    for bound, count in zip((*map(str, LATENCY_BUCKETS_S), "+Inf"), counts, strict=True):
+        cumulative += count
+        buckets.append((bound, float(cumulative)))
+    return buckets, total_s
+
+
+class Exporter:
+    """Serves /metrics on `host:port` until closed. OSError where the port is taken."""
+
+    def __init__(self, host: str, port: int, status: Callable[[], FleetStatus]) -> None:
+        registry = CollectorRegistry()
+        registry.register(FleetCollector(status))
+        server, thread = start_http_server(port, host, registry)
+        self._server: Any = server
+        self._thread = thread
+        self.port: int = server.server_port
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

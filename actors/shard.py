@@ -1,0 +1,179 @@
+"""A shard: many vehicles as arrays in one process, stepped block by block into the log (DESIGN D1, D2, D4)."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
+from datasets.log import LogFull, LogWriter, log_directory
+from datasets.schema import MODES, SCHEMAS, TELEMETRY_FIELDS, vehicle_id
+from physics.fleet import FleetPhysics, draw_population
+
+# Below this much free space a shard waits before it appends: room for the seals and cursors of what is already made.
+MIN_FREE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """All that decides a shard's records: the same plan makes the same records, anywhere, any number of times."""
+
+    run_dir: Path
+    run_id: str
+    shard: int
+    first_vehicle: int
+    vehicles: int
+    seed: int
+    cell: str
+    start_s: int
+    step_s: float
+    telemetry_ticks: int
+    checkpoint_ticks: int
+
+
+@dataclass(frozen=True)
+class ShardStatus:
+    """What a shard tells of itself after each block; counters since the run began, but for `compute_s`."""
+
+    shard: int
+    pid: int
+    node: str
+    tick: int
+    records: int
+    compute_s: float
+    waiting_for: str = ""
+
+
+class Shard:
+    """Steps its vehicles and logs what they report. Restart it anywhere: it goes on from its checkpoint and its log."""
+
+    def __init__(self, plan: ShardPlan, node: str = "") -> None:
+        self._plan = plan
+        self._node = node
+        self._compute_s = 0.0
+        self._log = LogWriter(log_directory(plan.run_dir, "telemetry", plan.shard))
+        self._physics = self._fresh()
+        self._ids = pa.array([vehicle_id(plan.first_vehicle + i) for i in range(plan.vehicles)])
+        self._last: dict[str, np.ndarray] = {}
+        self._pending: pa.RecordBatch | None = None
+        self._checkpoint_path = plan.run_dir / "checkpoints" / f"shard-{plan.shard:04d}.npz"
+        self._restore()
+        self._checkpoint_tick = self._physics.tick
+
+    def _fresh(self) -> FleetPhysics:
+        plan = self._plan
+        vehicles = np.arange(plan.first_vehicle, plan.first_vehicle + plan.vehicles, dtype=np.int64)
+        return FleetPhysics(
+            draw_population(plan.seed, vehicles, plan.cell),
+            cycles=[load_drive_cycle(name).speed_mps for name in drive_cycle_names()],
+            start_s=plan.start_s,
+            step_s=plan.step_s,
+        )
+
+    def _restore(self) -> None:
+        """Bring the physics to the log's end: checkpoint, then the steps whose records the log already holds."""
+        logged = max(self._log.mark, 0)
+        if self._checkpoint_path.exists():
+            with np.load(self._checkpoint_path) as arrays:
+                if int(arrays["tick"]) <= logged:
+                    self._physics.restore({name: arrays[name] for name in arrays.files})
+                # A checkpoint ahead of a log that lost its tail is of no use: the same records are made again from 0.
+        while self._physics.tick < logged:
+            self._keep_last(self._physics.advance(min(600, logged - self._physics.tick), self._plan.telemetry_ticks))
+
+    def advance(self, until_tick: int) -> ShardStatus:
+        """Step to `until_tick` as one block and append its telemetry. Already past it: nothing is done twice.
+
+        A full disk makes the shard wait: the block is kept, `waiting_for` says so, and the next call tries again.
+        """
+        begun = time.perf_counter()
+        if self._append_pending() and (ticks := until_tick - self._physics.tick) > 0:
+            samples = self._physics.advance(ticks, self._plan.telemetry_ticks)
+            self._keep_last(samples)
+            if len(samples["soc"]):
+                self._pending = self._batch(samples)
+            if self._append_pending() and self._physics.tick - self._checkpoint_tick >= self._plan.checkpoint_ticks:
+                self._checkpoint()
+        self._compute_s += time.perf_counter() - begun
+        return self.status()
+
+    def _keep_last(self, samples: dict[str, np.ndarray]) -> None:
+        if len(samples["soc"]):
+            self._last = {name: values[-1].copy() for name, values in samples.items()}
+
+    def _batch(self, samples: dict[str, np.ndarray]) -> pa.RecordBatch:
+        """Rows in order of time, then vehicle."""
+        plan, count = self._plan, self._plan.vehicles
+        shape = samples["soc"].shape
+        last_seq = self._physics.tick // plan.telemetry_ticks - 1
+        seq = np.arange(last_seq - shape[0] + 1, last_seq + 1, dtype=np.int64)
+        period_us = round(plan.telemetry_ticks * plan.step_s * 1e6)
+        ts = plan.start_s * 1_000_000 + (seq + 1) * period_us
+        codes = pa.array(np.tile(np.arange(count, dtype=np.int32), shape[0]))
+        columns: dict[str, Any] = {
+            "run_id": pa.DictionaryArray.from_arrays(np.zeros(shape[0] * count, np.int32), pa.array([plan.run_id])),
+            "vehicle_id": pa.DictionaryArray.from_arrays(codes, self._ids),
+            "seq": np.repeat(seq, count),
+            "ts": pa.array(np.repeat(ts, count), pa.timestamp("us", tz="UTC")),
+            "mode": pa.DictionaryArray.from_arrays(samples["mode"].ravel(), pa.array(MODES)),
+        }
+        for field in TELEMETRY_FIELDS:
+            if field.name not in columns:
+                columns[field.name] = pa.array(samples[field.name].ravel().astype(field.type.to_pandas_dtype()))
+        return pa.record_batch([columns[field.name] for field in TELEMETRY_FIELDS], schema=SCHEMAS["telemetry"])
+
+    def _append_pending(self) -> bool:
+        """Whether nothing is left to append."""
+        if self._pending is not None:
+            stats = os.statvfs(self._plan.run_dir)
+            if stats.f_bavail * stats.f_frsize < MIN_FREE_BYTES:
+                return False
+            try:
+                self._log.append(self._pending, self._physics.tick)
+            except LogFull:
+                return False
+            self._pending = None
+        return True
+
+    def _checkpoint(self) -> None:
+        """The log reaches the disk first: a checkpoint must never be ahead of it."""
+        self._log.sync()
+        self._checkpoint_path.parent.mkdir(exist_ok=True)
+        temporary = self._checkpoint_path.with_suffix(".tmp.npz")
+        np.savez(temporary, allow_pickle=False, **self._physics.snapshot())
+        os.replace(temporary, self._checkpoint_path)
+        self._checkpoint_tick = self._physics.tick
+
+    def status(self) -> ShardStatus:
+        """Where this shard stands."""
+        return ShardStatus(
+            shard=self._plan.shard,
+            pid=os.getpid(),
+            node=self._node,
+            tick=self._physics.tick,
+            records=self._log.rows,
+            compute_s=self._compute_s,
+            waiting_for="" if self._pending is None else f"room on the volume of {self._plan.run_dir}",
+        )
+
+    def vehicle_state(self, vehicle: int) -> dict[str, Any]:
+        """The last telemetry record of one vehicle, as Python values; the initial state has none and gives {}."""
+        if not self._last:
+            return {}
+        lane = vehicle - self._plan.first_vehicle
+        record: dict[str, Any] = {name: values[lane].item() for name, values in self._last.items()}
+        record["mode"] = MODES[record["mode"]]
+        return {"vehicle_id": vehicle_id(vehicle), "seq": self._physics.tick // self._plan.telemetry_ticks - 1} | record
+
+    def close(self) -> ShardStatus:
+        """Checkpoint and seal the log."""
+        if self._append_pending():
+            self._checkpoint()
+        self._log.close()
+        return self.status()

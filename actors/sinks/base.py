@@ -1,0 +1,84 @@
+"""The sink protocol and its errors.
+
+SinkError
+├── SinkUnavailable   not reachable, or no acknowledgement in time: trying again later can help
+└── SinkRefused       the peer answered no (password, permission, no such database): a person has to change something
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+from urllib.parse import SplitResult, urlsplit
+
+import pyarrow as pa
+
+from datasets.schema import Stream
+
+
+class SinkError(Exception):
+    """A batch was not acknowledged. The message says what was expected, what came and what to do."""
+
+
+class SinkUnavailable(SinkError):
+    """Retriable: the peer is down, unreachable or slow."""
+
+
+class SinkRefused(SinkError):
+    """Not worth retrying until somebody changes a setting; a running shipper retries slowly all the same."""
+
+
+class Sink(Protocol):
+    """A peer that takes batches. Called from one thread per stream; `deliver` may be called from two at once."""
+
+    def open(self) -> None:
+        """Connect and prepare (topics, tables). SinkError where that fails."""
+
+    def position(self, stream: Stream, shard: int) -> int | None:
+        """How far the peer itself says this log was delivered; None for a peer that keeps no cursor of ours."""
+
+    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> int:
+        """Deliver all rows; return when every one is acknowledged, with the number the peer already had.
+
+        `position` is the log position behind the batch, for a sink that keeps the cursor in its own transaction.
+        After a SinkError the same batch may be delivered again, whole: a sink never assumes it comes only once.
+        """
+
+    def close(self) -> None:
+        """Let go of the connection. Never raises."""
+
+
+class Target(Protocol):
+    """The settings of one sink: picklable, frozen, secrets hidden from repr."""
+
+    @property
+    def name(self) -> str:
+        """`kafka`, `mqtt` or `timescale`."""
+
+    def sink(self, log_id: str) -> Sink:
+        """A sink for the log `log_id` (one run directory)."""
+
+    def check(self) -> str:
+        """What answers there and its version, in one line. SinkError where nothing usable does."""
+
+
+def split_url(text: str, schemes: tuple[str, ...], example: str) -> SplitResult:
+    """Parse `text`, or ValueError in one line with `example`."""
+    expected = f"expected {example}"
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError as error:
+        raise ValueError(f"{expected}, got {mask(text)!r} ({error})") from None
+    if url.scheme not in schemes or not url.hostname or port == 0 or any(c.isspace() for c in text):
+        raise ValueError(f"{expected}, got {mask(text)!r}")
+    return url
+
+
+def mask(url: str) -> str:
+    """The URL with its password as ***, also where the rest of it is malformed."""
+    head, at, tail = url.rpartition("@")
+    if not at:
+        return url
+    scheme, slashes, user = head.rpartition("://")
+    name, colon, _ = user.partition(":")
+    return f"{scheme}{slashes}{name}{':***' if colon else ''}@{tail}"

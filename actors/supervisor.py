@@ -1,0 +1,449 @@
+"""Watches the fleet: places shards, hands out blocks at the pace asked for, restarts what died, counts.
+
+The supervisor lives in the driver. It holds no data that is not also on disk.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.feeder import Feeder, FeederStatus
+from actors.predictor import PoolSettings, deploy
+from actors.shard import Shard, ShardPlan, ShardStatus
+from actors.shipper import LATENCY_BUCKETS_S, Shipper, ShipperStatus
+from actors.sinks import Target
+from actors.status import FleetStatus, SinkStatus
+from datasets.schema import STREAMS
+
+_log = logging.getLogger(__name__)
+
+# Blocks on their way to one shard, so that it never waits for the driver. Paced blocks come one by one.
+_IN_FLIGHT = 2
+# A block this long serves throughput; its memory is bounded whatever the fleet's size.
+_BLOCK_ROWS = 60_000
+# A shard that dies this often without a step forward will not live: stop and say so.
+_HOPELESS = 3
+_POLL_S = 0.2
+_RATE_WINDOW_S = 5.0
+
+
+class FleetFailed(RuntimeError):
+    """The fleet cannot go on; the message says why. What was made is on disk."""
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """Everything that makes a fleet. Ticks count steps; `pace` is simulated over real time, inf for no limit."""
+
+    run_dir: Path
+    run_id: str
+    log_id: str
+    vehicles: int
+    shards: int
+    seed: int
+    cell: str
+    start_s: int
+    step_s: float
+    telemetry_ticks: int
+    predict_ticks: int
+    checkpoint_ticks: int
+    pace: float
+    targets: tuple[Target, ...] = ()
+    pool: PoolSettings | None = None
+
+    def shard_plans(self) -> list[ShardPlan]:
+        """Contiguous ranges of vehicles, their sizes as equal as can be."""
+        bounds = np.linspace(0, self.vehicles, self.shards + 1).astype(int).tolist()
+        return [
+            ShardPlan(
+                run_dir=self.run_dir,
+                run_id=self.run_id,
+                shard=shard,
+                first_vehicle=first,
+                vehicles=end - first,
+                seed=self.seed,
+                cell=self.cell,
+                start_s=self.start_s,
+                step_s=self.step_s,
+                telemetry_ticks=self.telemetry_ticks,
+                checkpoint_ticks=self.checkpoint_ticks,
+            )
+            for shard, (first, end) in enumerate(itertools.pairwise(bounds))
+        ]
+
+
+class _ShardActor(Shard):
+    def __init__(self, plan: ShardPlan) -> None:
+        super().__init__(plan, node=ray.get_runtime_context().get_node_id())
+
+
+class _ShipperActor(Shipper):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.start()  # Ray restarts the actor by calling this again
+
+
+class _FeederActor(Feeder):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.start()
+
+
+@dataclass
+class _ShardSlot:
+    """The supervisor's side of one shard."""
+
+    plan: ShardPlan
+    actor: ActorHandle
+    status: ShardStatus
+    refs: list[Any] = field(default_factory=list)
+    asked_tick: int = 0
+    deaths_in_place: int = 0
+    retry_at: float = 0.0
+
+
+@dataclass
+class _Companion:
+    """A shipper or the feeder of one node: Ray restarts it, we ask it how it stands."""
+
+    name: str
+    actor: ActorHandle
+    status: Any
+    ref: Any = None
+    unreachable: bool = False
+
+
+class Supervisor:
+    """Start it, `run` it to a tick as often as you like, `drain`, `close`."""
+
+    def __init__(self, plan: FleetPlan, clock: Callable[[], float] = time.monotonic) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._slots: list[_ShardSlot] = []
+        self._companions: list[_Companion] = []
+        self._pool_error = ""
+        self._pool_thread: threading.Thread | None = None
+        self._restarts = 0
+        self._began = self._clock()
+        self._history: list[tuple[float, float]] = []
+        self._polled_at = 0.0
+        self._status: FleetStatus | None = None
+
+    # ---- life
+
+    def start(self) -> None:
+        """Place the shards, then what carries their records away; returns when every shard is ready to step."""
+        plans = self._plan.shard_plans()
+        actors = [self._spawn(plan) for plan in plans]
+        ready = self._first_statuses(actors)
+        self._slots = [
+            _ShardSlot(plan, actor, status, asked_tick=status.tick)
+            for plan, actor, status in zip(plans, actors, ready, strict=True)
+        ]
+        by_node: dict[str, list[int]] = {}
+        for slot in self._slots:
+            by_node.setdefault(slot.status.node, []).append(slot.plan.shard)
+        for number, (node, shards) in enumerate(by_node.items()):
+            here = {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False), "num_cpus": 0}
+            options = {**here, "max_restarts": -1}
+            for target in self._plan.targets:
+                actor = (
+                    ray.remote(_ShipperActor)
+                    .options(**options)
+                    .remote(target, self._plan.run_dir, f"{self._plan.log_id}-{number}", shards)
+                )
+                self._companions.append(_Companion(target.name, actor, ShipperStatus(target.name)))
+            if self._plan.pool is not None:
+                actor = (
+                    ray.remote(_FeederActor)
+                    .options(**options)
+                    .remote(self._plan.run_dir, shards, self._plan.telemetry_ticks, self._plan.predict_ticks)
+                )
+                status = FeederStatus(0, dict.fromkeys(shards, 0))
+                self._companions.append(_Companion("predictor", actor, status))
+        if self._plan.pool is not None:
+            # Serve takes 10-25 s to start: the fleet does not wait for it, the feeder catches up from the log.
+            self._pool_thread = threading.Thread(target=self._deploy, args=(self._plan.pool,), daemon=True)
+            self._pool_thread.start()
+        self._began = self._clock()
+
+    def _spawn(self, plan: ShardPlan, node: str = "") -> ActorHandle:
+        # A shard's log is on its node's disk: restart it there while that node lives.
+        where: Any = NodeAffinitySchedulingStrategy(node, soft=True) if node else "SPREAD"
+        return ray.remote(_ShardActor).options(num_cpus=1, scheduling_strategy=where).remote(plan)
+
+    @staticmethod
+    def _first_statuses(actors: list[ActorHandle]) -> list[ShardStatus]:
+        try:
+            return list(ray.get([actor.status.remote() for actor in actors]))
+        except RayActorError as error:
+            raise FleetFailed(f"a shard did not start: {_first_cause(error)}") from error
+
+    def _deploy(self, pool: PoolSettings) -> None:
+        try:
+            deploy(pool)
+        except Exception as error:
+            _log.exception("the predictor pool did not start")
+            self._pool_error = f"the pool did not start: {_first_cause(error)}"
+
+    def close(self) -> FleetStatus:
+        """Seal every log, save every cursor; the last status. What is not delivered stays on disk."""
+        for slot in self._slots:
+            slot.refs = [slot.actor.close.remote()]
+        for slot in self._slots:
+            try:
+                slot.status = ray.get(slot.refs[0], timeout=120)
+            except (RayActorError, GetTimeoutError) as error:
+                _log.warning("shard %d was not sealed: %s", slot.plan.shard, _first_cause(error))
+        # The feeder first: its last predictions may still find an open shipper.
+        for companion in sorted(self._companions, key=lambda c: c.name != "predictor"):
+            try:
+                companion.status = ray.get(companion.actor.stop.remote(), timeout=45)
+            except (RayActorError, GetTimeoutError) as error:
+                _log.warning("%s did not stop in time: %s", companion.name, _first_cause(error))
+        status = self._measure()
+        for companion in self._companions:
+            ray.kill(companion.actor)
+        for slot in self._slots:
+            ray.kill(slot.actor)
+        self._slots, self._companions = [], []
+        return status
+
+    # ---- running
+
+    def run(
+        self, until_tick: int, on_status: Callable[[FleetStatus], None], stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Step every shard to `until_tick` at the fleet's pace; `on_status` is called a few times a second."""
+        pacer = Pacer(self._plan, self._tick(), self._clock)
+        while not stop():
+            now_tick = min(pacer.allowed_tick(), until_tick)
+            for slot in self._slots:
+                self._dispatch(slot, now_tick, until_tick)
+            if all(slot.status.tick >= until_tick and not slot.refs for slot in self._slots):
+                break
+            self._collect(pacer.sleep_s(self._tick()))
+            self._poll(on_status)
+        self._finish_blocks()
+        self._poll(on_status, at_once=True)
+
+    def _dispatch(self, slot: _ShardSlot, allowed_tick: int, until_tick: int) -> None:
+        """Send the shard its next blocks, as far as the pace allows."""
+        period = self._plan.telemetry_ticks
+        longest = period * max(1, _BLOCK_ROWS // slot.plan.vehicles)
+        paced = math.isfinite(self._plan.pace)
+        while len(slot.refs) < (1 if paced else _IN_FLIGHT) and self._clock() >= slot.retry_at:
+            # Blocks end where a telemetry record is due, so that it is in the log at that moment.
+            goal = until_tick if allowed_tick >= until_tick else allowed_tick // period * period
+            end = min(slot.asked_tick // period * period + longest, goal)
+            if end <= slot.asked_tick:
+                return
+            slot.asked_tick = end
+            slot.refs.append(slot.actor.advance.remote(end))
+
+    def _collect(self, timeout_s: float) -> None:
+        """Take in finished blocks; restart the shards whose process is gone."""
+        waiting = {ref: slot for slot in self._slots for ref in slot.refs[:1]}
+        if not waiting:
+            time.sleep(timeout_s)
+            return
+        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_s)
+        for ref in ready:
+            slot = waiting[ref]
+            try:
+                status = ray.get(ref)
+            except RayActorError as error:
+                self._restart(slot, error)
+                continue
+            except RayTaskError as error:
+                raise FleetFailed(f"shard {slot.plan.shard} cannot go on: {_first_cause(error)}") from error
+            slot.refs.remove(ref)
+            if status.tick > slot.status.tick:
+                slot.deaths_in_place = 0
+            slot.status = status
+            if status.waiting_for:
+                slot.asked_tick, slot.retry_at = status.tick - 1, self._clock() + 1.0
+
+    def _restart(self, slot: _ShardSlot, cause: Exception) -> None:
+        slot.deaths_in_place += 1
+        reason = _first_cause(cause)
+        if slot.deaths_in_place >= _HOPELESS:
+            raise FleetFailed(f"shard {slot.plan.shard} died {_HOPELESS} times at step {slot.status.tick}: {reason}")
+        _log.warning("shard %d died (%s); restarting it from its checkpoint", slot.plan.shard, reason)
+        self._restarts += 1
+        slot.refs = []
+        slot.actor = self._spawn(slot.plan, slot.status.node)
+        slot.asked_tick = slot.status.tick
+        slot.refs.append(slot.actor.status.remote())
+
+    def _finish_blocks(self) -> None:
+        while any(slot.refs for slot in self._slots):
+            self._collect(1.0)
+
+    def drain(
+        self,
+        on_status: Callable[[FleetStatus], None],
+        patience_s: float,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Wait until everything made is predicted and delivered; False after `patience_s` without any progress."""
+        least, since = None, self._clock()
+        while not stop():
+            status = self._poll(on_status, at_once=True)
+            if status.backlog == 0:
+                return True
+            if self._pool_error:
+                raise FleetFailed(self._pool_error)
+            if least is None or status.backlog < least:
+                least, since = status.backlog, self._clock()
+            pool_starting = self._pool_thread is not None and self._pool_thread.is_alive()
+            if self._clock() - since > patience_s and not pool_starting:
+                return False
+            time.sleep(_POLL_S)
+        return False
+
+    # ---- knowing
+
+    def vehicle_state(self, vehicle: int) -> dict[str, Any]:
+        """The last telemetry record of one vehicle."""
+        for slot in self._slots:
+            if slot.plan.first_vehicle <= vehicle < slot.plan.first_vehicle + slot.plan.vehicles:
+                return dict(ray.get(slot.actor.vehicle_state.remote(vehicle)))
+        raise ValueError(f"expected a vehicle below {self._plan.vehicles}, got {vehicle}")
+
+    def status(self) -> FleetStatus:
+        """The last status polled."""
+        return self._status or self._measure()
+
+    def _tick(self) -> int:
+        return min(slot.status.tick for slot in self._slots)
+
+    def _poll(self, on_status: Callable[[FleetStatus], None], *, at_once: bool = False) -> FleetStatus:
+        """Ask the companions how they stand, a few times a second."""
+        now = self._clock()
+        if self._status is not None and not at_once and now - self._polled_at < _POLL_S:
+            return self._status
+        self._polled_at = now
+        for companion in self._companions:
+            if companion.ref is not None:
+                ready, _ = ray.wait([companion.ref], timeout=1.0 if at_once else 0)
+                if not ready:
+                    continue
+                try:
+                    companion.status = ray.get(companion.ref)
+                    companion.unreachable = False
+                except RayActorError:
+                    companion.unreachable = True
+            companion.ref = companion.actor.status.remote()
+        self._status = self._measure()
+        on_status(self._status)
+        return self._status
+
+    def _measure(self) -> FleetStatus:
+        shards = tuple(slot.status for slot in self._slots)
+        made = {slot.plan.shard: slot.status.records for slot in self._slots}
+        feeders = [c.status for c in self._companions if isinstance(c.status, FeederStatus)]
+        records, predictions = sum(made.values()), sum(feeder.predictions for feeder in feeders)
+        tick = min((status.tick for status in shards), default=0)
+        simulated_s = tick * self._plan.step_s
+        return FleetStatus(
+            vehicles=self._plan.vehicles,
+            tick=tick,
+            simulated_s=simulated_s,
+            elapsed_s=self._clock() - self._began,
+            real_time_factor=self._rate(simulated_s),
+            records=records,
+            predictions=predictions,
+            predictor_backlog=sum(made[shard] - read for feeder in feeders for shard, read in feeder.read.items()),
+            prediction_latency_s=max((feeder.latency_s for feeder in feeders), default=0.0),
+            restarts=self._restarts,
+            shards=shards,
+            sinks=self._sink_statuses(records, predictions),
+            waiting=self._waiting(),
+        )
+
+    def _sink_statuses(self, records: int, predictions: int) -> tuple[SinkStatus, ...]:
+        found = []
+        for target in self._plan.targets:
+            statuses = [c.status for c in self._companions if c.name == target.name]
+            delivered = {stream: sum(status.delivered(stream) for status in statuses) for stream in STREAMS}
+            counts = np.zeros(len(LATENCY_BUCKETS_S) + 1, dtype=np.int64)
+            for status in statuses:
+                counts += status.latency_counts
+            found.append(
+                SinkStatus(
+                    name=target.name,
+                    delivered=delivered,
+                    backlog={
+                        "telemetry": max(0, records - delivered["telemetry"]),
+                        "predictions": max(0, predictions - delivered["predictions"]),
+                    },
+                    duplicates=sum(status.duplicates for status in statuses),
+                    retries=sum(status.retries for status in statuses),
+                    latency_counts=counts.tolist(),
+                    latency_sum_s=sum(status.latency_sum_s for status in statuses),
+                )
+            )
+        return tuple(found)
+
+    def _waiting(self) -> dict[str, str]:
+        waiting = {c.name: c.status.waiting_for for c in self._companions if c.status.waiting_for}
+        waiting |= {c.name: "its process to restart" for c in self._companions if c.unreachable}
+        if self._pool_error:
+            waiting["predictor"] = self._pool_error
+        for slot in self._slots:
+            if slot.status.waiting_for:
+                waiting["fleet"] = slot.status.waiting_for
+        return waiting
+
+    def _rate(self, simulated_s: float) -> float:
+        """Simulated over real time in the last seconds."""
+        now = self._clock()
+        self._history.append((now, simulated_s))
+        while len(self._history) > 2 and now - self._history[1][0] > _RATE_WINDOW_S:
+            self._history.pop(0)
+        (then, was), (now, now_s) = self._history[0], self._history[-1]
+        return (now_s - was) / (now - then) if now > then else 0.0
+
+
+class Pacer:
+    """Simulated time against the wall clock: the only place that looks at it."""
+
+    def __init__(self, plan: FleetPlan, tick: int, clock: Callable[[], float]) -> None:
+        self._pace, self._step_s, self._period = plan.pace, plan.step_s, plan.telemetry_ticks
+        self._tick, self._clock, self._began = tick, clock, clock()
+
+    def allowed_tick(self) -> int:
+        """The newest step that may be done by now."""
+        if math.isinf(self._pace):
+            return 1 << 62
+        return self._tick + int((self._clock() - self._began) * self._pace / self._step_s + 1e-9)
+
+    def sleep_s(self, tick: int) -> float:
+        """How long the supervisor may wait for a block before there is something new to hand out."""
+        if math.isinf(self._pace):
+            return _POLL_S
+        next_tick = (tick // self._period + 1) * self._period
+        due = self._began + (next_tick - self._tick) * self._step_s / self._pace
+        return min(_POLL_S, max(0.001, due - self._clock()))
+
+
+def _first_cause(error: BaseException) -> str:
+    """One line of what went wrong, out of Ray's wrappings."""
+    cause = getattr(error, "cause", None) or error.__cause__ or error
+    lines = [line.strip() for line in str(cause).strip().splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(cause).__name__

@@ -1,0 +1,4 @@
+"""What predicts: the inputs of a model, and the bundle that carries it with its manifest and card.
+
+May import datasets, xgboost and scikit-learn; never Ray. Open `bundle.py` first; `bundled/` holds the model that ships.
+"""

@@ -1,0 +1,66 @@
+"""Where compiled kernels are kept: one folder per user and per state of these sources, shared by all processes.
+
+numba marks a cached function stale when *its own* file changes, not when a function it calls in another file does. So
+the folder's name carries a hash of all sources of this package: no change can leave a stale kernel behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numba
+
+
+def _source_key() -> str:
+    """Hash of this package's sources, numba and Python."""
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _base_folders() -> Iterator[Path]:
+    """Folders to try, best first."""
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        yield Path(os.environ["NUMBA_CACHE_DIR"])
+    if os.environ.get("XDG_CACHE_HOME"):
+        yield Path(os.environ["XDG_CACHE_HOME"])
+    try:
+        yield Path.home() / ".cache"
+    except RuntimeError:  # no home directory
+        pass
+    yield Path(tempfile.gettempdir()) / f"ev-battery-twin-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+
+
+@cache
+def cache_folder() -> Path:
+    """The folder of compiled kernels for these sources: the first that can be written to."""
+    key = _source_key()
+    for base in _base_folders():
+        folder = base / "ev-battery-twin" / f"kernels-{key}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError:
+            continue
+    return Path(tempfile.mkdtemp(prefix="ev-battery-twin-kernels-"))
+
+
+@contextmanager
+def kernel_cache() -> Iterator[None]:
+    """Inside, `njit(cache=True)` puts its files into `cache_folder`; other packages' caches stay where they are."""
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(cache_folder())
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before

@@ -1,0 +1,26 @@
+"""The cells we know, one file each, named by their source. Open `chen2020.py` for an example."""
+
+from __future__ import annotations
+
+from physics.cells.chen2020 import CHEN2020
+from physics.parameters import CellParameters
+
+# The order is the order of the tables in the compiled kernel: append only.
+CELLS: tuple[CellParameters, ...] = (CHEN2020,)
+
+
+class UnknownCellError(ValueError):
+    """The name of a cell that is not in `physics/cells`."""
+
+
+def cell_names() -> tuple[str, ...]:
+    """Names that `load_cell` takes."""
+    return tuple(cell.name for cell in CELLS)
+
+
+def load_cell(name: str) -> CellParameters:
+    """Parameters of a cell by its name; upper and lower case are the same."""
+    for cell in CELLS:
+        if isinstance(name, str) and cell.name == name.lower():
+            return cell
+    raise UnknownCellError(f"unknown cell {name!r}; known cells: {', '.join(cell_names())}")

@@ -1,0 +1,132 @@
+"""Where each variable of a vehicle lives: one flat float64 array per block of 128 vehicles, variable-major.
+
+A block is `block[OFFSET + lane]`: `OFFSET` is one of the names below (row number times LANES), lane 0..127. Offsets are
+compile-time constants, so the compiler can prove that rows do not overlap and vectorises over the lanes. Blocks are
+always full (lanes beyond the last vehicle run along idle), so a vehicle goes through the same instructions however a
+fleet is divided, and its results have the same bits.
+
+Groups: STATE goes on from step to step; COEFFICIENTS follow from temperature and state every 10 s; CELL are constants of
+this vehicle's cells; DEMAND is what the vehicle asks of its cells; VEHICLE is plan, car and climate; SAMPLE is
+telemetry. A later mechanism adds its rows to its group (RESERVED marks rows that are there already for plating and loss
+of active material); nothing else refers to row numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LANES: Final = 128
+PARTICLE_MODES: Final = 6
+ELECTROLYTE_MODES: Final = 3
+
+_count = 0
+
+
+def _rows(count: int = 1) -> int:
+    """Offset of the next `count` rows."""
+    global _count
+    offset = _count * LANES
+    _count += count
+    return offset
+
+
+# --- STATE ------------------------------------------------------------------------------------------------------------
+X_N: Final = _rows()  # mean stoichiometry, negative electrode
+X_P: Final = _rows()  # mean stoichiometry, positive electrode
+W_N: Final = _rows(PARTICLE_MODES)  # diffusion modes of the negative particle, parts of the surface stoichiometry
+W_P: Final = _rows(PARTICLE_MODES)
+Y_E: Final = _rows(ELECTROLYTE_MODES)  # slow electrolyte modes: the current density each has followed so far [A/m2]
+TEMPERATURE: Final = _rows()  # [K]
+Q_SEI: Final = _rows()  # lithium bound in the SEI film, as charge [C/m2 of cell]
+Q_SIDE: Final = _rows()  # charge of the last step's side reactions, not yet taken from X_N [C/m2]
+PLATED: Final = _rows()  # RESERVED: reversibly plated lithium as charge [C/m2], 0
+DEAD: Final = _rows()  # RESERVED: dead lithium as charge [C/m2], 0
+ACTIVE_N: Final = _rows()  # active material left, fraction of fresh, negative (1 until loss of active material is built)
+ACTIVE_P: Final = _rows()
+CURRENT: Final = _rows()  # cell current of the last step [A]
+VOLTAGE: Final = _rows()  # cell voltage at the end of the last step [V]
+R_DYNAMIC: Final = _rows()  # -dV/dI over one step [Ohm]
+DRIFT: Final = _rows()  # how much V moves a step at unchanged current [V]
+X_FULL: Final = _rows()  # negative stoichiometry at the upper voltage limit, at rest
+X_EMPTY: Final = _rows()  # and at the lower
+THROUGHPUT: Final = _rows()  # charge in both directions since new [Ah]
+ENERGY_OUT: Final = _rows()  # net energy delivered at the terminals in this run [J]
+HEAT: Final = _rows()  # heat made in the last step, averaged over it [W]
+FLAG_RANGE: Final = _rows()  # 1 when the model left its valid range since the last sample
+FLAG_VOLTAGE: Final = _rows()  # 1 when a voltage limit cut the current
+FLAG_POWER: Final = _rows()  # 1 when the power asked for was not delivered
+
+# --- COEFFICIENTS (held for REFRESH_S) ------------------------------------------------------------------------------------
+DECAY_N: Final = _rows(PARTICLE_MODES)  # exp(-l_k^2 D dt/R^2)
+DECAY_P: Final = _rows(PARTICLE_MODES)
+DECAY_E: Final = _rows(ELECTROLYTE_MODES)
+GAIN_N: Final = _rows()  # R^2/(3 D q): g of unit current density [m2/A]
+GAIN_P: Final = _rows()
+INV_Q_N: Final = _rows()  # 1/q: stoichiometry a charge [m2/C]
+INV_Q_P: Final = _rows()
+GAIN_E: Final = _rows()  # 1/Arrhenius of the electrolyte diffusivity
+SENSE_N: Final = _rows()  # -d x_surf/d i over one step [m2/A]
+SENSE_P: Final = _rows()
+SENSE_E: Final = _rows()  # part of -dV/di from the electrolyte over one step, over temperature [Ohm m2/K]
+KINETIC_N: Final = _rows()  # asinh argument of unit current density at c_e = c_0 and x(1-x) = 1 [m2/A]
+KINETIC_P: Final = _rows()
+OHMIC: Final = _rows()  # electrolyte, solid and contact resistance [Ohm m2]
+FILM: Final = _rows()  # SEI film resistance [Ohm m2]
+SEI_CURRENT: Final = _rows()  # side current at zero overpotential and no diffusion limit [A/m2]
+SEI_DIFFUSION: Final = _rows()  # L k_sei/D_ec at zero overpotential
+ENTROPY_N: Final = _rows()  # dU/dT [V/K]
+ENTROPY_P: Final = _rows()
+DECAY_T: Final = _rows()  # exp(-hA dt/C)
+THERMAL_RESISTANCE: Final = _rows()  # 1/(hA) [K/W]
+SCRATCH_N: Final = _rows()
+SCRATCH_P: Final = _rows()
+SCRATCH_E: Final = _rows()
+
+# --- CELL (constants of this vehicle's cells) ---------------------------------------------------------------------------------
+AREA: Final = _rows()  # electrode area [m2]; carries the spread of capacity
+RESISTANCE_SCALE: Final = _rows()  # on ohmic and charge-transfer resistance
+CONTACT: Final = _rows()  # extra series resistance [Ohm m2]
+COOLING_SCALE: Final = _rows()  # on h A
+SEI_SCALE: Final = _rows()  # on the SEI's rate; 0 switches it off
+AMBIENT: Final = _rows()  # air around the cell [K]
+
+# --- DEMAND -------------------------------------------------------------------------------------------------------------------
+POWER: Final = _rows()  # cell power asked for, + discharges [W]
+CURRENT_LOW: Final = _rows()  # [A]
+CURRENT_HIGH: Final = _rows()
+VOLTAGE_LOW: Final = _rows()  # [V]
+VOLTAGE_HIGH: Final = _rows()
+
+# --- VEHICLE ------------------------------------------------------------------------------------------------------------------
+MODE: Final = _rows()  # 0 parked, 1 driving, 2 charging
+PLUGGED: Final = _rows()  # 1 from arrival at the charger to departure
+NEXT_EVENT: Final = _rows()  # tick of the next entry of the plan
+EVENT: Final = _rows()  # which entry: 2 trip + (0 start, 1 end)
+DAY: Final = _rows()  # local day of the plan, days since 1970-01-01
+VEHICLE: Final = _rows()  # index in the fleet, the key of all its random draws
+TRACE: Final = _rows()  # position in the speed table, 0 when not driving
+TRACE_START: Final = _rows()
+TRACE_END: Final = _rows()
+SPEED: Final = _rows()  # at the end of the tick [m/s]
+SPEED_BEFORE: Final = _rows()
+ODOMETER: Final = _rows()  # [m]
+CABIN: Final = _rows()  # heating or cooling of the cabin [W]
+SPEED_SCALE: Final = _rows()  # the driver: trace speeds times this
+MASS: Final = _rows()  # with payload [kg]
+AUXILIARY: Final = _rows()  # [W]
+CHARGER: Final = _rows()  # AC power from the wall [W]
+CHARGE_LIMIT: Final = _rows()  # cell voltage of the SoC limit [V]
+CITY: Final = _rows()
+UTC_OFFSET: Final = _rows()  # [s]
+HABIT: Final = _rows()  # probability of plugging in on arrival
+
+# --- SAMPLE ---------------------------------------------------------------------------------------------------------------------
+SAMPLE: Final = _rows(14)
+
+ROWS: Final = _count
+BLOCK_SIZE: Final = ROWS * LANES
+
+REFRESH_S: Final = 10.0
+CAPACITY_REFRESH_S: Final = 60.0
+
+FLAGS: Final = {"outside_valid_range": 1, "voltage_limited": 2, "power_not_met": 4}

@@ -1,0 +1,390 @@
+"""From the parameters of a cell to the few numbers that the kernel needs: modes, gains, fits, tables. Run once, numpy.
+
+Everything is per m2 of electrode; i = I/A is the current density [A/m2], + discharges.
+
+Particles (sphere, flux i at the surface): with q = F L eps c_max [C/m2] and g = -+ (R^2/(3 D q)) i,
+    x_surf = x + sum_k w_k + (1/5 - sum_k 2/l_k^2) g,   w_k relaxes to (2/l_k^2) g at the rate l_k^2 D/R^2,
+where l_k are the roots of tan l = l. The sum over all k of 2/l_k^2 is 1/5, so what the kept modes leave is quasi-static.
+
+Electrolyte: eps dc/dt = d/dx(D_e eps^b dc/dx) + (1 - t+) a j/F, linear in c at D_e(c_0), on finite volumes (40/16/40),
+made symmetric by the mass matrix and diagonalised. Three slow modes y_k follow the current; the others are quasi-static.
+The means over each electrode of ln c_e and sqrt c_e, which the voltage needs, are polynomials of the linear mean
+deviation, fitted on exact steady states with the concentration-dependent D_e (Kirchhoff transform).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from physics.cells import CELLS
+from physics.constants import FARADAY
+from physics.layout import ELECTROLYTE_MODES, PARTICLE_MODES
+from physics.parameters import CellParameters, Curve, ElectrodeParameters, FloatArray
+
+TABLE_CELLS: Final = 1024
+Tuple3 = tuple[float, float, float]
+Tuple7 = tuple[float, float, float, float, float, float, float]
+
+
+def sphere_roots(count: int) -> FloatArray:
+    """The first `count` positive roots of tan l = l, shape (count,); l_k lies just below (k + 1/2) pi."""
+    l_k = (np.arange(1, count + 1) + 0.5) * np.pi
+    for _ in range(50):
+        l_k = l_k - (np.sin(l_k) - l_k * np.cos(l_k)) / (l_k * np.sin(l_k))
+    return l_k
+
+
+L2: Final = tuple(float(v) for v in sphere_roots(PARTICLE_MODES) ** 2)
+"""l_k^2."""
+WEIGHT: Final = tuple(2.0 / v for v in L2)
+STATIC_WEIGHT: Final = 0.2 - sum(WEIGHT)
+
+
+class CellModel(NamedTuple):
+    """The compiled kernel's view of one cell: scalars and short tuples. Per m2 of electrode where it applies."""
+
+    table: int
+    """First of this cell's four tables: U_n, U_p, dU_n/dT, dU_p/dT."""
+    area: float
+    q_n: float
+    q_p: float
+    t_ref: float
+    tau_n: float
+    """R^2/D at the reference temperature [s]."""
+    tau_p: float
+    e_diffusion_n: float
+    e_diffusion_p: float
+    kinetic_n: float
+    """1/(2 L a m c_max sqrt(c_0)) [m2/A]."""
+    kinetic_p: float
+    e_kinetic_n: float
+    e_kinetic_p: float
+    rate_e: Tuple3
+    """Slow eigenvalues of the electrolyte [1/s]."""
+    gain_e_n: Tuple3
+    """Steady deviation of the mean c_e/c_0 - 1 in the negative electrode per current density, by mode [m2/A]."""
+    gain_e_p: Tuple3
+    static_e_n: float
+    static_e_p: float
+    e_electrolyte: float
+    deviation_max_n: float
+    """Fitted range of the deviations; the other side is its negative."""
+    deviation_max_p: float
+    ln_n: Tuple7
+    """Mean ln(c_e/c_0)."""
+    ln_p: Tuple7
+    sqrt_n: Tuple7
+    """Mean sqrt(c_e/c_0)."""
+    sqrt_p: Tuple7
+    transport: float
+    """1 - t+."""
+    r_electrolyte_n: float
+    """L_n/(3 kappa_0 eps^b), fresh porosity [Ohm m2]."""
+    r_electrolyte_sp: float
+    r_solid: float
+    e_conductivity: float
+    porosity_n: float
+    area_n: float
+    """a_n [1/m]."""
+    bruggeman: float
+    sei_length: float
+    """Film thickness of unit charge [m3/C]."""
+    sei_initial: float
+    sei_resistance: float
+    """Film resistance of unit thickness, R_sei/(a_n L_n) [Ohm m]."""
+    sei_current: float
+    """F a_n L_n c_EC k_sei [A/m2]."""
+    sei_rate_over_diffusivity: float
+    sei_potential: float
+    e_sei: float
+    heat_capacity: float
+    cooling: float
+    """h A of one cell [W/K]."""
+    voltage_min: float
+    voltage_max: float
+    t_min: float
+    t_max: float
+    x_full: float
+    """Fresh limits of the negative stoichiometry."""
+    x_empty: float
+    inventory: float
+    """Cyclable lithium of the fresh cell as charge [C/m2]."""
+    nominal_Ah: float
+
+
+class Electrolyte(NamedTuple):
+    """Result of `electrolyte_modes`; deviations are of c/c_0 - 1."""
+
+    rates: FloatArray
+    gain_n: FloatArray
+    gain_p: FloatArray
+    total_n: float
+    total_p: float
+
+
+def electrolyte_modes(cell: CellParameters) -> Electrolyte:
+    """All modes of the linear electrolyte, slowest first. Rates [1/s]; gains [m2/A] sum to the steady `total`."""
+    e, n, p = cell.electrolyte, cell.negative, cell.positive
+    cells = (40, 16, 40)
+    thickness = (n.thickness_m, cell.separator_thickness_m, p.thickness_m)
+    porosity = (n.porosity, cell.separator_porosity, p.porosity)
+    dx = np.concatenate([np.full(k, length / k) for k, length in zip(cells, thickness, strict=True)])
+    eps = np.concatenate([np.full(k, value) for k, value in zip(cells, porosity, strict=True)])
+    diffusivity = float(e.diffusivity_m2_s(np.array([e.concentration_mol_m3]))[0]) * eps**e.bruggeman
+    source = (1.0 - e.transference) / (FARADAY * e.concentration_mol_m3)
+    flux_in = np.concatenate(
+        [
+            np.full(cells[0], source * dx[0] / n.thickness_m),
+            np.zeros(cells[1]),
+            np.full(cells[2], -source * dx[-1] / p.thickness_m),
+        ]
+    )
+    half = 0.5 * dx / diffusivity
+    conductance = 1.0 / (half[:-1] + half[1:])
+    stiffness = np.zeros((dx.size, dx.size))
+    k = np.arange(dx.size - 1)
+    stiffness[k, k] += conductance
+    stiffness[k + 1, k + 1] += conductance
+    stiffness[k, k + 1] -= conductance
+    stiffness[k + 1, k] -= conductance
+    root_mass = np.sqrt(eps * dx)
+    rates, vectors = np.linalg.eigh(stiffness / np.outer(root_mass, root_mass))
+    excitation = vectors.T @ (flux_in / root_mass)
+    shape = vectors / root_mass[:, None]
+    mean_n = shape[: cells[0]].mean(axis=0)
+    mean_p = shape[-cells[2] :].mean(axis=0)
+    # Mode 0 is the conserved total, which nothing excites.
+    gain_n = (mean_n * excitation / np.maximum(rates, 1e-30))[1:]
+    gain_p = (mean_p * excitation / np.maximum(rates, 1e-30))[1:]
+    return Electrolyte(rates[1:], gain_n, gain_p, float(gain_n.sum()), float(gain_p.sum()))
+
+
+class ElectrolyteFit(NamedTuple):
+    """Polynomials of degree 6 in the linear mean deviation, with the largest deviation they were fitted to."""
+
+    ln_n: Tuple7
+    ln_p: Tuple7
+    sqrt_n: Tuple7
+    sqrt_p: Tuple7
+    deviation_max_n: float
+    deviation_max_p: float
+    residual: float
+    """Largest misfit of any of the four."""
+
+
+def fit_electrolyte(cell: CellParameters, modes: Electrolyte, *, lowest: float = 0.12) -> ElectrolyteFit:
+    """Fit on steady states at currents of both signs, up to where c_e falls to `lowest` times c_0 somewhere."""
+    e, n, p = cell.electrolyte, cell.negative, cell.positive
+    per_layer = 200
+    centres = (np.arange(per_layer) + 0.5) / per_layer
+    l_n, l_s, l_p = n.thickness_m, cell.separator_thickness_m, p.thickness_m
+    tor_n, tor_s, tor_p = (eps**e.bruggeman for eps in (n.porosity, cell.separator_porosity, p.porosity))
+    # h(x) = integral of (i_e/i)/tortuosity: D(c) dc/dx = -(1 - t+) i_e/(F tortuosity)
+    h_n = 0.5 * l_n * centres**2 / tor_n
+    h_s = 0.5 * l_n / tor_n + l_s * centres / tor_s
+    h_p = 0.5 * l_n / tor_n + l_s / tor_s + l_p * (centres - 0.5 * centres**2) / tor_p
+    h = np.concatenate([h_n, h_s, h_p])
+    weight = np.repeat(np.array([n.porosity * l_n, cell.separator_porosity * l_s, p.porosity * l_p]), per_layer)
+    weight /= weight.sum()
+    grid = np.linspace(1.0, 8.0 * e.concentration_mol_m3, 20001)
+    potential = np.concatenate([[0.0], np.cumsum(np.diff(grid) * e.diffusivity_m2_s(0.5 * (grid[1:] + grid[:-1])))])
+
+    def steady(i: float) -> FloatArray:
+        """c/c_0 along x at current density i."""
+        drop = (1.0 - e.transference) * i / FARADAY * h
+        low, high = 0.0, float(potential[-1]) + float(np.abs(drop).max())
+        for _ in range(100):
+            middle = 0.5 * (low + high)
+            c = np.interp(middle - drop, potential, grid)
+            low, high = (middle, high) if float(weight @ c) < e.concentration_mol_m3 else (low, middle)
+        return np.interp(0.5 * (low + high) - drop, potential, grid) / e.concentration_mol_m3
+
+    def largest(sign: float) -> float:
+        low, high = 0.0, 2000.0
+        for _ in range(40):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if float(steady(sign * middle).min()) > lowest else (low, middle)
+        return low
+
+    # Chebyshev-spaced, so that the fit is nearly minimax.
+    nodes = np.cos(np.pi * (np.arange(81) + 0.5) / 81)
+    i_max = min(largest(1.0), largest(-1.0))
+    profiles = [steady(i_max * float(s)) for s in nodes]
+    fits: list[Tuple7] = []
+    residual = 0.0
+    for electrode, total in ((slice(0, per_layer), modes.total_n), (slice(-per_layer, None), modes.total_p)):
+        deviation = nodes * i_max * total
+        scale = float(np.abs(deviation).max())
+        for function in (np.log, np.sqrt):
+            values = np.array([float(function(c[electrode]).mean()) for c in profiles])
+            power = np.vander(deviation / scale, 7, increasing=True)
+            # Exact at rest: ln 1 = 0 and sqrt 1 = 1.
+            rest = 0.0 if function is np.log else 1.0
+            solution = np.linalg.lstsq(power[:, 1:], values - rest, rcond=None)[0]
+            residual = max(residual, float(np.abs(power[:, 1:] @ solution + rest - values).max()))
+            coefficients = [rest, *(float(v) / scale ** (k + 1) for k, v in enumerate(solution))]
+            fits.append((*coefficients,))  # type: ignore[arg-type]
+    return ElectrolyteFit(
+        ln_n=fits[0],
+        sqrt_n=fits[1],
+        ln_p=fits[2],
+        sqrt_p=fits[3],
+        deviation_max_n=abs(i_max * modes.total_n),
+        deviation_max_p=abs(i_max * modes.total_p),
+        residual=residual,
+    )
+
+
+def _lines(curve: Curve) -> FloatArray:
+    """Linear pieces of a curve on [0, 1], shape (TABLE_CELLS, 2): in piece k, value = a[k] + b[k] x."""
+    x = np.linspace(0.0, 1.0, TABLE_CELLS + 1)
+    y = np.asarray(curve(x), dtype=np.float64)
+    slope = np.diff(y) * TABLE_CELLS
+    return np.stack([y[:-1] - slope * x[:-1], slope], axis=1)
+
+
+def _tables() -> FloatArray:
+    """Tables of all known cells, shape (4 cells, TABLE_CELLS, 2)."""
+    curves = [
+        curve
+        for cell in CELLS
+        for curve in (
+            cell.negative.ocp_V,
+            cell.positive.ocp_V,
+            cell.negative.entropic_change_V_K,
+            cell.positive.entropic_change_V_K,
+        )
+    ]
+    return np.stack([_lines(curve) for curve in curves])
+
+
+TABLES: Final = _tables()
+
+
+def table_value(table: int, x: FloatArray) -> FloatArray:
+    """What the kernel reads from a table, vectorised: same pieces, same values."""
+    k = np.clip((np.asarray(x) * TABLE_CELLS).astype(np.int64), 0, TABLE_CELLS - 1)
+    return TABLES[table, k, 0] + TABLES[table, k, 1] * x
+
+
+def stoichiometry_limits(
+    model: CellModel, inventory: FloatArray, active_n: FloatArray | float = 1.0, active_p: FloatArray | float = 1.0
+) -> tuple[FloatArray, FloatArray]:
+    """Negative stoichiometries at the upper and lower voltage limit at rest (25 degC), by bisection.
+
+    `inventory`: cyclable lithium as charge, shape (n,) [C/m2]; `active_n`, `active_p`: active material left.
+    """
+    q_n, q_p = model.q_n * np.asarray(active_n), model.q_p * np.asarray(active_p)
+
+    def solve(voltage: float) -> FloatArray:
+        # The cell voltage rises with x_n: the positive electrode empties as the negative fills.
+        low = np.maximum(0.0, (inventory - q_p) / q_n)
+        high = np.minimum(1.0, inventory / q_n)
+        for _ in range(60):
+            x = 0.5 * (low + high)
+            ocv = table_value(model.table + 1, (inventory - q_n * x) / q_p) - table_value(model.table, x)
+            low, high = np.where(ocv < voltage, x, low), np.where(ocv < voltage, high, x)
+        return np.asarray(0.5 * (low + high), dtype=np.float64)
+
+    return solve(model.voltage_max), solve(model.voltage_min)
+
+
+def equilibrium_voltage(model: CellModel, x_n: FloatArray, inventory: FloatArray) -> FloatArray:
+    """Voltage at rest and 25 degC of negative stoichiometry and lithium inventory [C/m2], both of shape (n,)."""
+    x_p = (inventory - model.q_n * x_n) / model.q_p
+    return table_value(model.table + 1, x_p) - table_value(model.table, x_n)
+
+
+def _charge(e: ElectrodeParameters) -> float:
+    return FARADAY * e.thickness_m * e.active_fraction * e.max_concentration_mol_m3
+
+
+def _kinetic(e: ElectrodeParameters, c_0: float) -> float:
+    surface = e.thickness_m * e.specific_area_1_m
+    return 1.0 / (2.0 * surface * e.exchange_rate * e.max_concentration_mol_m3 * c_0**0.5)
+
+
+@cache
+def _model_of(name: str) -> CellModel:
+    return build_model(next(cell for cell in CELLS if cell.name == name))
+
+
+def cell_model(cell: CellParameters) -> CellModel:
+    """The kernel's numbers of a known cell (made once)."""
+    return _model_of(cell.name)
+
+
+def build_model(cell: CellParameters) -> CellModel:
+    """Set up one cell: about 0.3 s."""
+    n, p, e, sei = cell.negative, cell.positive, cell.electrolyte, cell.sei
+    table = 4 * [known.name for known in CELLS].index(cell.name)
+    modes = electrolyte_modes(cell)
+    fit = fit_electrolyte(cell, modes)
+    slow = slice(0, ELECTROLYTE_MODES)
+    kappa = float(e.conductivity_S_m(np.array([e.concentration_mol_m3]))[0])
+    surface_n = n.specific_area_1_m * n.thickness_m
+    model = CellModel(
+        table=table,
+        area=cell.area_m2,
+        q_n=_charge(n),
+        q_p=_charge(p),
+        t_ref=cell.reference_temperature_K,
+        tau_n=n.particle_radius_m**2 / n.diffusivity_m2_s,
+        tau_p=p.particle_radius_m**2 / p.diffusivity_m2_s,
+        e_diffusion_n=n.diffusivity_activation_J_mol,
+        e_diffusion_p=p.diffusivity_activation_J_mol,
+        kinetic_n=_kinetic(n, e.concentration_mol_m3),
+        kinetic_p=_kinetic(p, e.concentration_mol_m3),
+        e_kinetic_n=n.exchange_activation_J_mol,
+        e_kinetic_p=p.exchange_activation_J_mol,
+        rate_e=_three(modes.rates),
+        gain_e_n=_three(modes.gain_n),
+        gain_e_p=_three(modes.gain_p),
+        static_e_n=modes.total_n - float(modes.gain_n[slow].sum()),
+        static_e_p=modes.total_p - float(modes.gain_p[slow].sum()),
+        e_electrolyte=e.diffusivity_activation_J_mol,
+        deviation_max_n=fit.deviation_max_n,
+        deviation_max_p=fit.deviation_max_p,
+        ln_n=fit.ln_n,
+        ln_p=fit.ln_p,
+        sqrt_n=fit.sqrt_n,
+        sqrt_p=fit.sqrt_p,
+        transport=1.0 - e.transference,
+        r_electrolyte_n=n.thickness_m / (3.0 * kappa * n.porosity**e.bruggeman),
+        r_electrolyte_sp=cell.separator_thickness_m / (kappa * cell.separator_porosity**e.bruggeman)
+        + p.thickness_m / (3.0 * kappa * p.porosity**e.bruggeman),
+        r_solid=sum(
+            d.thickness_m / (3.0 * d.conductivity_S_m * d.active_fraction**cell.electrode_bruggeman) for d in (n, p)
+        ),
+        e_conductivity=e.conductivity_activation_J_mol,
+        porosity_n=n.porosity,
+        area_n=n.specific_area_1_m,
+        bruggeman=e.bruggeman,
+        sei_length=sei.molar_volume_m3_mol / (FARADAY * sei.lithium_per_mole * surface_n),
+        sei_initial=sei.initial_thickness_m,
+        sei_resistance=sei.resistivity_Ohm_m / surface_n,
+        sei_current=FARADAY * surface_n * sei.ec_concentration_mol_m3 * sei.rate_m_s,
+        sei_rate_over_diffusivity=sei.rate_m_s / sei.ec_diffusivity_m2_s,
+        sei_potential=sei.potential_V,
+        e_sei=sei.activation_J_mol,
+        heat_capacity=cell.heat_capacity_J_K,
+        cooling=cell.heat_transfer_W_m2K * cell.cooling_area_m2,
+        voltage_min=cell.voltage_min_V,
+        voltage_max=cell.voltage_max_V,
+        t_min=cell.valid_temperature_C[0] + 273.15,
+        t_max=cell.valid_temperature_C[1] + 273.15,
+        x_full=0.0,
+        x_empty=0.0,
+        inventory=_charge(n) * n.initial_concentration_mol_m3 / n.max_concentration_mol_m3
+        + _charge(p) * p.initial_concentration_mol_m3 / p.max_concentration_mol_m3,
+        nominal_Ah=cell.nominal_capacity_Ah,
+    )
+    full, empty = stoichiometry_limits(model, np.array([model.inventory]))
+    return model._replace(x_full=float(full[0]), x_empty=float(empty[0]))
+
+
+def _three(values: FloatArray) -> Tuple3:
+    return float(values[0]), float(values[1]), float(values[2])

@@ -1,0 +1,59 @@
+"""Randomness as a function: the same (seed, stream, subject, counter) gives the same number, in any order, anywhere.
+
+The hash is splitmix64 (Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195), chained over the four words. `STREAMS`
+keep unrelated draws apart; a new draw takes a new number, so that old draws never change.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from physics.maths import LOOP
+from physics.parameters import FloatArray
+
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2: Final = np.uint64(0x94D049BB133111EB)
+_TO_UNIT: Final = 2.0**-53
+
+
+@numba.njit(**LOOP)
+def _mix(z: int) -> int:
+    z = np.uint64(z) + _GOLDEN
+    z = (z ^ (z >> np.uint64(30))) * _MIX_1
+    z = (z ^ (z >> np.uint64(27))) * _MIX_2
+    return z ^ (z >> np.uint64(31))
+
+
+@numba.njit(**LOOP)
+def uniform(seed: int, stream: int, subject: int, counter: int) -> float:
+    """A number in (0, 1), never 0 or 1."""
+    h = _mix(np.uint64(seed))
+    h = _mix(h ^ np.uint64(stream))
+    h = _mix(h ^ np.uint64(subject))
+    h = _mix(h ^ np.uint64(counter))
+    return (float(h >> np.uint64(11)) + 0.5) * _TO_UNIT
+
+
+@numba.njit(**LOOP)
+def _uniforms(seed: int, stream: int, subjects: npt.NDArray[np.int64], counter: int) -> FloatArray:
+    out = np.empty(subjects.size)
+    for k in range(subjects.size):
+        out[k] = uniform(seed, stream, subjects[k], counter)
+    return out
+
+
+def uniforms(seed: int, stream: int, subjects: npt.NDArray[np.int64], counter: int = 0) -> FloatArray:
+    """`uniform` for many subjects, shape (n,)."""
+    result: FloatArray = _uniforms(seed, stream, subjects, counter)
+    return result
+
+
+def normals(seed: int, stream: int, subjects: npt.NDArray[np.int64], limit: float = 3.0) -> FloatArray:
+    """Standard normal numbers, shape (n,), cut at +-`limit` (Box-Muller on counters 0 and 1)."""
+    u, v = uniforms(seed, stream, subjects, 0), uniforms(seed, stream, subjects, 1)
+    return np.clip(np.sqrt(-2.0 * np.log(u)) * np.cos(2.0 * np.pi * v), -limit, limit)

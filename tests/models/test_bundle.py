@@ -1,0 +1,81 @@
+"""The bundle: loaded only when its hashes fit; its predictions are ordered and in range."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import BUNDLED, Bundle, BundleError
+from models.features import FEATURES, input_matrix
+from tests.support import make_batch
+
+ROW = {"SoC": 0.6, "SoH": 0.92, "Battery_Voltage": 355.0, "Battery_Current": 20.0, "Battery_Temperature": 24.0,
+       "Charge_Cycles": 300.0, "Power_Consumption": 7.1}  # fmt: skip
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(BUNDLED, tmp_path / "bundle"))
+
+
+def test_predictions_are_ordered_finite_and_in_range():
+    rng = np.random.default_rng(5)
+    low = [0, 0.5, 250, -300, -30, 0, -100]
+    high = [1, 1.0, 420, 400, 60, 3000, 200]
+    answer = Bundle.load().predict(rng.uniform(low, high, size=(2000, 7)))
+    assert np.isfinite(answer.rul).all()
+    assert (answer.rul_low >= 0).all()
+    assert (answer.rul_low <= answer.rul).all()
+    assert (answer.rul <= answer.rul_high).all()
+    assert ((answer.failure_probability >= 0) & (answer.failure_probability <= 1)).all()
+
+
+def test_a_worn_battery_has_less_left_than_a_fresh_one():
+    fresh, worn = ({**ROW, "SoH": 0.97}, {**ROW, "SoH": 0.82})
+    answer = Bundle.load().predict(np.array([[row[name] for name in FEATURES] for row in (fresh, worn)]))
+    assert answer.rul[1] < 0.6 * answer.rul[0]
+    assert answer.failure_probability[1] > answer.failure_probability[0]
+
+
+def test_a_row_is_predicted_the_same_alone_and_in_a_batch():
+    matrix = input_matrix(make_batch(50, range(4)))
+    bundle = Bundle.load()
+    together = bundle.predict(matrix).rul
+    alone = [bundle.predict(matrix[i : i + 1]).rul[0] for i in range(len(matrix))]
+    assert together.tolist() == alone
+
+
+@pytest.mark.parametrize("name", ["rul.ubj", "failure.ubj", "card.md"])
+def test_an_altered_file_is_refused(copy: Path, name: str):
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(bytes(content))
+    with pytest.raises(BundleError, match=f"{name} is damaged or altered: the manifest expects SHA-256"):
+        Bundle.load(copy)
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match="got no such file"):
+        Bundle.load(copy)
+
+
+def test_a_damaged_manifest_is_refused(copy: Path):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for change, says in (({"features": ["SoC"]}, "wants inputs"), ({"quantiles": "x"}, "manifest.json is damaged")):
+        (copy / "manifest.json").write_text(json.dumps(manifest | change))
+        with pytest.raises(BundleError, match=says) as error:
+            Bundle.load(copy)
+        assert "\n" not in str(error.value)
+    (copy / "manifest.json").write_text("{")
+    with pytest.raises(BundleError, match="damaged"):
+        Bundle.load(copy)
+    with pytest.raises(BundleError, match="expected a model bundle"):
+        Bundle.load(copy / "nowhere")
+
+
+def test_the_card_says_what_the_model_is_and_how_it_scores():
+    card = (BUNDLED / "card.md").read_text().lower()
+    for word in ("baseline", "by vehicle", "coverage", "sei", "not claim"):
+        assert word in card

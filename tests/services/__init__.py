@@ -1,0 +1,19 @@
+"""Real servers for tests and for a person at the desk: Kafka, Mosquitto, PostgreSQL, TimescaleDB; no container engine.
+
+    python -m tests.services install | start | stop | status
+
+Each server is one small class with the same shape (`base.Service`): install, start, wait_ready, stop, kill, restart,
+pid, port. All listen on 127.0.0.1 on free ports and keep their data in a folder of their own under the temporary
+directory. Started by a test they die with it; started by the command they stay until `stop`. Read `base.py` first;
+pytest fixtures are in `fixtures.py`, the command in `__main__.py`.
+"""
+
+from tests.services.base import Service, ServiceFailed, ServiceUnavailable
+from tests.services.kafka import Kafka
+from tests.services.mosquitto import Mosquitto
+from tests.services.postgres import Postgres
+from tests.services.timescaledb import TimescaleDB
+
+ALL: tuple[type[Service], ...] = (Kafka, Mosquitto, Postgres, TimescaleDB)
+
+__all__ = ["ALL", "Kafka", "Mosquitto", "Postgres", "Service", "ServiceFailed", "ServiceUnavailable", "TimescaleDB"]

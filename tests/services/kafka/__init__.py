@@ -1,0 +1,87 @@
+"""Apache Kafka 4.1.1, a single KRaft node, from its Maven jars (Java 17 or newer).
+
+kafka-python is imported where it is used, so that `python -m tests.services status` needs only the standard library.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+import warnings
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from string import Template
+
+from tests.services.base import HOST, Service, ServiceFailed, ServiceUnavailable, cache_folder, free_ports, install_once, run
+
+VERSION = "4.1.1"
+_HERE = Path(__file__).parent
+
+
+class Kafka(Service):
+    """`bootstrap_servers` is what clients want. Topics make themselves, with four partitions."""
+
+    name = "kafka"
+    _jars = cache_folder() / f"kafka-{VERSION}"
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        return {"KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers}
+
+    @classmethod
+    def install(cls) -> None:
+        if shutil.which("java") is None:
+            raise ServiceUnavailable("Kafka needs Java 17 or newer; install it with: apt-get install default-jre-headless")
+        pom = _HERE / "pom.xml"
+        with install_once(cls._jars, pom.read_bytes()) as folder:
+            if folder is None:
+                return
+            if shutil.which("mvn") is None:
+                raise ServiceUnavailable("Kafka comes through Maven; install it with: apt-get install maven")
+            goal = "dependency:copy-dependencies"
+            try:
+                run(["mvn", "-q", "-B", "-C", "-f", str(pom), goal, f"-DoutputDirectory={folder}"])
+            except ServiceFailed as error:
+                raise ServiceUnavailable(f"Kafka {VERSION} could not be fetched through Maven: {error}") from error
+
+    @property
+    def _config(self) -> Path:
+        return self.directory / "server.properties"
+
+    def _java(self, main: str, *flags: str) -> list[str]:
+        logging = f"-Dlog4j2.configurationFile={_HERE / 'log4j2.properties'}"
+        common = ["-XX:+UseSerialGC", "-Xshare:auto", "-Djava.net.preferIPv4Stack=true", logging]
+        return ["java", *flags, *common, "-cp", f"{self._jars}/*", main]
+
+    def _prepare(self) -> None:
+        if self._config.exists():
+            return
+        data = self.directory / "data"
+        [controller_port] = free_ports(1)
+        template = Template((_HERE / "server.properties").read_text())
+        self._config.write_text(template.substitute(port=self.port, controller_port=controller_port, data=data))
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        quick = ("-XX:TieredStopAtLevel=1", "-Xmx128m")
+        run([*self._java("kafka.tools.StorageTool", *quick), "format", f"--cluster-id={cluster}", "-c", str(self._config)])
+
+    def _command(self) -> list[str]:
+        return [*self._java("kafka.Kafka", "-Xms128m", "-Xmx384m"), str(self._config)]
+
+    def _check(self) -> None:
+        """A topic list from a broker that the controller has let in."""
+        with warnings.catch_warnings():
+            # kafka-python 3.0 reads its protocol files by importlib.resources.read_text, deprecated in Python 3.12.
+            warnings.filterwarnings("ignore", "(read|open)_text is deprecated", DeprecationWarning)
+            from kafka import KafkaAdminClient
+
+            admin = KafkaAdminClient(bootstrap_servers=self.bootstrap_servers, request_timeout_ms=3000)
+            try:
+                admin.list_topics()
+                brokers = admin.describe_cluster()["brokers"]
+            finally:
+                admin.close()
+        if not brokers:
+            raise ServiceFailed("the broker is not registered yet")

@@ -1,0 +1,76 @@
+"""Mosquitto, the MQTT broker, from its Debian package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+from string import Template
+
+from tests.services.base import HOST, Service, ServiceFailed, apt_install, free_ports
+
+_TEMPLATE = Path(__file__).with_name("mosquitto.conf")
+# The package puts the broker where only root's PATH looks.
+_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"])
+
+
+class Mosquitto(Service):
+    """MQTT on `port`, MQTT over WebSocket on `websocket_port`; anonymous clients, no message dropped for a slow one."""
+
+    name = "mosquitto"
+    _websocket_port: int | None = None
+
+    @property
+    def websocket_port(self) -> int:
+        if self._websocket_port is None:
+            [self._websocket_port] = free_ports(1)
+        return self._websocket_port
+
+    def environment(self) -> dict[str, str]:
+        return {"MQTT_HOST": HOST, "MQTT_PORT": str(self.port)}
+
+    @classmethod
+    def install(cls) -> None:
+        if shutil.which("mosquitto", path=_PATH) is None:
+            apt_install("mosquitto", "Mosquitto (MQTT broker)")
+
+    @property
+    def _config(self) -> Path:
+        return self.directory / "mosquitto.conf"
+
+    def _prepare(self) -> None:
+        if self._config.exists():
+            return
+        (self.directory / "data").mkdir()
+        self._config.write_text(
+            Template(_TEMPLATE.read_text()).substitute(
+                port=self.port,
+                directory=self.directory,
+                # Started by root it would become the user mosquitto, who cannot write here.
+                user="user root" if os.geteuid() == 0 else "",
+                websocket_listener=f"listener {self.websocket_port} {HOST}\nprotocol websockets",
+            )
+        )
+
+    def _command(self) -> list[str]:
+        broker = shutil.which("mosquitto", path=_PATH)
+        assert broker is not None
+        return [broker, "-c", str(self._config)]
+
+    def _check(self) -> None:
+        """A connection that the broker accepts."""
+        import paho.mqtt.client as mqtt
+        from paho.mqtt.enums import CallbackAPIVersion
+
+        accepted = threading.Event()
+        client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        client.on_connect = lambda *_: accepted.set()
+        client.connect(HOST, self.port)
+        client.loop_start()
+        try:
+            if not accepted.wait(3.0):
+                raise ServiceFailed("no answer to CONNECT")
+        finally:
+            client.disconnect()
+            client.loop_stop()

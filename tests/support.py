@@ -1,0 +1,31 @@
+"""Small makers that several tests use."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from datasets.schema import FIELDS, MODES, SCHEMAS, Stream, vehicle_id
+
+
+def make_batch(
+    vehicles: int, seqs: range, *, stream: Stream = "telemetry", run_id: str = "run-test", first_vehicle: int = 0
+) -> pa.RecordBatch:
+    """Plausible rows in the log's order (time, then vehicle); every value a function of (vehicle, seq)."""
+    vehicle = np.tile(np.arange(first_vehicle, first_vehicle + vehicles), len(seqs))
+    seq = np.repeat(np.arange(seqs.start, seqs.stop, dtype=np.int64), vehicles)
+    columns = {
+        "run_id": pa.array([run_id] * len(seq)).dictionary_encode(),
+        "vehicle_id": pa.array([vehicle_id(int(v)) for v in vehicle]).dictionary_encode(),
+        "seq": pa.array(seq),
+        "ts": pa.array(1_780_000_000_000_000 + (seq + 1) * 2_000_000, pa.timestamp("us", tz="UTC")),
+        "mode": pa.array([MODES[v % 3] for v in vehicle]).dictionary_encode().cast(SCHEMAS["telemetry"].field("mode").type),
+        "model_version": pa.array(["1.0.0"] * len(seq)).dictionary_encode(),
+        "flags": pa.array(np.zeros(len(seq), np.int32)),
+    }
+    for position, field in enumerate(FIELDS[stream]):
+        if field.name not in columns:
+            values = np.round(np.sin(vehicle + 0.001 * seq + position) * 10 + 0.1234567, field.decimals or 0)
+            columns[field.name] = pa.array(values.astype(field.type.to_pandas_dtype()))
+    schema = SCHEMAS[stream]
+    return pa.record_batch([columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema)

@@ -1,0 +1,29 @@
+"""What can go wrong for a user, and the exit code it gives.
+
+TwinError
+├── BadInput       2   a flag, a setting, a file or a URL is not what was expected
+├── NotDelivered   3   the run ended, its records are on disk, some sink has not taken all of them
+└── RunFailed      1   the run could not go on
+"""
+
+
+class TwinError(Exception):
+    """One line for a person: what was expected, what came, what to do."""
+
+    exit_code = 1
+
+
+class BadInput(TwinError):
+    """See the tree."""
+
+    exit_code = 2
+
+
+class NotDelivered(TwinError):
+    """See the tree."""
+
+    exit_code = 3
+
+
+class RunFailed(TwinError):
+    """See the tree."""

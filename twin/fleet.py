@@ -1,0 +1,362 @@
+"""A run: a directory, a plan, a supervisor. `Fleet` is what both the command line and Python code hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version as package_version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+
+from actors.metrics import Exporter
+from actors.predictor import PoolSettings
+from actors.sinks import KafkaTarget, MqttTarget, SinkError, SinkUnavailable, Target, TimescaleTarget
+from actors.status import FleetStatus
+from actors.supervisor import FleetFailed, FleetPlan, Supervisor
+from datasets.schema import vehicle_id, vehicle_index
+from models.bundle import BUNDLED, Bundle, BundleError
+from physics import load_cell, physics_version
+from twin import __version__
+from twin.errors import BadInput, NotDelivered, RunFailed
+from twin.settings import RunSettings, load_settings, parse_duration
+
+_SHARD_VEHICLES = 250  # fewer than this and a process of its own costs more than it gives
+
+
+def targets_of(settings: RunSettings) -> tuple[Target, ...]:
+    """The sinks that are switched on. BadInput for a malformed URL."""
+    found: list[Target] = []
+    for name, parse in (("kafka", KafkaTarget.parse), ("mqtt", MqttTarget.parse), ("timescale", TimescaleTarget.parse)):
+        url = getattr(settings, name)
+        if not url:
+            continue
+        try:
+            found.append(parse(url))
+        except ValueError as error:
+            raise BadInput(f"--{name}: {error}") from None
+    return tuple(found)
+
+
+class Vehicle:
+    """A handle on one vehicle of a running fleet."""
+
+    def __init__(self, supervisor: Supervisor, index: int) -> None:
+        self._supervisor = supervisor
+        self._index = index
+
+    @property
+    def id(self) -> str:
+        """`EV-000042`."""
+        return vehicle_id(self._index)
+
+    def state(self) -> dict[str, Any]:
+        """Its last telemetry record, as Python values by column name; {} before the first one."""
+        return self._supervisor.vehicle_state(self._index)
+
+
+class Fleet:
+    """A fleet on Ray. Keyword arguments are the settings of `twin run` (`RunSettings`).
+
+    with Fleet(vehicles=1000, seed=1) as fleet:
+        fleet.run("10min")
+
+    Leaving the block delivers what is made, seals the log and writes `run.json`.
+    """
+
+    def __init__(self, settings: RunSettings | None = None, **keywords: Any) -> None:
+        if settings is None:
+            # A fleet in Python runs as often and as long as it is told to: no duration belongs to it.
+            defaults = {"duration": None, "metrics_port": 0}
+            settings = load_settings(defaults | keywords, environ={}).model_copy(
+                update={} if "duration" in keywords else {"duration": None}
+            )
+        self.settings = settings
+        self.warnings: list[str] = []
+        self._targets = targets_of(settings)
+        try:
+            load_cell(settings.cell)
+        except ValueError as error:
+            raise BadInput(f"--cell: {error}") from None
+        self._bundle = _bundle_of(settings)
+        self.directory = _run_directory(settings)
+        self._supervisor: Supervisor | None = None
+        self._exporter: Exporter | None = None
+        self._owns_ray = False
+        self._goal_tick = 0
+        self._last: FleetStatus | None = None
+        self._closed = False
+
+    # ---- life
+
+    def start(self) -> Self:
+        """Check the sinks, make the run directory, start Ray and the shards. Called by `with`."""
+        unreachable = self._check_sinks()
+        self.warnings += unreachable
+        _make_directory(self.directory)
+        log_id = uuid.uuid4().hex[:16]
+        self.run_id = self.settings.identity(physics_version())
+        self._run = {
+            "run_id": self.run_id,
+            "log_id": log_id,
+            "state": "running",
+            "settings": self.settings.shown(),
+            "seed": self.settings.seed,
+            "versions": _versions() | {"model": self._bundle.manifest.version if self._bundle else None},
+            "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self._write_run()
+        self._supervisor = Supervisor(self._plan(log_id))
+        try:
+            self._start_ray()
+            if self.settings.metrics_port:
+                self._start_exporter()
+            self._supervisor.start()
+        except FleetFailed as error:
+            self._stop_ray()
+            raise RunFailed(str(error)) from error
+        except BaseException:
+            self._stop_ray()
+            raise
+        return self
+
+    def _plan(self, log_id: str) -> FleetPlan:
+        settings = self.settings
+        shards = settings.shards or max(1, min(os.cpu_count() or 1, settings.vehicles // _SHARD_VEHICLES))
+        pool = None
+        if self._bundle is not None:
+            pool = PoolSettings(
+                bundle=(settings.bundle or BUNDLED).resolve(),
+                replicas=(1, settings.replicas),
+                host=settings.rest_host,
+                port=settings.rest_port,
+                token=settings.api_token or None,
+            )
+        return FleetPlan(
+            run_dir=self.directory,
+            run_id=self.run_id,
+            log_id=log_id,
+            vehicles=settings.vehicles,
+            shards=min(shards, settings.vehicles),
+            seed=settings.seed,
+            cell=settings.cell,
+            start_s=int(settings.start.timestamp()),
+            step_s=settings.step,
+            telemetry_ticks=settings.ticks(settings.telemetry_every),
+            predict_ticks=settings.ticks(settings.predict_every),
+            checkpoint_ticks=max(1, settings.ticks(settings.checkpoint_every)),
+            pace=settings.pace,
+            targets=self._targets,
+            pool=pool,
+        )
+
+    def _check_sinks(self) -> list[str]:
+        """A sink that refuses us ends the run before it begins; one that is away may come back."""
+        unreachable = []
+        for target in self._targets:
+            try:
+                target.check()
+            except SinkUnavailable as error:
+                unreachable.append(f"{error}. The run goes on; its records wait in the log")
+            except SinkError as error:
+                raise BadInput(f"--{target.name}: {error}") from error
+        return unreachable
+
+    def _start_ray(self) -> None:
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        plan_shards = self.settings.shards or os.cpu_count() or 1
+        try:
+            if self.settings.address:
+                ray.init(address=self.settings.address, log_to_driver=False, logging_level="ERROR")
+            else:
+                # Logical CPUs, so that every actor finds a place on a small machine; the kernel shares the real ones.
+                ray.init(
+                    num_cpus=plan_shards + self.settings.replicas + (os.cpu_count() or 1),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = self.settings.address or "this machine"
+            raise RunFailed(f"expected Ray to start on {where}: {' '.join(str(error).split())[:300]}") from error
+        self._owns_ray = True
+
+    def _start_exporter(self) -> None:
+        assert self._supervisor is not None
+        try:
+            self._exporter = Exporter("127.0.0.1", self.settings.metrics_port, self._supervisor.status)
+        except OSError as error:
+            raise BadInput(
+                f"--metrics-port: cannot listen on 127.0.0.1:{self.settings.metrics_port} ({error.strerror}); "
+                "choose another port, or 0 for off"
+            ) from error
+
+    def _stop_ray(self) -> None:
+        if self._exporter is not None:
+            self._exporter.close()
+            self._exporter = None
+        if self._owns_ray and ray.is_initialized():
+            ray.shutdown()
+            self._owns_ray = False
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self.deliver()
+        finally:
+            self.close("failed" if kind else "finished")
+
+    # ---- running
+
+    def run(
+        self,
+        duration: str | float,
+        on_status: Callable[[FleetStatus], None] = lambda status: None,
+        stop: threading.Event | None = None,
+    ) -> FleetStatus:
+        """Simulate `duration` more ("10min", or seconds). Returns when it is simulated and logged."""
+        assert self._supervisor is not None, "use `with Fleet(...) as fleet`"
+        stop = stop or threading.Event()
+        try:
+            self._goal_tick += self.settings.ticks(parse_duration(duration))
+        except ValueError as error:
+            raise BadInput(str(error)) from None
+        try:
+            self._supervisor.run(self._goal_tick, on_status, stop.is_set)
+        except FleetFailed as error:
+            raise RunFailed(f"{error}; what was made is in {self.directory}") from error
+        return self._supervisor.status()
+
+    def deliver(
+        self, on_status: Callable[[FleetStatus], None] = lambda status: None, stop: threading.Event | None = None
+    ) -> None:
+        """Wait until every record is predicted and in every sink. NotDelivered where a sink makes no progress."""
+        assert self._supervisor is not None
+        stop = stop or threading.Event()
+        try:
+            done = self._supervisor.drain(on_status, self.settings.drain_timeout, stop.is_set)
+        except FleetFailed as error:
+            raise RunFailed(f"{error}; what was made is in {self.directory}") from error
+        status = self._supervisor.status()
+        if not done and not stop.is_set():
+            raise NotDelivered(f"{describe_backlog(status)}; the records are in {self.directory}")
+
+    def vehicle(self, name: str) -> Vehicle:
+        """A handle by id (`EV-000042`)."""
+        assert self._supervisor is not None
+        index = vehicle_index(name)
+        if index >= self.settings.vehicles:
+            last = vehicle_id(self.settings.vehicles - 1)
+            raise ValueError(f"expected a vehicle from EV-000000 to {last}, got {name}")
+        return Vehicle(self._supervisor, index)
+
+    def status(self) -> FleetStatus:
+        """The fleet at this moment; after `close`, at its end."""
+        if self._last is not None:
+            return self._last
+        assert self._supervisor is not None
+        return self._supervisor.status()
+
+    def close(self, state: str = "finished") -> None:
+        """Seal the log, save the cursors, write the counts into run.json."""
+        if self._closed or self._supervisor is None:
+            return
+        self._closed = True
+        try:
+            status = self._last = self._supervisor.close()
+            self._run |= {
+                "state": state,
+                "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+                "counts": _counts(status),
+            }
+            self._write_run()
+        finally:
+            self._stop_ray()
+
+    def _write_run(self) -> None:
+        path = self.directory / "run.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self._run, indent=2) + "\n")
+        os.replace(temporary, path)
+
+
+def _counts(status: FleetStatus) -> dict[str, Any]:
+    return {
+        "vehicles": status.vehicles,
+        "steps": status.tick,
+        "simulated_s": status.simulated_s,
+        "elapsed_s": round(status.elapsed_s, 3),
+        "telemetry": status.records,
+        "predictions": status.predictions,
+        "shards": len(status.shards),
+        "shard_restarts": status.restarts,
+        "compute_s": round(sum(shard.compute_s for shard in status.shards), 3),
+        "sinks": {
+            sink.name: {"delivered": sink.delivered, "waiting": sink.backlog, "duplicates_refused": sink.duplicates}
+            for sink in status.sinks
+        },
+    }
+
+
+def describe_backlog(status: FleetStatus) -> str:
+    """What is not where it should be, in one line."""
+    parts = [
+        f"{sum(sink.backlog.values()):,} records have not reached {sink.name}"
+        + (f" ({status.waiting[sink.name]})" if sink.name in status.waiting else "")
+        for sink in status.sinks
+        if any(sink.backlog.values())
+    ]
+    if status.predictor_backlog:
+        reason = status.waiting.get("predictor", "the pool is behind")
+        parts.append(f"{status.predictor_backlog:,} records wait for the predictor ({reason})")
+    return "; ".join(parts)
+
+
+def _bundle_of(settings: RunSettings) -> Bundle | None:
+    if not settings.predict:
+        return None
+    try:
+        return Bundle.load(settings.bundle or BUNDLED)
+    except BundleError as error:
+        raise BadInput(f"--bundle: {error}") from None
+
+
+def _run_directory(settings: RunSettings) -> Path:
+    out = settings.out or Path("runs") / time.strftime("%Y-%m-%dT%H-%M-%S")
+    out = out.expanduser().absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"--out: expected a new or empty directory, {out} already holds something; choose another")
+    parent = next(path for path in (out, *out.parents) if path.exists())
+    if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
+        raise BadInput(f"--out: cannot write to {parent}; choose a directory you may write to")
+    return out
+
+
+def _make_directory(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(f"--out: cannot write to {out}: {error.strerror}") from error
+
+
+def _versions() -> dict[str, str]:
+    names = ("ray", "numpy", "numba", "pyarrow", "xgboost-cpu", "kafka-python", "paho-mqtt", "psycopg2-binary")
+    return {"twin": __version__, "physics": physics_version()} | {name: package_version(name) for name in names}
