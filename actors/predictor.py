@@ -157,3 +157,8 @@ def deploy(settings: PoolSettings) -> None:
         pass
 
     serve.run(Predictor.bind(settings.bundle), name=APP_NAME, route_prefix="/")
+
+
+def undeploy() -> None:
+    """Take the pool off a cluster that lives on."""
+    serve.delete(APP_NAME)

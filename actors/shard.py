@@ -14,7 +14,7 @@ import pyarrow as pa
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.log import LogFull, LogWriter, log_directory
 from datasets.schema import MODES, SCHEMAS, TELEMETRY_FIELDS, vehicle_id
-from physics.fleet import FleetPhysics, draw_population
+from physics import FleetPhysics, draw_population
 
 # Below this much free space a shard waits before it appends: room for the seals and cursors of what is already made.
 MIN_FREE_BYTES = 256 << 20

@@ -325,6 +325,10 @@ class Supervisor:
                 return dict(ray.get(slot.actor.vehicle_state.remote(vehicle)))
         raise ValueError(f"expected a vehicle below {self._plan.vehicles}, got {vehicle}")
 
+    def sink_pids(self) -> list[int]:
+        """Processes of the shippers."""
+        return [c.status.pid for c in self._companions if isinstance(c.status, ShipperStatus)]
+
     def status(self) -> FleetStatus:
         """The last status polled."""
         return self._status or self._measure()

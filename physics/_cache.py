@@ -11,15 +11,15 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 import numba
 
 
-def _source_key() -> str:
-    """Hash of this package's sources, numba and Python."""
+def physics_version() -> str:
+    """Hash of this package's sources, numba and Python: what the bits of a result depend on besides the settings."""
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
     for file in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(file.name.encode())
@@ -33,17 +33,15 @@ def _base_folders() -> Iterator[Path]:
         yield Path(os.environ["NUMBA_CACHE_DIR"])
     if os.environ.get("XDG_CACHE_HOME"):
         yield Path(os.environ["XDG_CACHE_HOME"])
-    try:
+    with suppress(RuntimeError):  # no home directory
         yield Path.home() / ".cache"
-    except RuntimeError:  # no home directory
-        pass
     yield Path(tempfile.gettempdir()) / f"ev-battery-twin-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
 @cache
 def cache_folder() -> Path:
     """The folder of compiled kernels for these sources: the first that can be written to."""
-    key = _source_key()
+    key = physics_version()
     for base in _base_folders():
         folder = base / "ev-battery-twin" / f"kernels-{key}"
         try:

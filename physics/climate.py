@@ -2,8 +2,8 @@
 
 Monthly means of the daily minimum and maximum [degC], rounded to whole degrees, after the 1991-2020 normals that the
 national services report to the WMO (World Weather Information Service, worldweather.wmo.int; NOAA U.S. Climate Normals,
-ncei.noaa.gov; DWD; Met Office). The day is a cosine with its maximum at 15:00 local solar-zone time; on top lies a seeded
-anomaly of each city and day (standard deviation about 3 K), linear in between.
+ncei.noaa.gov; DWD; Met Office). The day is a cosine with its maximum at 15:00 local solar-zone time; on top lies a
+seeded anomaly of each city and day (standard deviation about 3 K), linear in between.
 """
 
 from __future__ import annotations
@@ -113,13 +113,14 @@ def _anomaly(seed: int, city: int, day: int) -> float:
 def ambient_K(seed: int, city: int, local_s: float) -> float:
     """Air temperature [K] at local time, seconds since 1970-01-01 on the city's clock."""
     days = local_s / 86400.0
-    day = int(math.floor(days))
+    day = math.floor(days)
     month = (days % _DAYS_A_YEAR) / _DAYS_A_YEAR * 12.0 - 0.5  # month k's normal stands for its middle
-    before = int(math.floor(month)) % 12
+    before = math.floor(month) % 12
     after = (before + 1) % 12
     late = month - math.floor(month)
     mean = (1.0 - late) * _MEAN[city, before] + late * _MEAN[city, after]
     swing = (1.0 - late) * _SWING[city, before] + late * _SWING[city, after]
     through = days - day
     anomaly = (1.0 - through) * _anomaly(seed, city, day) + through * _anomaly(seed, city, day + 1)
-    return KELVIN + mean + anomaly + swing * math.cos(2.0 * math.pi * (through - 15.0 / 24.0))
+    ambient: float = KELVIN + mean + anomaly + swing * math.cos(2.0 * math.pi * (through - 15.0 / 24.0))
+    return ambient

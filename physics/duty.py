@@ -1,8 +1,9 @@
 """A vehicle's days: when it drives what. A pure function of (seed, vehicle, day): nothing is stored but the next entry.
 
 Three trips are possible a day: 0 out (to work, or for leisure), 1 an errand around noon, 2 back home. Workdays: 92 % go
-to work, 15 % of them run the errand; other days: 65 % go out. Out and back take the same route: one of the speed traces,
-repeated up to three times. At home the vehicle is plugged in as its owner's habit says, always below half charge.
+to work, 15 % of them run the errand; other days: 65 % go out. Out and back take the same route: one of the speed
+traces, repeated up to three times. At home the vehicle is plugged in as its owner's habit says, always below half
+charge.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _OWNER: Final = 202
 WORKS: Final = 0.92
 ERRAND: Final = 0.15
 LEISURE: Final = 0.65
-LONGEST_TRIP_S: Final = 5400.0
+LONGEST_TRIP_S: Final = 6000.0
 PAUSE_S: Final = 600.0
 EVENTS: Final = 6  # entries of a day: start and end of three trips
 
@@ -34,7 +35,8 @@ EVENTS: Final = 6  # entries of a day: start and end of three trips
 def trip(
     seed: int, vehicle: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
-    """(start, end, cycle) of trip 0, 1 or 2 of a local day, start and end in seconds of that day; cycle -1: no such trip.
+    """(start, end, cycle) of trip 0, 1 or 2 of a local day, start and end in seconds of that day; cycle -1: no such
+    trip.
 
     `cycle_ticks`: steps of one run through each cycle, shape (cycles,). 1970-01-01 was a Thursday.
     """
@@ -76,7 +78,7 @@ def trip(
 @numba.njit(**LOOP)
 def plugs_in(seed: int, vehicle: int, day: int, habit: float) -> bool:
     """Does the owner plug in on this evening?"""
-    return uniform(seed, _HABIT, vehicle, day) < habit
+    return bool(uniform(seed, _HABIT, vehicle, day) < habit)
 
 
 @numba.njit(**LOOP)
@@ -100,7 +102,7 @@ def find_event(
         begin, end, cycle = trip(seed, vehicle, day, event // 2, dt, cycle_ticks)
         if cycle >= 0:
             moment = 86400.0 * day - utc_offset_s - start_s + (begin if event % 2 == 0 else end)
-            return int(math.ceil(moment / dt)), day, event
+            return math.ceil(moment / dt), day, event
         event = 2 * (event // 2) + 2
 
 
@@ -108,4 +110,5 @@ def resample(speed_mps: FloatArray, step_s: float) -> FloatArray:
     """A 1 Hz speed trace [m/s] at steps of `step_s`, ending at rest, shape (m,)."""
     duration = speed_mps.size - 1
     steps = max(1, math.ceil(duration / step_s))
-    return np.interp(np.arange(steps + 1) * step_s, np.arange(speed_mps.size), speed_mps, right=0.0)
+    at = np.arange(steps + 1) * step_s
+    return np.asarray(np.interp(at, np.arange(speed_mps.size), speed_mps, right=0.0), dtype=np.float64)

@@ -23,6 +23,9 @@ from physics.layout import (
     ACTIVE_P,
     AMBIENT,
     AREA,
+    ASINH_N,
+    ASINH_P,
+    CHARGE_TRANSFER,
     CONTACT,
     COOLING_SCALE,
     CURRENT,
@@ -55,6 +58,7 @@ from physics.layout import (
     Q_SEI,
     Q_SIDE,
     R_DYNAMIC,
+    R_LINEAR,
     RESISTANCE_SCALE,
     SCRATCH_E,
     SCRATCH_N,
@@ -95,8 +99,7 @@ X_MEAN_MIN: Final = 2e-3  # the current is cut before a mean stoichiometry leave
 T_HARD_MIN: Final = 200.0  # [K]
 T_HARD_MAX: Final = 420.0
 POWER_TOLERANCE: Final = 0.02
-
-CACHED: Final = {**LOOP, "cache": True}
+PLANNED_BELOW_V: Final = 1e-3  # an upper voltage limit this far below the cell's own is a charger's, not an incident
 
 
 @numba.njit(**LOOP)
@@ -116,18 +119,36 @@ def lookup(table: int, x: float) -> tuple[float, float]:
 @numba.njit(**LOOP)
 def relax(block: FloatArray, row: int, decay_row: int, lane: int, target: float) -> float:
     """One mode follows its target: w <- target + decay (w - target)."""
-    w = target + block[decay_row + lane] * (block[row + lane] - target)
+    w: float = target + block[decay_row + lane] * (block[row + lane] - target)
     block[row + lane] = w
     return w
+
+
+@numba.njit(**LOOP)
+def delivering(power: float, v_0: float, resistance: float, low: float, high: float) -> float:
+    """The current in [low, high] that delivers `power` [W] when V = v_0 - R I; the one of most power if none does."""
+    current = 2.0 * power / (v_0 + math.sqrt(max(v_0 * v_0 - 4.0 * resistance * power, 0.0)))
+    return max(low, min(high, current))
+
+
+@numba.njit(**LOOP)
+def within_limits(
+    current: float, v_0: float, resistance: float, v_low: float, v_high: float, empty: float, full: float
+) -> float:
+    """`current` reduced towards zero until V = v_0 - R I stays in [v_low, v_high] and no electrode runs out."""
+    conductance = 1.0 / resistance
+    most = min(max((v_0 - v_low) * conductance, 0.0), empty)
+    least = max(min((v_0 - v_high) * conductance, 0.0), -full)
+    return max(min(current, most), least)
 
 
 @numba.njit(**LOOP)
 def step_cells(block: FloatArray, dt: float, c: CellModel) -> None:
     """Advance 128 cells by dt [s] under their demand rows.
 
-    The current solves P = V I with V = V_0 - R I, where V_0 = V_prev + R I_prev + drift is the voltage that this step
-    would end at without current and R = -dV/dI over the step; then it is clipped to its limits. Voltage limits only
-    ever reduce the current towards zero.
+    The current solves P = V I on a forecast of the voltage at the end of the step: linear in I (ohmic, diffusion) but
+    for charge transfer, whose asinh is linearised around a first guess. Then it is clipped to its limits; voltage
+    limits only ever reduce it towards zero. POWER is ignored where CURRENT_LOW = CURRENT_HIGH.
     """
     table_n, table_p = c.table, c.table + 1
     t_ref, transport = c.t_ref, c.transport
@@ -137,26 +158,39 @@ def step_cells(block: FloatArray, dt: float, c: CellModel) -> None:
     u_max_n, u_max_p = c.deviation_max_n, c.deviation_max_p
     ln_n, ln_p, sqrt_n, sqrt_p = c.ln_n, c.ln_p, c.sqrt_n, c.sqrt_p
     sei_potential = c.sei_potential
+    v_planned = c.voltage_max - PLANNED_BELOW_V
     t_min, t_max = c.t_min, c.t_max
     inv_dt = 1.0 / dt
     hours = dt / 3600.0
     for k in range(LANES):
         # --- the current ---------------------------------------------------------------------------------
         area = block[AREA + k]
-        resistance = block[R_DYNAMIC + k]
-        v_0 = block[VOLTAGE + k] + resistance * block[CURRENT + k] + block[DRIFT + k]
-        power = block[POWER + k]
-        current_asked = 2.0 * power / (v_0 + math.sqrt(max(v_0 * v_0 - 4.0 * resistance * power, 0.0)))
-        current_asked = max(block[CURRENT_LOW + k], min(block[CURRENT_HIGH + k], current_asked))
+        temperature = block[TEMPERATURE + k]
+        v_t = 2.0 * R_F * temperature
         inv_q_n, inv_q_p = block[INV_Q_N + k], block[INV_Q_P + k]
         x_n, x_p = block[X_N + k], block[X_P + k]
-        conductance = 1.0 / resistance
-        most = max((v_0 - block[VOLTAGE_LOW + k]) * conductance, 0.0)
-        least = min((v_0 - block[VOLTAGE_HIGH + k]) * conductance, 0.0)
         to_current = area * inv_dt
         empty = min((x_n - X_MEAN_MIN) / inv_q_n, (1.0 - X_MEAN_MIN - x_p) / inv_q_p) * to_current
         full = min((1.0 - X_MEAN_MIN - x_n) / inv_q_n, (x_p - X_MEAN_MIN) / inv_q_p) * to_current
-        current = max(min(current_asked, min(most, max(empty, 0.0))), max(least, -max(full, 0.0)))
+        empty, full = max(empty, 0.0), max(full, 0.0)
+        power = block[POWER + k]
+        low, high = block[CURRENT_LOW + k], block[CURRENT_HIGH + k]
+        v_low, v_high = block[VOLTAGE_LOW + k], block[VOLTAGE_HIGH + k]
+        # V = v_0 - R I around the last current gives a guess; charge transfer is then linearised anew around it.
+        r_linear = block[R_LINEAR + k]
+        v_linear = block[VOLTAGE + k] + r_linear * block[CURRENT + k] + block[CHARGE_TRANSFER + k] + block[DRIFT + k]
+        resistance = block[R_DYNAMIC + k]
+        v_0 = block[VOLTAGE + k] + resistance * block[CURRENT + k] + block[DRIFT + k]
+        guess = within_limits(
+            delivering(power, v_0, resistance, low, high), v_0, resistance, v_low, v_high, empty, full
+        )
+        asinh_n, root_n = asinh_and_root(block[ASINH_N + k] * guess)
+        asinh_p, root_p = asinh_and_root(block[ASINH_P + k] * guess)
+        r_transfer = v_t * (block[ASINH_N + k] / root_n + block[ASINH_P + k] / root_p)
+        resistance = r_linear + r_transfer
+        v_0 = v_linear - v_t * (asinh_n + asinh_p) + r_transfer * guess
+        current_asked = delivering(power, v_0, resistance, low, high)
+        current = within_limits(current_asked, v_0, resistance, v_low, v_high, empty, full)
         i = current / area
 
         # --- lithium: the side reactions of the last step are paid as the charge they took ----------------
@@ -197,8 +231,6 @@ def step_cells(block: FloatArray, dt: float, c: CellModel) -> None:
         u_p = clip(u_p_free, -u_max_p, u_max_p)
 
         # --- voltage --------------------------------------------------------------------------------------
-        temperature = block[TEMPERATURE + k]
-        v_t = 2.0 * R_F * temperature
         entropy_n, entropy_p = block[ENTROPY_N + k], block[ENTROPY_P + k]
         ocp_n, slope_n = lookup(table_n, xs_n)
         ocp_p, slope_p = lookup(table_p, xs_p)
@@ -209,19 +241,22 @@ def step_cells(block: FloatArray, dt: float, c: CellModel) -> None:
         asinh_n, root_n = asinh_and_root(per_current_n * i_n)
         asinh_p, root_p = asinh_and_root(per_current_p * i)
         eta_n = v_t * asinh_n
-        concentration = 0.5 * v_t * 2.0 * transport * (polynomial(ln_p, u_p) - polynomial(ln_n, u_n))
+        eta = eta_n + v_t * asinh_p
+        concentration = v_t * transport * (polynomial(ln_p, u_p) - polynomial(ln_n, u_n))
         ohmic, film = block[OHMIC + k], block[FILM + k]
-        voltage = ocp_p - ocp_n - eta_n - v_t * asinh_p - i * ohmic - i_n * film + concentration
-        resistance_new = (
+        voltage = ocp_p - ocp_n - eta - i * ohmic - i_n * film + concentration
+        inv_area = 1.0 / area
+        r_linear_new = (
             ohmic
             + film
-            + v_t * (per_current_n / root_n + per_current_p / root_p)
             - slope_n * block[SENSE_N + k]
             - slope_p * block[SENSE_P + k]
             + temperature * block[SENSE_E + k]
-        ) / area
-        drift = voltage - (v_0 - resistance * current)
-        block[DRIFT + k] = 0.5 * (block[DRIFT + k] + drift)
+        ) * inv_area
+        r_transfer_new = v_t * (per_current_n / root_n + per_current_p / root_p) * inv_area
+        # What the forecast missed is mostly relaxation, which goes on: expect half of it again.
+        missed = voltage + r_linear * current + eta - v_linear
+        block[DRIFT + k] = block[DRIFT + k] + 0.5 * missed
 
         # --- heat -----------------------------------------------------------------------------------------
         heat = current * (ocp_p - ocp_n - voltage) + current * temperature * (entropy_n - entropy_p)
@@ -242,7 +277,11 @@ def step_cells(block: FloatArray, dt: float, c: CellModel) -> None:
         block[Q_SEI + k] = block[Q_SEI + k] + q_side
         block[CURRENT + k] = current
         block[VOLTAGE + k] = voltage
-        block[R_DYNAMIC + k] = resistance_new
+        block[R_DYNAMIC + k] = r_linear_new + r_transfer_new
+        block[R_LINEAR + k] = r_linear_new
+        block[CHARGE_TRANSFER + k] = eta
+        block[ASINH_N + k] = per_current_n * inv_area
+        block[ASINH_P + k] = per_current_p * inv_area
         block[HEAT + k] = heat
         block[THROUGHPUT + k] = block[THROUGHPUT + k] + abs(current) * hours
         block[ENERGY_OUT + k] = block[ENERGY_OUT + k] + voltage * current * dt
@@ -255,7 +294,9 @@ def step_cells(block: FloatArray, dt: float, c: CellModel) -> None:
             & (t_new < t_max)
         )
         block[FLAG_RANGE + k] = block[FLAG_RANGE + k] if inside else 1.0
-        block[FLAG_VOLTAGE + k] = block[FLAG_VOLTAGE + k] if current == current_asked else 1.0
+        # A charger's own constant voltage below the cell's limit is no incident.
+        planned = (current < 0.0) & (v_high < v_planned)
+        block[FLAG_VOLTAGE + k] = block[FLAG_VOLTAGE + k] if (current == current_asked) | planned else 1.0
         short = voltage * current < (1.0 - POWER_TOLERANCE) * power
         block[FLAG_POWER + k] = 1.0 if short & (power > 0.0) else block[FLAG_POWER + k]
 
@@ -288,10 +329,7 @@ def refresh_cells(block: FloatArray, dt: float, c: CellModel) -> None:
         slower_pores = 1.0 / (pores * math.sqrt(pores))
         block[OHMIC + k] = (
             scale
-            * (
-                (c.r_electrolyte_n * slower_pores + c.r_electrolyte_sp) * exp(-c.e_conductivity * inverse_t)
-                + c.r_solid
-            )
+            * ((c.r_electrolyte_n * slower_pores + c.r_electrolyte_sp) * exp(-c.e_conductivity * inverse_t) + c.r_solid)
             + block[CONTACT + k]
         )
         block[FILM + k] = c.sei_resistance * length
@@ -338,7 +376,12 @@ def rest_cells(block: FloatArray, c: CellModel) -> None:
         ocp_p = lookup(c.table + 1, block[X_P + k])[0] + warmer * lookup(c.table + 3, block[X_P + k])[0]
         ocp_n = lookup(c.table, block[X_N + k])[0] + warmer * lookup(c.table + 2, block[X_N + k])[0]
         block[VOLTAGE + k] = ocp_p - ocp_n
-        block[R_DYNAMIC + k] = 0.025 * c.area / block[AREA + k]  # a first guess; the first step computes it
+        # First guesses, until the first step computes them.
+        block[R_DYNAMIC + k] = 0.025 * c.area / block[AREA + k]
+        block[R_LINEAR + k] = 0.015 * c.area / block[AREA + k]
+        block[CHARGE_TRANSFER + k] = 0.0
+        block[ASINH_N + k] = c.kinetic_n / block[AREA + k]
+        block[ASINH_P + k] = c.kinetic_p / block[AREA + k]
         block[CURRENT + k] = 0.0
         block[DRIFT + k] = 0.0
         block[Q_SIDE + k] = 0.0
@@ -371,10 +414,12 @@ def refresh_capacity(block: FloatArray, c: CellModel) -> None:
 def soc_of(block: FloatArray, lane: int) -> float:
     """State of charge: between the aged cell's own limits, 0 to 1."""
     x_empty = block[X_EMPTY + lane]
-    return clip((block[X_N + lane] - x_empty) / (block[X_FULL + lane] - x_empty), 0.0, 1.0)
+    soc: float = clip((block[X_N + lane] - x_empty) / (block[X_FULL + lane] - x_empty), 0.0, 1.0)
+    return soc
 
 
 @numba.njit(**LOOP)
 def soh_of(block: FloatArray, lane: int, c: CellModel) -> float:
     """State of health: capacity at rest between the voltage limits over that of the fresh cell."""
-    return block[ACTIVE_N + lane] * (block[X_FULL + lane] - block[X_EMPTY + lane]) / (c.x_full - c.x_empty)
+    soh: float = block[ACTIVE_N + lane] * (block[X_FULL + lane] - block[X_EMPTY + lane]) / (c.x_full - c.x_empty)
+    return soh

@@ -5,10 +5,10 @@ compile-time constants, so the compiler can prove that rows do not overlap and v
 always full (lanes beyond the last vehicle run along idle), so a vehicle goes through the same instructions however a
 fleet is divided, and its results have the same bits.
 
-Groups: STATE goes on from step to step; COEFFICIENTS follow from temperature and state every 10 s; CELL are constants of
-this vehicle's cells; DEMAND is what the vehicle asks of its cells; VEHICLE is plan, car and climate; SAMPLE is
-telemetry. A later mechanism adds its rows to its group (RESERVED marks rows that are there already for plating and loss
-of active material); nothing else refers to row numbers.
+Groups: STATE goes on from step to step; COEFFICIENTS follow from temperature and state every 10 s; CELL are constants
+of this vehicle's cells; DEMAND is what the vehicle asks of its cells; VEHICLE is plan, car and climate; SAMPLE is
+telemetry. A later mechanism adds its rows to its group (RESERVED marks rows that are there already for plating and
+loss of active material); nothing else refers to row numbers.
 """
 
 from __future__ import annotations
@@ -41,11 +41,15 @@ Q_SEI: Final = _rows()  # lithium bound in the SEI film, as charge [C/m2 of cell
 Q_SIDE: Final = _rows()  # charge of the last step's side reactions, not yet taken from X_N [C/m2]
 PLATED: Final = _rows()  # RESERVED: reversibly plated lithium as charge [C/m2], 0
 DEAD: Final = _rows()  # RESERVED: dead lithium as charge [C/m2], 0
-ACTIVE_N: Final = _rows()  # active material left, fraction of fresh, negative (1 until loss of active material is built)
+ACTIVE_N: Final = _rows()  # active material left, fraction of fresh; 1 until its loss is built
 ACTIVE_P: Final = _rows()
 CURRENT: Final = _rows()  # cell current of the last step [A]
 VOLTAGE: Final = _rows()  # cell voltage at the end of the last step [V]
 R_DYNAMIC: Final = _rows()  # -dV/dI over one step [Ohm]
+R_LINEAR: Final = _rows()  # its part without charge transfer
+CHARGE_TRANSFER: Final = _rows()  # overpotentials of both electrodes at the end of the last step [V]
+ASINH_N: Final = _rows()  # argument of the overpotential's asinh for a cell current of 1 A
+ASINH_P: Final = _rows()
 DRIFT: Final = _rows()  # how much V moves a step at unchanged current [V]
 X_FULL: Final = _rows()  # negative stoichiometry at the upper voltage limit, at rest
 X_EMPTY: Final = _rows()  # and at the lower
@@ -56,7 +60,7 @@ FLAG_RANGE: Final = _rows()  # 1 when the model left its valid range since the l
 FLAG_VOLTAGE: Final = _rows()  # 1 when a voltage limit cut the current
 FLAG_POWER: Final = _rows()  # 1 when the power asked for was not delivered
 
-# --- COEFFICIENTS (held for REFRESH_S) ------------------------------------------------------------------------------------
+# --- COEFFICIENTS (held for REFRESH_S) ------------------------------------------------------------------------------
 DECAY_N: Final = _rows(PARTICLE_MODES)  # exp(-l_k^2 D dt/R^2)
 DECAY_P: Final = _rows(PARTICLE_MODES)
 DECAY_E: Final = _rows(ELECTROLYTE_MODES)
@@ -82,7 +86,7 @@ SCRATCH_N: Final = _rows()
 SCRATCH_P: Final = _rows()
 SCRATCH_E: Final = _rows()
 
-# --- CELL (constants of this vehicle's cells) ---------------------------------------------------------------------------------
+# --- CELL (constants of this vehicle's cells) -----------------------------------------------------------------------
 AREA: Final = _rows()  # electrode area [m2]; carries the spread of capacity
 RESISTANCE_SCALE: Final = _rows()  # on ohmic and charge-transfer resistance
 CONTACT: Final = _rows()  # extra series resistance [Ohm m2]
@@ -90,14 +94,14 @@ COOLING_SCALE: Final = _rows()  # on h A
 SEI_SCALE: Final = _rows()  # on the SEI's rate; 0 switches it off
 AMBIENT: Final = _rows()  # air around the cell [K]
 
-# --- DEMAND -------------------------------------------------------------------------------------------------------------------
+# --- DEMAND ---------------------------------------------------------------------------------------------------------
 POWER: Final = _rows()  # cell power asked for, + discharges [W]
 CURRENT_LOW: Final = _rows()  # [A]
 CURRENT_HIGH: Final = _rows()
 VOLTAGE_LOW: Final = _rows()  # [V]
 VOLTAGE_HIGH: Final = _rows()
 
-# --- VEHICLE ------------------------------------------------------------------------------------------------------------------
+# --- VEHICLE --------------------------------------------------------------------------------------------------------
 MODE: Final = _rows()  # 0 parked, 1 driving, 2 charging
 PLUGGED: Final = _rows()  # 1 from arrival at the charger to departure
 NEXT_EVENT: Final = _rows()  # tick of the next entry of the plan
@@ -120,7 +124,7 @@ CITY: Final = _rows()
 UTC_OFFSET: Final = _rows()  # [s]
 HABIT: Final = _rows()  # probability of plugging in on arrival
 
-# --- SAMPLE ---------------------------------------------------------------------------------------------------------------------
+# --- SAMPLE ---------------------------------------------------------------------------------------------------------
 SAMPLE: Final = _rows(14)
 
 ROWS: Final = _count

@@ -4,16 +4,17 @@ Everything is per m2 of electrode; i = I/A is the current density [A/m2], + disc
 
 Particles (sphere, flux i at the surface): with q = F L eps c_max [C/m2] and g = -+ (R^2/(3 D q)) i,
     x_surf = x + sum_k w_k + (1/5 - sum_k 2/l_k^2) g,   w_k relaxes to (2/l_k^2) g at the rate l_k^2 D/R^2,
-where l_k are the roots of tan l = l. The sum over all k of 2/l_k^2 is 1/5, so what the kept modes leave is quasi-static.
+where l_k are the roots of tan l = l. The sum over all k of 2/l_k^2 is 1/5: what the kept modes leave is quasi-static.
 
 Electrolyte: eps dc/dt = d/dx(D_e eps^b dc/dx) + (1 - t+) a j/F, linear in c at D_e(c_0), on finite volumes (40/16/40),
-made symmetric by the mass matrix and diagonalised. Three slow modes y_k follow the current; the others are quasi-static.
-The means over each electrode of ln c_e and sqrt c_e, which the voltage needs, are polynomials of the linear mean
-deviation, fitted on exact steady states with the concentration-dependent D_e (Kirchhoff transform).
+made symmetric by the mass matrix and diagonalised. Three slow modes y_k follow the current; the others are
+quasi-static. The means over each electrode of ln c_e and sqrt c_e, which the voltage needs, are polynomials of the
+linear mean deviation, fitted on exact steady states with the concentration-dependent D_e (Kirchhoff transform).
 """
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -34,7 +35,7 @@ def sphere_roots(count: int) -> FloatArray:
     l_k = (np.arange(1, count + 1) + 0.5) * np.pi
     for _ in range(50):
         l_k = l_k - (np.sin(l_k) - l_k * np.cos(l_k)) / (l_k * np.sin(l_k))
-    return l_k
+    return np.asarray(l_k, dtype=np.float64)
 
 
 L2: Final = tuple(float(v) for v in sphere_roots(PARTICLE_MODES) ** 2)
@@ -267,7 +268,7 @@ TABLES: Final = _tables()
 def table_value(table: int, x: FloatArray) -> FloatArray:
     """What the kernel reads from a table, vectorised: same pieces, same values."""
     k = np.clip((np.asarray(x) * TABLE_CELLS).astype(np.int64), 0, TABLE_CELLS - 1)
-    return TABLES[table, k, 0] + TABLES[table, k, 1] * x
+    return np.asarray(TABLES[table, k, 0] + TABLES[table, k, 1] * x, dtype=np.float64)
 
 
 def stoichiometry_limits(
@@ -295,7 +296,7 @@ def stoichiometry_limits(
 def equilibrium_voltage(model: CellModel, x_n: FloatArray, inventory: FloatArray) -> FloatArray:
     """Voltage at rest and 25 degC of negative stoichiometry and lithium inventory [C/m2], both of shape (n,)."""
     x_p = (inventory - model.q_n * x_n) / model.q_p
-    return table_value(model.table + 1, x_p) - table_value(model.table, x_n)
+    return np.asarray(table_value(model.table + 1, x_p) - table_value(model.table, x_n), dtype=np.float64)
 
 
 def _charge(e: ElectrodeParameters) -> float:
@@ -304,7 +305,7 @@ def _charge(e: ElectrodeParameters) -> float:
 
 def _kinetic(e: ElectrodeParameters, c_0: float) -> float:
     surface = e.thickness_m * e.specific_area_1_m
-    return 1.0 / (2.0 * surface * e.exchange_rate * e.max_concentration_mol_m3 * c_0**0.5)
+    return 1.0 / (2.0 * surface * e.exchange_rate * e.max_concentration_mol_m3 * math.sqrt(c_0))
 
 
 @cache

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from physics.maths import LOOP
+from physics.maths import CACHED, LOOP
 from physics.parameters import FloatArray
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
@@ -22,8 +22,8 @@ _TO_UNIT: Final = 2.0**-53
 
 
 @numba.njit(**LOOP)
-def _mix(z: int) -> int:
-    z = np.uint64(z) + _GOLDEN
+def _mix(word: np.uint64) -> np.uint64:
+    z = word + _GOLDEN
     z = (z ^ (z >> np.uint64(30))) * _MIX_1
     z = (z ^ (z >> np.uint64(27))) * _MIX_2
     return z ^ (z >> np.uint64(31))
@@ -39,7 +39,7 @@ def uniform(seed: int, stream: int, subject: int, counter: int) -> float:
     return (float(h >> np.uint64(11)) + 0.5) * _TO_UNIT
 
 
-@numba.njit(**LOOP)
+@numba.njit(**CACHED)
 def _uniforms(seed: int, stream: int, subjects: npt.NDArray[np.int64], counter: int) -> FloatArray:
     out = np.empty(subjects.size)
     for k in range(subjects.size):
@@ -56,4 +56,5 @@ def uniforms(seed: int, stream: int, subjects: npt.NDArray[np.int64], counter: i
 def normals(seed: int, stream: int, subjects: npt.NDArray[np.int64], limit: float = 3.0) -> FloatArray:
     """Standard normal numbers, shape (n,), cut at +-`limit` (Box-Muller on counters 0 and 1)."""
     u, v = uniforms(seed, stream, subjects, 0), uniforms(seed, stream, subjects, 1)
-    return np.clip(np.sqrt(-2.0 * np.log(u)) * np.cos(2.0 * np.pi * v), -limit, limit)
+    z = np.sqrt(-2.0 * np.log(u)) * np.cos(2.0 * np.pi * v)
+    return np.asarray(np.clip(z, -limit, limit), dtype=np.float64)

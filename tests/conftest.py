@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray's worker processes import our packages from here, also when pytest was started from another folder.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
 
-#pytest_plugins = ["tests.services.fixtures"]
+# pytest_plugins = ["tests.services.fixtures"]
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local Ray for the whole session: a start costs 5-15 s."""
+    import ray
+
+    # Logical CPUs: every test finds room for its shards, whatever the machine has.
+    ray.init(num_cpus=32, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -19,7 +19,7 @@ def make_batch(
         "vehicle_id": pa.array([vehicle_id(int(v)) for v in vehicle]).dictionary_encode(),
         "seq": pa.array(seq),
         "ts": pa.array(1_780_000_000_000_000 + (seq + 1) * 2_000_000, pa.timestamp("us", tz="UTC")),
-        "mode": pa.array([MODES[v % 3] for v in vehicle]).dictionary_encode().cast(SCHEMAS["telemetry"].field("mode").type),
+        "mode": pa.array([MODES[v % 3] for v in vehicle]).dictionary_encode(),
         "model_version": pa.array(["1.0.0"] * len(seq)).dictionary_encode(),
         "flags": pa.array(np.zeros(len(seq), np.int32)),
     }

@@ -18,7 +18,7 @@ from typing import Any, Self
 import ray
 
 from actors.metrics import Exporter
-from actors.predictor import PoolSettings
+from actors.predictor import PoolSettings, undeploy
 from actors.sinks import KafkaTarget, MqttTarget, SinkError, SinkUnavailable, Target, TimescaleTarget
 from actors.status import FleetStatus
 from actors.supervisor import FleetFailed, FleetPlan, Supervisor
@@ -110,6 +110,7 @@ class Fleet:
             "state": "running",
             "settings": self.settings.shown(),
             "seed": self.settings.seed,
+            "period_s": self.settings.telemetry_every,
             "versions": _versions() | {"model": self._bundle.manifest.version if self._bundle else None},
             "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -207,9 +208,11 @@ class Fleet:
         if self._exporter is not None:
             self._exporter.close()
             self._exporter = None
-        if self._owns_ray and ray.is_initialized():
+        if self._owns_ray:
             ray.shutdown()
             self._owns_ray = False
+        elif self._bundle is not None and ray.is_initialized():
+            undeploy()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -264,6 +267,11 @@ class Fleet:
             last = vehicle_id(self.settings.vehicles - 1)
             raise ValueError(f"expected a vehicle from EV-000000 to {last}, got {name}")
         return Vehicle(self._supervisor, index)
+
+    def sink_pids(self) -> list[int]:
+        """Processes that carry the log away, one a sink and node."""
+        assert self._supervisor is not None
+        return self._supervisor.sink_pids()
 
     def status(self) -> FleetStatus:
         """The fleet at this moment; after `close`, at its end."""

@@ -61,13 +61,17 @@ class Progress:
             return "delivering" if status.backlog else "done"
         return human_time(remaining / status.real_time_factor) if status.real_time_factor > 0 else "?"
 
+    def _speed(self, status: FleetStatus) -> list[str]:
+        if status.simulated_s >= self._total_s:
+            return []
+        return [f"{status.real_time_factor:,.0f}x real time", f"{self._rates.records:,.0f} records/s"]
+
     def _line(self, status: FleetStatus) -> str:
         parts = [
             f"{status.simulated_s / self._total_s:4.0%}",
             f"{status.vehicles:,} vehicles",
             f"simulated {human_time(status.simulated_s)}",
-            f"{status.real_time_factor:,.0f}x real time",
-            f"{self._rates.records:,.0f} records/s",
+            *self._speed(status),
             f"{self._rates.predictions:,.0f} predictions/s",
         ]
         parts += [f"{sink.name} backlog {sum(sink.backlog.values()):,}" for sink in status.sinks]

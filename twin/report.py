@@ -1,7 +1,7 @@
 """`report.html`: one file that shows a run, made from the Parquet it left (through DuckDB), no script in it.
 
-Plots are SVG inside the page, so they print sharp and scale to a phone. Time axes are binned in the query: the page of a
-fleet-year is as small as that of an hour.
+Plots are SVG inside the page, so they print sharp and scale to a phone. Time axes are binned in the query: the page of
+a fleet-year is as small as that of an hour.
 """
 
 from __future__ import annotations
@@ -70,7 +70,11 @@ def write_report(run: Path) -> Path:
         database.execute("SET TimeZone = 'UTC'")
         for stream, pattern in sources.items():
             if any((run / stream).glob("**/*.parquet")):
-                database.execute(f"CREATE VIEW {stream} AS SELECT * FROM read_parquet('{_quoted(pattern)}')")
+                # Times without a zone (they are UTC): with one, DuckDB would hand over Python objects of a library of its own.
+                database.execute(
+                    f"CREATE VIEW {stream} AS SELECT * REPLACE (CAST(ts AS TIMESTAMP) AS ts) "
+                    f"FROM read_parquet('{_quoted(pattern)}')"
+                )
         page = _page(database, facts, has_predictions=any((run / "predictions").glob("**/*.parquet")))
     target = run / "report.html"
     temporary = run / "report.html.tmp"
@@ -123,7 +127,7 @@ def _tiles(database: duckdb.DuckDBPyConnection, facts: dict[str, Any]) -> list[t
     vehicles, records, first, last, flagged = row
     tiles = [
         ("vehicles", f"{vehicles:,}"),
-        ("simulated", f"{first:%Y-%m-%d %H:%M} – {last:%Y-%m-%d %H:%M} UTC"),
+        (f"simulated, to {last:%Y-%m-%d %H:%M} UTC", human_time((last - first).total_seconds() + facts["period_s"])),
         ("telemetry records", f"{records:,}"),
     ]
     if counts := facts.get("counts"):
@@ -201,7 +205,7 @@ def _draw_modes(database: duckdb.DuckDBPyConnection) -> Figure:
     )
     left.set_ylabel("Share of vehicles [%]")
     left.set_ylim(0, 100)
-    left.legend(frameon=False, fontsize=8, loc="upper right")
+    left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(MODES))
     right.plot(table["time"], table["power"], color=_INK, linewidth=1.2)
     right.axhline(0, color=_GREY, linewidth=0.8)
     right.set_ylabel("Mean pack power [kW]\n(+ discharges)")

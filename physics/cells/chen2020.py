@@ -136,8 +136,8 @@ CHEN2020 = CellParameters(
     ),
     sei=SeiParameters(
         # The constants printed with this law (k_sei 1e-12, D_ec 2e-18, from Yang 2017) belong to another parameter set:
-        # here they consume the cell within hours. These two are set so that a cell kept at 25 degC and half charge loses
-        # some 2 % of its capacity in its first year and then slows with the square root of time. Fitting them to life
+        # here they consume the cell within hours. These two are set so that a cell kept at 25 degC and half charge
+        # loses some 2 % of its capacity in its first year, slowing with the square root of time. Fitting them to life
         # data is a step of its own.
         rate_m_s=4e-17,
         ec_diffusivity_m2_s=8e-22,

@@ -21,7 +21,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 HOST = "127.0.0.1"
 _PREFIX = "ev-twin-services-"
@@ -127,7 +127,7 @@ def apt_install(package: str, purpose: str) -> None:
             raise ServiceUnavailable(f"{wanted} (tried: {str(error).splitlines()[-1]})") from error
 
 
-def _identity(run_as: str | None) -> dict[str, object]:
+def _identity(run_as: str | None) -> dict[str, Any]:
     """The arguments of Popen that make the child run as another user; none where that is not asked or not possible."""
     if run_as is None or os.geteuid() != 0:
         return {}
@@ -189,7 +189,7 @@ class Service(ABC):
     def environment(self) -> dict[str, str]:
         """The variables by which the application finds this server."""
 
-    def _settle(self) -> None:
+    def _settle(self) -> None:  # noqa: B027 - most have nothing to do
         """What is to be done once the server answers for the first time."""
 
     # The life of the process.
@@ -255,6 +255,9 @@ class Service(ABC):
             except Exception as error:
                 self._give_up_after(deadline, error)
             time.sleep(_POLL_S)
+        if not self.running:
+            # Something answers on our port, but it is not our server.
+            self._give_up_after(deadline, ServiceFailed("its port belongs to another process"))
         self._settle()
         return self
 
@@ -315,6 +318,13 @@ class Service(ABC):
     def adopt(self, pid: int) -> Self:
         """Take over a process that an earlier command started (see `running` for what makes it ours)."""
         self._pid = pid
+        return self
+
+    def let_go(self) -> Self:
+        """Leave the process to itself: from now on we know it by its pid only, and it may outlive us."""
+        if self._child is not None:
+            self._child.returncode = 0  # or Popen would warn that it still runs
+            self._child = None
         return self
 
     def _gone_within(self, timeout_s: float) -> bool:

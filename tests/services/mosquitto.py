@@ -11,6 +11,8 @@ from string import Template
 from tests.services.base import HOST, Service, ServiceFailed, apt_install, free_ports
 
 _TEMPLATE = Path(__file__).with_name("mosquitto.conf")
+# Without socket_domain the WebSocket library binds to every address, whatever the listener says.
+_WEBSOCKET_LISTENER = "listener {port} {host}\nprotocol websockets\nsocket_domain ipv4\n"
 # The package puts the broker where only root's PATH looks.
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"])
 
@@ -49,7 +51,7 @@ class Mosquitto(Service):
                 directory=self.directory,
                 # Started by root it would become the user mosquitto, who cannot write here.
                 user="user root" if os.geteuid() == 0 else "",
-                websocket_listener=f"listener {self.websocket_port} {HOST}\nprotocol websockets",
+                websocket_listener=_WEBSOCKET_LISTENER.format(port=self.websocket_port, host=HOST),
             )
         )
 

@@ -12,7 +12,16 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 from string import Template
 
-from tests.services.base import HOST, Service, ServiceFailed, ServiceUnavailable, cache_folder, free_ports, install_once, run
+from tests.services.base import (
+    HOST,
+    Service,
+    ServiceFailed,
+    ServiceUnavailable,
+    cache_folder,
+    free_ports,
+    install_once,
+    run,
+)
 
 VERSION = "4.1.1"
 _HERE = Path(__file__).parent
@@ -34,7 +43,7 @@ class Kafka(Service):
     @classmethod
     def install(cls) -> None:
         if shutil.which("java") is None:
-            raise ServiceUnavailable("Kafka needs Java 17 or newer; install it with: apt-get install default-jre-headless")
+            raise ServiceUnavailable("Kafka needs Java 17 or newer; install it with: apt-get install default-jre")
         pom = _HERE / "pom.xml"
         with install_once(cls._jars, pom.read_bytes()) as folder:
             if folder is None:
@@ -65,7 +74,8 @@ class Kafka(Service):
         self._config.write_text(template.substitute(port=self.port, controller_port=controller_port, data=data))
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         quick = ("-XX:TieredStopAtLevel=1", "-Xmx128m")
-        run([*self._java("kafka.tools.StorageTool", *quick), "format", f"--cluster-id={cluster}", "-c", str(self._config)])
+        storage_tool = self._java("kafka.tools.StorageTool", *quick)
+        run([*storage_tool, "format", f"--cluster-id={cluster}", "-c", str(self._config)])
 
     def _command(self) -> list[str]:
         return [*self._java("kafka.Kafka", "-Xms128m", "-Xmx384m"), str(self._config)]

@@ -1,0 +1,128 @@
+"""The whole run against its own kernel, its start against `ray.init`, its memory a vehicle.
+
+Prints and writes benchmarks/results/fleet.json. No prediction, no sink: what the log alone costs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
+from physics import FleetPhysics, draw_population
+from twin import Fleet
+
+VEHICLES, MINUTES = 10_000, 20
+RESULTS = Path(__file__).parent / "results" / "fleet.json"
+
+
+def kernel_ns() -> float:
+    """Nanoseconds a vehicle-step of the physics alone, telemetry sampled, one thread; the median of five."""
+    vehicles = np.arange(VEHICLES, dtype=np.int64)
+    cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
+    physics = FleetPhysics(draw_population(1, vehicles, "chen2020"), cycles=cycles, start_s=1_780_297_200)
+    physics.advance(60, 2)
+    times = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        physics.advance(60, 2)
+        times.append((time.perf_counter() - begun) / (60 * VEHICLES) * 1e9)
+    return statistics.median(times)
+
+
+def run_ns(folder: Path) -> dict[str, float]:
+    """Nanoseconds a vehicle-step of a fleet as fast as it goes: by the wall, and by the cores' time in shards."""
+    with Fleet(vehicles=VEHICLES, out=folder / "run", predict=False) as fleet:
+        fleet.run("2min")
+        before = fleet.status()
+        begun = time.perf_counter()
+        fleet.run(f"{MINUTES}min")
+        wall = time.perf_counter() - begun
+        after = fleet.status()
+    steps = VEHICLES * MINUTES * 60
+    compute = sum(s.compute_s for s in after.shards) - sum(s.compute_s for s in before.shards)
+    return {
+        "wall": wall / steps * 1e9,
+        "shard_core": compute / steps * 1e9,
+        "records_per_s": steps / 2 / wall,
+        "shards": len(after.shards),
+    }
+
+
+def start_s(folder: Path) -> tuple[float, float]:
+    """Seconds from the command to the first record on disk, and of `ray.init` alone; medians of three, interleaved."""
+    inits, runs = [], []
+    alone = "import ray; ray.init(include_dashboard=False, log_to_driver=False)"
+    for number in range(3):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", alone], check=True, capture_output=True)
+        inits.append(time.perf_counter() - begun)
+        out = folder / f"start-{number}"
+        begun = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "twin", "run", "--duration", "10s", "--out", str(out), "--no-report", "--quiet"]
+            + ["--metrics-port", "0", "--no-predict"],
+            stdout=subprocess.DEVNULL,
+        )
+        while not any(path.stat().st_size for path in out.glob("telemetry/*/*")):
+            if process.poll() is not None and process.returncode:
+                raise SystemExit(f"twin run ended with {process.returncode}")
+            time.sleep(0.005)
+        runs.append(time.perf_counter() - begun)
+        process.wait()
+    return statistics.median(runs), statistics.median(inits)
+
+
+def bytes_a_vehicle(folder: Path) -> float:
+    """Growth of the shards' resident memory between a small and a large fleet, over the vehicles between them."""
+    sizes = {}
+    for vehicles in (2_000, 100_000):
+        with Fleet(vehicles=vehicles, shards=2, out=folder / f"memory-{vehicles}", predict=False) as fleet:
+            fleet.run("10s")
+            pages = sum(int(Path(f"/proc/{s.pid}/statm").read_text().split()[1]) for s in fleet.status().shards)
+            sizes[vehicles] = pages * os.sysconf("SC_PAGE_SIZE")
+    (few, small), (many, large) = sizes.items()
+    return (large - small) / (many - few)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        kernel, run = kernel_ns(), run_ns(folder)
+        first_record, ray_init = start_s(folder)
+        result = {
+            "kernel_ns_per_vehicle_step": kernel,
+            "run": run,
+            "run_core_over_kernel": run["shard_core"] / kernel,
+            "run_wall_over_kernel": run["wall"] / kernel,
+            "first_record_s": first_record,
+            "ray_init_s": ray_init,
+            "first_record_over_ray_init": first_record / ray_init,
+            "bytes_per_vehicle": bytes_a_vehicle(folder),
+        }
+    print(f"kernel                     {kernel:8.1f} ns a vehicle-step, one core ({VEHICLES:,} vehicles)")
+    print(
+        f"whole run, core time       {run['shard_core']:8.1f} ns a vehicle-step, {result['run_core_over_kernel']:.2f} x kernel"
+    )
+    print(
+        f"whole run, by the wall     {run['wall']:8.1f} ns a vehicle-step, {result['run_wall_over_kernel']:.2f} x kernel"
+    )
+    print(f"records to disk            {run['records_per_s']:8,.0f} a second, {run['shards']:.0f} shards")
+    print(
+        f"command to first record    {first_record:8.2f} s, {result['first_record_over_ray_init']:.2f} x ray.init ({ray_init:.2f} s)"
+    )
+    print(f"memory a vehicle           {result['bytes_per_vehicle']:8,.0f} bytes, shards' resident memory")
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,2 @@
+DROP TABLE rejected_records;
+DROP TABLE sink_cursors;

@@ -1,0 +1,2 @@
+CALL remove_columnstore_policy('predictions');
+CALL remove_columnstore_policy('telemetry');

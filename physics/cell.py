@@ -1,0 +1,293 @@
+"""One cell in the laboratory: a current profile in, arrays out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from physics.cells import load_cell
+from physics.constants import KELVIN
+from physics.kernel import (
+    refresh_capacity,
+    refresh_cells,
+    rest_cells,
+    soc_of,
+    soh_of,
+    step_cells,
+)
+from physics.layout import (
+    ACTIVE_N,
+    ACTIVE_P,
+    AMBIENT,
+    AREA,
+    BLOCK_SIZE,
+    CAPACITY_REFRESH_S,
+    COOLING_SCALE,
+    CURRENT,
+    CURRENT_HIGH,
+    CURRENT_LOW,
+    FLAG_POWER,
+    FLAG_RANGE,
+    FLAG_VOLTAGE,
+    HEAT,
+    LANES,
+    POWER,
+    Q_SEI,
+    Q_SIDE,
+    R_DYNAMIC,
+    REFRESH_S,
+    RESISTANCE_SCALE,
+    SEI_SCALE,
+    TEMPERATURE,
+    VOLTAGE,
+    VOLTAGE_HIGH,
+    VOLTAGE_LOW,
+    X_EMPTY,
+    X_FULL,
+    X_N,
+    X_P,
+)
+from physics.maths import CACHED
+from physics.modal import CellModel, cell_model
+from physics.parameters import CellParameters, FloatArray
+from physics.population import aged_limits
+
+_COLDEST_C: Final = -60.0
+_HOTTEST_C: Final = 100.0
+_LARGEST_C_RATE: Final = 50.0
+_NO_LIMIT_V: Final = 1e3
+
+
+@dataclass(frozen=True)
+class CellResult(Mapping[str, Any]):
+    """What `simulate_cell` returns; names are attributes and keys. Arrays have shape (n,), value k at the end of step
+    k."""
+
+    time_s: FloatArray
+    voltage_V: FloatArray
+    current_A: FloatArray
+    """The current that flowed: the one asked for unless a limit cut it (then `flags` says so)."""
+    temperature_C: FloatArray
+    soc: FloatArray
+    soh: FloatArray
+    resistance_Ohm: FloatArray
+    """-dV/dI over one step."""
+    heat_W: FloatArray
+    """Mean over step k."""
+    sei_thickness_m: FloatArray
+    stoichiometry_n: FloatArray
+    stoichiometry_p: FloatArray
+    lithium_C: FloatArray
+    """All lithium of the cell as charge [C]: particles, film, and side reactions not yet booked. Constant but for
+    rounding."""
+    flags: npt.NDArray[np.int32]
+    """Bit field of `physics.FLAGS`, for each step."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.keys():
+            raise KeyError(f"{name!r}; there are {', '.join(self)}")
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([field.name for field in fields(self)])
+
+    def __len__(self) -> int:
+        return len(fields(self))
+
+    def keys(self) -> Any:
+        """Names of the arrays."""
+        return [field.name for field in fields(self)]
+
+
+@numba.njit(**CACHED)
+def run_profile(
+    block: FloatArray,
+    low_A: FloatArray,
+    high_A: FloatArray,
+    power_W: FloatArray,
+    refresh_ticks: int,
+    capacity_ticks: int,
+    dt: float,
+    c: CellModel,
+    out: FloatArray,
+) -> None:
+    """Drive all lanes of a block through demands of shape (n,); results of lane 0 into `out`, shape (12, n)."""
+    for tick in range(low_A.size):
+        if tick % refresh_ticks == 0:
+            refresh_cells(block, dt, c)
+        if tick % capacity_ticks == 0:
+            refresh_capacity(block, c)
+        for k in range(LANES):
+            block[CURRENT_LOW + k] = low_A[tick]
+            block[CURRENT_HIGH + k] = high_A[tick]
+            block[POWER + k] = power_W[tick]
+            block[FLAG_RANGE + k] = 0.0
+            block[FLAG_VOLTAGE + k] = 0.0
+            block[FLAG_POWER + k] = 0.0
+        step_cells(block, dt, c)
+        out[0, tick] = block[VOLTAGE]
+        out[1, tick] = block[CURRENT]
+        out[2, tick] = block[TEMPERATURE]
+        out[3, tick] = soc_of(block, 0)
+        out[4, tick] = soh_of(block, 0, c)
+        out[5, tick] = block[R_DYNAMIC]
+        out[6, tick] = block[HEAT]
+        out[7, tick] = block[Q_SEI]
+        out[8, tick] = block[X_N]
+        out[9, tick] = block[X_P]
+        out[10, tick] = block[Q_SIDE]
+        out[11, tick] = 1.0 * block[FLAG_RANGE] + 2.0 * block[FLAG_VOLTAGE] + 4.0 * block[FLAG_POWER]
+
+
+@numba.njit(**CACHED)
+def advance_cells(
+    blocks: FloatArray, tick_0: int, ticks: int, refresh_ticks: int, capacity_ticks: int, dt: float, c: CellModel
+) -> None:
+    """Advance blocks, shape (blocks, BLOCK_SIZE), under unchanging demand rows."""
+    for j in range(blocks.shape[0]):
+        block = blocks[j]
+        for tick in range(tick_0, tick_0 + ticks):
+            if tick % refresh_ticks == 0:
+                refresh_cells(block, dt, c)
+            if tick % capacity_ticks == 0:
+                refresh_capacity(block, c)
+            step_cells(block, dt, c)
+
+
+def rested_block(
+    model: CellModel,
+    *,
+    soc: float,
+    temperature_C: float,
+    sei_thickness_m: float | None = None,
+    capacity_scale: float = 1.0,
+    resistance_scale: float = 1.0,
+    sei: bool = True,
+) -> FloatArray:
+    """A block of 128 equal cells at rest at their ambient temperature, with no voltage limits, shape (BLOCK_SIZE,)."""
+    block = np.zeros(BLOCK_SIZE)
+    film = model.sei_initial if sei_thickness_m is None else sei_thickness_m
+    inventory, x_full, x_empty = (float(v[0]) for v in aged_limits(model, np.array([film])))
+    x_n = x_empty + soc * (x_full - x_empty)
+    values = {
+        X_N: x_n,
+        X_P: (inventory - model.q_n * x_n) / model.q_p,
+        X_FULL: x_full,
+        X_EMPTY: x_empty,
+        TEMPERATURE: temperature_C + KELVIN,
+        AMBIENT: temperature_C + KELVIN,
+        Q_SEI: film / model.sei_length,
+        ACTIVE_N: 1.0,
+        ACTIVE_P: 1.0,
+        AREA: model.area * capacity_scale,
+        RESISTANCE_SCALE: resistance_scale,
+        COOLING_SCALE: 1.0,
+        SEI_SCALE: 1.0 if sei else 0.0,
+        VOLTAGE_LOW: 0.0,
+        VOLTAGE_HIGH: _NO_LIMIT_V,
+    }
+    for offset, value in values.items():
+        block[offset : offset + LANES] = value
+    rest_cells(block, model)
+    return block
+
+
+def simulate_cell(
+    parameters: str | CellParameters = "chen2020",
+    current_A: npt.ArrayLike = (),
+    step_s: float = 1.0,
+    initial_soc: float = 0.9,
+    ambient_C: float = 25.0,
+    *,
+    sei: bool = True,
+    voltage_limits: bool = True,
+    sei_thickness_m: float | None = None,
+    capacity_scale: float = 1.0,
+    resistance_scale: float = 1.0,
+) -> CellResult:
+    """Simulate one cell under a current profile, from rest at ambient temperature.
+
+    parameters        name of a cell (`physics.cell_names()`)
+    current_A         shape (n,) [A], positive discharges; value k holds during step k
+    step_s            [s]
+    initial_soc       between the cell's own voltage limits at rest, 0 to 1
+    ambient_C         [degC]; air around the cell, which loses `heat_transfer_W_m2K` to it
+    sei               False switches SEI growth off
+    voltage_limits    the cell's limits cut the current, as a battery management system would; False: whatever was asked
+    sei_thickness_m   film at the start; its lithium is missing from the cell. Default: the fresh cell's
+    capacity_scale, resistance_scale   this cell against the nominal one
+
+    The current must be constant within a step for the diffusion modes to be exact; 10 s is a sensible longest step
+    while it changes. A cell never delivers what it does not hold: near empty or full the current is cut and flagged.
+    """
+    cell = parameters if isinstance(parameters, CellParameters) else load_cell(parameters)
+    current = _checked_current(current_A, cell)
+    if not (math.isfinite(step_s) and step_s > 0.0):
+        raise ValueError(f"step_s must be a positive number of seconds, got {step_s}")
+    if not 0.0 <= initial_soc <= 1.0:
+        raise ValueError(f"initial_soc must be from 0 to 1, got {initial_soc}")
+    if not _COLDEST_C <= ambient_C <= _HOTTEST_C:
+        raise ValueError(f"ambient_C must be from {_COLDEST_C:g} to {_HOTTEST_C:g} degC, got {ambient_C}")
+    for name, scale in (("capacity_scale", capacity_scale), ("resistance_scale", resistance_scale)):
+        if not 0.01 <= scale <= 100.0:
+            raise ValueError(f"{name} must be from 0.01 to 100, got {scale}")
+    model = cell_model(cell)
+    thickest = model.porosity_n / model.area_n
+    if sei_thickness_m is not None and not model.sei_initial <= sei_thickness_m <= thickest:
+        raise ValueError(
+            f"sei_thickness_m must be from the fresh film's {model.sei_initial:g} to {thickest:.3g} m, where it would"
+            f" fill the pores, got {sei_thickness_m}"
+        )
+    block = rested_block(
+        model,
+        soc=initial_soc,
+        temperature_C=ambient_C,
+        sei_thickness_m=sei_thickness_m,
+        capacity_scale=capacity_scale,
+        resistance_scale=resistance_scale,
+        sei=sei,
+    )
+    if voltage_limits:
+        block[VOLTAGE_LOW : VOLTAGE_LOW + LANES] = model.voltage_min
+        block[VOLTAGE_HIGH : VOLTAGE_HIGH + LANES] = model.voltage_max
+    out = np.empty((12, current.size))
+    refresh_ticks, capacity_ticks = (max(1, round(s / step_s)) for s in (REFRESH_S, CAPACITY_REFRESH_S))
+    run_profile(block, current, current, np.zeros_like(current), refresh_ticks, capacity_ticks, step_s, model, out)
+    area = model.area * capacity_scale
+    return CellResult(
+        time_s=step_s * np.arange(1.0, current.size + 1.0),
+        voltage_V=out[0],
+        current_A=out[1],
+        temperature_C=out[2] - KELVIN,
+        soc=out[3],
+        soh=out[4],
+        resistance_Ohm=out[5],
+        heat_W=out[6],
+        sei_thickness_m=out[7] * model.sei_length,
+        stoichiometry_n=out[8],
+        stoichiometry_p=out[9],
+        lithium_C=area * (model.q_n * out[8] + model.q_p * out[9] + out[7] - out[10]),
+        flags=out[11].astype(np.int32),
+    )
+
+
+def _checked_current(current_A: npt.ArrayLike, cell: CellParameters) -> FloatArray:
+    """`current_A` as a float array, or a ValueError that says what is wrong with it."""
+    current = np.array(current_A, dtype=np.float64)
+    if current.ndim != 1 or current.size == 0:
+        raise ValueError(f"current_A must be a non-empty 1-D array, got shape {current.shape}")
+    if not np.all(np.isfinite(current)):
+        bad = int(np.flatnonzero(~np.isfinite(current))[0])
+        raise ValueError(f"current_A must be finite, but current_A[{bad}] is {current[bad]}")
+    largest = _LARGEST_C_RATE * cell.nominal_capacity_Ah
+    if np.abs(current).max() > largest:
+        raise ValueError(
+            f"current_A reaches {np.abs(current).max():g} A, beyond {_LARGEST_C_RATE:g}C ({largest:g} A) of {cell.name}"
+        )
+    return current

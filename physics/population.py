@@ -1,0 +1,151 @@
+"""Who is in a fleet: every value a pure function of (seed, vehicle index), so it never matters who else is drawn.
+
+Spreads: capacity 1.2 % and resistance 5 % (cells of one type: Rumpf et al. 2017, J. Energy Storage 14, 224;
+Baumhoefer et al. 2014, J. Power Sources 247, 332 report about 1 % and 2-5 %); the pack is its mean cell, so the
+spread here is between vehicles. Rate of SEI growth 15 % (the spread of fade in Baumhoefer's 48 cells is of that
+order). Driver, payload, habits: set for variety, not fitted. Age: 0 to 10 years uniformly, with 9,000 to 24,000 km a
+year, spent at the yearly mean temperature of the home city plus 3 K of parking and driving, at the vehicle's usual
+charge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from physics.cells import load_cell
+from physics.climate import CITIES, mean_temperature_C
+from physics.constants import FARADAY, GAS_CONSTANT, KELVIN
+from physics.modal import CellModel, cell_model, stoichiometry_limits, table_value
+from physics.parameters import FloatArray
+from physics.rng import normals, uniforms
+
+IntArray = npt.NDArray[np.int64]
+
+CAPACITY_SD: Final = 0.012
+RESISTANCE_SD: Final = 0.05
+SPEED_SD: Final = 0.05
+OLDEST_YEARS: Final = 10.0
+SEI_SD: Final = 0.15
+YEAR_S: Final = 365.2425 * 86400.0
+WARMER_K: Final = 3.0
+PACK_RANGE_KM: Final = 380.0  # distance of one equivalent full cycle
+
+CURB_MASS_KG: Final = 1750.0
+CHARGERS_W: Final = (7200.0, 11000.0)
+
+
+@dataclass(frozen=True)
+class Population:
+    """The vehicles of a fleet or of a shard; every array has shape (n,)."""
+
+    seed: int
+    cell: str
+    vehicle: IntArray
+    """Index in the fleet: the key of all random draws."""
+    capacity_scale: FloatArray
+    resistance_scale: FloatArray
+    sei_scale: FloatArray
+    """On the rate of SEI growth."""
+    speed_scale: FloatArray
+    """Driver: trace speeds times this."""
+    mass_kg: FloatArray
+    auxiliary_W: FloatArray
+    charger_W: FloatArray
+    """AC power from the wall."""
+    plug_habit: FloatArray
+    """Probability of plugging in at home on an evening above half charge."""
+    soc_limit: FloatArray
+    """State of charge at which charging goes to constant voltage and ends."""
+    city: IntArray
+    """Index in `climate.CITIES`."""
+    initial_soc: FloatArray
+    age_years: FloatArray
+    sei_thickness_m: FloatArray
+    odometer_km: FloatArray
+    charge_cycles: FloatArray
+    """Equivalent full cycles behind it."""
+
+    def __len__(self) -> int:
+        return int(self.vehicle.size)
+
+
+def grown_film(
+    model: CellModel, thickness_m: FloatArray, seconds: FloatArray, temperature_K: FloatArray, b_V: FloatArray
+) -> FloatArray:
+    """SEI thickness [m] after `seconds` at constant temperature and negative potential `b_V`; all of shape (n,).
+
+    A rate that is k times as fast is a time k times as long. The kernel's law, dL/dt = v / (1 + s L),
+    integrated: L + s L^2/2 grows by v t.
+    """
+    reaction = np.exp((model.sei_potential - b_V) * FARADAY / (2.0 * GAS_CONSTANT * temperature_K))
+    arrhenius = np.exp(model.e_sei / GAS_CONSTANT * (1.0 / model.t_ref - 1.0 / temperature_K))
+    v = model.sei_length * model.sei_current * arrhenius * reaction
+    s = model.sei_rate_over_diffusivity * reaction
+    target = thickness_m + 0.5 * s * thickness_m**2 + v * seconds
+    return np.asarray((np.sqrt(1.0 + 2.0 * s * target) - 1.0) / s, dtype=np.float64)
+
+
+def lost_lithium(model: CellModel, thickness_m: FloatArray) -> FloatArray:
+    """Lithium bound in the film since the cell was fresh, as charge [C/m2]."""
+    return (thickness_m - model.sei_initial) / model.sei_length
+
+
+def draw_population(seed: int, vehicles: IntArray, cell: str = "chen2020") -> Population:
+    """Draw vehicles by their indices, shape (n,), not negative and without repetition."""
+    parameters = load_cell(cell)
+    vehicle = np.asarray(vehicles)
+    if vehicle.ndim != 1 or vehicle.size == 0 or not np.issubdtype(vehicle.dtype, np.integer):
+        raise ValueError(
+            f"expected a non-empty 1-D array of vehicle indices, got shape {vehicle.shape} {vehicle.dtype}"
+        )
+    vehicle = vehicle.astype(np.int64)
+    if vehicle.min() < 0 or np.unique(vehicle).size != vehicle.size:
+        raise ValueError("vehicle indices must not be negative or repeated")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be from 0 to 2**63 - 1, got {seed}")
+    model = cell_model(parameters)
+
+    def spread(stream: int, low: float, high: float) -> FloatArray:
+        return low + (high - low) * uniforms(seed, stream, vehicle)
+
+    city = np.minimum((uniforms(seed, 9, vehicle) * len(CITIES)).astype(np.int64), len(CITIES) - 1)
+    soc_limit = np.where(uniforms(seed, 7, vehicle) < 0.7, 0.8, np.where(uniforms(seed, 7, vehicle, 1) < 0.6, 0.9, 1.0))
+    age = spread(11, 0.0, OLDEST_YEARS)
+    year_km = spread(12, 9000.0, 24000.0)
+    temperature = np.array([mean_temperature_C(k) for k in range(len(CITIES))])[city] + KELVIN + WARMER_K
+    # Rested, most of the time near the limit it is charged to, less the day's trips.
+    usual_soc = soc_limit - 0.15
+    b = table_value(model.table, model.x_empty + usual_soc * (model.x_full - model.x_empty))
+    sei_scale = 1.0 + SEI_SD * normals(seed, 13, vehicle, limit=2.5)
+    fresh = np.full(vehicle.size, model.sei_initial)
+    return Population(
+        seed=seed,
+        cell=parameters.name,
+        vehicle=vehicle,
+        capacity_scale=1.0 + CAPACITY_SD * normals(seed, 1, vehicle),
+        resistance_scale=1.0 + RESISTANCE_SD * normals(seed, 2, vehicle),
+        sei_scale=sei_scale,
+        speed_scale=1.0 + SPEED_SD * normals(seed, 3, vehicle, limit=2.0),
+        mass_kg=CURB_MASS_KG + spread(4, 75.0, 400.0),
+        auxiliary_W=spread(5, 200.0, 500.0),
+        charger_W=np.where(uniforms(seed, 6, vehicle) < 0.5, *CHARGERS_W),
+        plug_habit=spread(8, 0.3, 1.0),
+        soc_limit=soc_limit,
+        city=city,
+        initial_soc=soc_limit - spread(10, 0.02, 0.35),
+        age_years=age,
+        sei_thickness_m=grown_film(model, fresh, sei_scale * age * YEAR_S, temperature, b),
+        odometer_km=age * year_km,
+        charge_cycles=age * year_km / PACK_RANGE_KM,
+    )
+
+
+def aged_limits(model: CellModel, sei_thickness_m: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(inventory [C/m2], x_full, x_empty) of cells with films of this thickness, each of shape (n,)."""
+    inventory = model.inventory - lost_lithium(model, sei_thickness_m)
+    x_full, x_empty = stoichiometry_limits(model, inventory)
+    return inventory, x_full, x_empty

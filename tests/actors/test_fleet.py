@@ -1,0 +1,157 @@
+"""The fleet on Ray: the same records on any number of shards, after any shard's death, with or without the pool."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from actors.feeder import due
+from actors.status import FleetStatus
+from datasets.schema import SCHEMAS, vehicle_id
+from models.bundle import Bundle
+from twin import Fleet
+from twin.errors import RunFailed
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+
+VEHICLES, RECORDS = 45, 300  # ten minutes at a record every 2 s
+
+
+def records(run: Path, stream: str = "telemetry") -> pa.Table:
+    """All rows of a run in one order that does not depend on the sharding."""
+    table = pq.read_table(run / stream)
+    plain = pa.table({n: c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c
+                      for n, c in zip(table.column_names, table.columns, strict=True)})  # fmt: skip
+    return plain.sort_by([("vehicle_id", "ascending"), ("seq", "ascending")])
+
+
+def run_fleet(
+    out: Path, shards: int, on_status: Callable[[FleetStatus], None] = lambda status: None, **settings: object
+) -> Path:
+    with Fleet(vehicles=VEHICLES, seed=7, shards=shards, out=out, predict=False, **settings) as fleet:
+        fleet.run("10min", on_status)
+    return out
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    return records(run_fleet(tmp_path_factory.mktemp("fleet") / "one", 1))
+
+
+def test_the_log_holds_exactly_the_records_made(undisturbed: pa.Table):
+    assert undisturbed.num_rows == VEHICLES * RECORDS
+    assert undisturbed.column_names == SCHEMAS["telemetry"].names
+    vehicles = undisturbed.column("vehicle_id").to_pylist()
+    assert vehicles[::RECORDS] == [vehicle_id(i) for i in range(VEHICLES)]
+    assert undisturbed.column("seq").to_pylist() == list(range(RECORDS)) * VEHICLES
+    ts = undisturbed.column("ts").cast(pa.int64()).to_numpy().reshape(VEHICLES, RECORDS)
+    assert (np.diff(ts, axis=1) == 2_000_000).all()
+    for name in ("soc", "battery_voltage", "battery_temperature", "soh"):
+        values = undisturbed.column(name).to_numpy()
+        assert np.isfinite(values).all()
+        assert values.std() > 0
+
+
+@pytest.mark.parametrize("shards", [2, 7])
+def test_any_number_of_shards_makes_the_same_records(undisturbed: pa.Table, tmp_path: Path, shards: int):
+    assert records(run_fleet(tmp_path / "run", shards)).equals(undisturbed)
+
+
+def test_a_killed_shard_makes_the_same_records(undisturbed: pa.Table, tmp_path: Path):
+    """kill -9 twice in mid-run, with a checkpoint between: none missing, none twice, none different."""
+    killed: list[int] = []
+
+    def kill(status: FleetStatus) -> None:
+        victim = status.shards[1]
+        if len(killed) < 2 and victim.tick >= 150 * (1 + len(killed)) and victim.pid not in killed:
+            os.kill(victim.pid, signal.SIGKILL)
+            killed.append(victim.pid)
+
+    # 60 times real time: slow enough that the kills come while the shard works.
+    run = run_fleet(tmp_path / "run", 2, kill, pace=60, checkpoint_every="3min")
+    assert len(killed) == 2
+    counts = json.loads((run / "run.json").read_text())["counts"]
+    assert counts["shard_restarts"] == 2
+    assert counts["telemetry"] == VEHICLES * RECORDS
+    assert records(run).equals(undisturbed)
+
+
+def test_a_shard_that_cannot_live_ends_the_run_with_a_reason(tmp_path: Path):
+    fleet = Fleet(vehicles=3, shards=1, out=tmp_path / "run", predict=False).start()
+    (tmp_path / "run" / "checkpoints").write_text("in the way")
+    with pytest.raises(RunFailed, match=r"shard 0 .*what was made is in"):
+        fleet.run("20min")
+    fleet.close("failed")
+
+
+def test_vehicles_are_addressable_while_the_fleet_runs(tmp_path: Path):
+    with Fleet(vehicles=10, seed=3, shards=3, out=tmp_path / "run", predict=False) as fleet:
+        assert fleet.vehicle("EV-000007").state() == {}
+        fleet.run("1min")
+        state = fleet.vehicle("EV-000007").state()
+        fleet.run(60)
+        later = fleet.vehicle("EV-000007").state()
+        with pytest.raises(ValueError, match="expected a vehicle from EV-000000 to EV-000009"):
+            fleet.vehicle("EV-000010")
+    assert (state["vehicle_id"], state["seq"], later["seq"]) == ("EV-000007", 29, 59)
+    row = duckdb.sql(
+        f"SELECT * FROM '{tmp_path}/run/telemetry/**/*.parquet' WHERE vehicle_id = 'EV-000007' AND seq = 29"
+    ).df()
+    for name in ("soc", "soh", "battery_voltage", "mode"):
+        assert row[name][0] == pytest.approx(state[name], rel=1e-6) if name != "mode" else row[name][0] == state[name]
+
+
+def test_pace_is_kept(tmp_path: Path):
+    """A paced fleet never runs ahead of the clock: a lower bound, so a slow machine cannot fail it."""
+    began = time.monotonic()
+    with Fleet(vehicles=5, shards=1, pace=10, out=tmp_path / "run", predict=False) as fleet:
+        fleet.run("20s")
+        assert time.monotonic() - began >= 2.0
+        assert fleet.status().records == 50
+
+
+def test_predictions_are_made_once_for_every_due_record_even_when_replicas_die(tmp_path: Path, free_port: int):
+    killed: list[str] = []
+
+    def kill_replicas(status: FleetStatus) -> None:
+        if killed or not status.predictions:
+            return
+        for actor in ray.util.list_named_actors(all_namespaces=True):
+            if actor["name"].startswith("SERVE_REPLICA"):
+                ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
+                killed.append(actor["name"])
+
+    run = tmp_path / "run"
+    with Fleet(vehicles=20, seed=3, shards=2, pace=120, out=run, rest_port=free_port) as fleet:
+        fleet.run("40min", kill_replicas)
+        fleet.deliver()
+    assert killed
+    telemetry, predictions = records(run), records(run, "predictions")
+    wanted = due(telemetry.column("seq").to_numpy(), 2, 5)
+    expected = telemetry.filter(pa.array(wanted)).select(["run_id", "vehicle_id", "seq", "ts"])
+    assert predictions.select(["run_id", "vehicle_id", "seq", "ts"]).equals(expected)
+    assert set(predictions.column("model_version").to_pylist()) == {Bundle.load().manifest.version}
+    low, rul, high = (predictions.column(name).to_numpy() for name in ("rul_low", "rul", "rul_high"))
+    assert (low <= rul).all()
+    assert (rul <= high).all()
+
+
+@pytest.mark.parametrize(("telemetry", "predict"), [(2, 5), (1, 1), (5, 2), (3, 7), (10, 600)])
+def test_due_is_the_newest_record_at_each_multiple_of_the_period(telemetry: int, predict: int):
+    last_tick = 5000
+    seq = np.arange(last_tick // telemetry)
+    newest = {t // telemetry - 1 for t in range(predict, last_tick - telemetry, predict) if t >= telemetry}
+    marked = set(seq[due(seq, telemetry, predict)].tolist())
+    limit = len(seq) - 2
+    assert {s for s in marked if s < limit} == {s for s in newest if s < limit}

@@ -1,0 +1,105 @@
+"""Independent witnesses of what reached each sink: they share no code with the sinks they check."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+import paho.mqtt.client as mqtt
+import psycopg2
+from kafka import KafkaConsumer
+from paho.mqtt.enums import CallbackAPIVersion
+
+Identity = tuple[str, str, int]
+
+
+@dataclass
+class Received:
+    """Ids as received, and for each vehicle the order in which its sequence numbers were first seen."""
+
+    ids: Counter[Identity] = field(default_factory=Counter)
+    order: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def take(self, value: bytes) -> None:
+        record = json.loads(value)
+        identity = (record["run_id"], record["vehicle_id"], record["seq"])
+        if identity not in self.ids:
+            self.order[record["vehicle_id"]].append(record["seq"])
+        self.ids[identity] += 1
+
+    def in_order(self) -> bool:
+        return all(seqs == sorted(seqs) for seqs in self.order.values())
+
+
+def from_kafka(bootstrap: str, topic: str, run_id: str, expected: int, patience_s: float = 20.0) -> Received:
+    """Consume the topic from its beginning with a group of its own; records of other runs are passed over."""
+    received = Received()
+    consumer = KafkaConsumer(
+        topic,
+        bootstrap_servers=bootstrap,
+        group_id=f"witness-{uuid.uuid4().hex}",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    try:
+        last = time.monotonic()
+        # A little longer after the last one expected: what comes too often must be seen as well.
+        while time.monotonic() - last < (2.0 if len(received.ids) >= expected else patience_s):
+            for messages in consumer.poll(timeout_ms=500).values():
+                for message in messages:
+                    identity = dict(message.headers)["id"].decode()
+                    if identity.startswith(f"{run_id}/"):
+                        assert message.key.decode() == identity.split("/")[1]
+                        received.take(message.value)
+                        last = time.monotonic()
+    finally:
+        consumer.close()
+    return received
+
+
+class MqttWitness:
+    """Subscribes before the run, with a persistent session, so that a broker's restart loses it nothing."""
+
+    def __init__(self, port: int, topic: str) -> None:
+        self.received = Received()
+        self._subscribed = threading.Event()
+        self._client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=f"witness-{uuid.uuid4().hex}", clean_session=False
+        )
+        self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = lambda _client, _data, message: self.received.take(message.payload)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert self._subscribed.wait(10)
+
+    def wait_for(self, expected: int, patience_s: float = 20.0) -> Received:
+        deadline = time.monotonic() + patience_s
+        while len(self.received.ids) < expected and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        return self.received
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def from_database(url: str, run_id: str, table: str = "telemetry") -> Received:
+    """Every row of the run, in the order of its key."""
+    received = Received()
+    connection = psycopg2.connect(url)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT run_id, vehicle_id, seq FROM {table} WHERE run_id = %s ORDER BY seq", (run_id,))
+            for run, vehicle, seq in cursor:
+                received.ids[run, vehicle, seq] += 1
+                received.order[vehicle].append(seq)
+    finally:
+        connection.close()
+    return received

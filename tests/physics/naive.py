@@ -1,0 +1,103 @@
+"""The cell model once more, slowly: one cell, plain Python floats and libm, written from the equations in docs/physics.md.
+
+Nothing of the kernel is imported but its numbers (`CellModel`, tables) and its documented schedule: coefficients are
+refreshed every 10 s. The current solver is not repeated here: this takes the current that flowed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from physics.constants import FARADAY, GAS_CONSTANT
+from physics.modal import L2, TABLE_CELLS, TABLES, CellModel
+
+MODES = range(6)
+TAIL = 0.2 - sum(2.0 / l2 for l2 in L2)
+
+
+def table(which: int, x: float) -> float:
+    k = min(int(x * TABLE_CELLS), TABLE_CELLS - 1)
+    return float(TABLES[which, k, 0] + TABLES[which, k, 1] * x)
+
+
+def series(p: tuple[float, ...], u: float) -> float:
+    return sum(a * u**k for k, a in enumerate(p))
+
+
+@dataclass
+class NaiveCell:
+    c: CellModel
+    dt: float
+    x_n: float
+    x_p: float
+    T: float
+    ambient: float
+    q_sei: float
+    q_side: float = 0.0
+    w_n: list[float] = field(default_factory=lambda: [0.0] * 6)
+    w_p: list[float] = field(default_factory=lambda: [0.0] * 6)
+    y: list[float] = field(default_factory=lambda: [0.0] * 3)
+    tick: int = 0
+    T_held: float = 0.0
+    length_held: float = 0.0
+    entropy: tuple[float, float] = (0.0, 0.0)
+
+    def arrhenius(self, energy: float) -> float:
+        return math.exp(energy / GAS_CONSTANT * (1.0 / self.c.t_ref - 1.0 / self.T_held))
+
+    def step(self, current: float) -> float:
+        """Advance by dt at `current` [A]; returns the voltage at the end."""
+        c, dt = self.c, self.dt
+        if self.tick % max(1, round(10.0 / dt)) == 0:
+            self.T_held, self.length_held = self.T, self.q_sei * c.sei_length
+            self.entropy = table(c.table + 2, self.x_n), table(c.table + 3, self.x_p)
+        self.tick += 1
+        i = current / c.area
+        i_n = i + self.q_side / dt
+        # Particles
+        self.x_n -= i_n * dt / c.q_n
+        self.x_p += i * dt / c.q_p
+        surface = []
+        for x, w, tau, energy, q, flux in (
+            (self.x_n, self.w_n, c.tau_n, c.e_diffusion_n, c.q_n, -i_n),
+            (self.x_p, self.w_p, c.tau_p, c.e_diffusion_p, c.q_p, i),
+        ):
+            rate = self.arrhenius(energy) / tau  # D/R^2
+            g = flux / (3.0 * rate * q)
+            for k in MODES:
+                target = 2.0 / L2[k] * g
+                w[k] = target + math.exp(-L2[k] * rate * dt) * (w[k] - target)
+            surface.append(min(max(x + sum(w) + TAIL * g, 1e-4), 1.0 - 1e-4))
+        xs_n, xs_p = surface
+        # Electrolyte
+        faster = self.arrhenius(c.e_electrolyte)
+        i_e = i / faster
+        for k in range(3):
+            self.y[k] = i_e + math.exp(-c.rate_e[k] * faster * dt) * (self.y[k] - i_e)
+        u_n = sum(g * y for g, y in zip(c.gain_e_n, self.y, strict=True)) + c.static_e_n * i_e
+        u_p = sum(g * y for g, y in zip(c.gain_e_p, self.y, strict=True)) + c.static_e_p * i_e
+        u_n = min(max(u_n, -c.deviation_max_n), c.deviation_max_n)
+        u_p = min(max(u_p, -c.deviation_max_p), c.deviation_max_p)
+        # Voltage
+        rt_f = GAS_CONSTANT * self.T / FARADAY
+        U_n = table(c.table, xs_n) + (self.T - c.t_ref) * self.entropy[0]
+        U_p = table(c.table + 1, xs_p) + (self.T - c.t_ref) * self.entropy[1]
+        z_n = c.kinetic_n * i_n / (self.arrhenius(c.e_kinetic_n) * series(c.sqrt_n, u_n) * math.sqrt(xs_n * (1 - xs_n)))
+        z_p = c.kinetic_p * i / (self.arrhenius(c.e_kinetic_p) * series(c.sqrt_p, u_p) * math.sqrt(xs_p * (1 - xs_p)))
+        eta_n, eta_p = 2.0 * rt_f * math.asinh(z_n), -2.0 * rt_f * math.asinh(z_p)
+        pores = 1.0 - c.area_n * (self.length_held - c.sei_initial) / c.porosity_n
+        ohmic = (c.r_electrolyte_n * pores**-1.5 + c.r_electrolyte_sp) / self.arrhenius(c.e_conductivity) + c.r_solid
+        film = c.sei_resistance * self.length_held
+        diffusion = 2.0 * rt_f * c.transport * (series(c.ln_p, u_p) - series(c.ln_n, u_n))
+        V = U_p + eta_p - U_n - eta_n - i * ohmic - i_n * film + diffusion
+        # Heat
+        Q = current * (U_p - U_n - V) + current * self.T * (self.entropy[0] - self.entropy[1])
+        T_end = self.ambient + Q / c.cooling
+        self.T = T_end + math.exp(-c.cooling * dt / c.heat_capacity) * (self.T - T_end)
+        # SEI
+        k_rel = math.exp((c.sei_potential - U_n - eta_n) / (2.0 * rt_f))
+        slow = 1.0 + c.sei_rate_over_diffusivity * self.length_held * k_rel
+        self.q_side = dt * c.sei_current * self.arrhenius(c.e_sei) * k_rel / slow
+        self.q_sei += self.q_side
+        return V

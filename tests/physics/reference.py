@@ -1,0 +1,80 @@
+"""PyBaMM's SPMe with the same parameters and submodels: what the tests and benchmarks compare with."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from typing import Any
+
+import numpy as np
+
+from physics import load_cell
+
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def drive_like_profile(seconds: int = 1800, peak_A: float = 5.0) -> tuple[FloatArray, FloatArray]:
+    """(t, I), each of shape (seconds + 1,): accelerations, braking and stops, 1C peaks with the default."""
+    t = np.arange(seconds + 1.0)
+    wave = (
+        0.45 * np.sin(2 * np.pi * t / 311)
+        + 0.35 * np.sin(2 * np.pi * t / 67 + 1)
+        + 0.25 * np.sin(2 * np.pi * t / 23 + 2)
+    )
+    current = np.clip(wave + 0.35, -0.6, 1.0) * peak_A
+    current[(t % 400) < 40] = 0.0
+    return t, current
+
+
+def parameter_values(pybamm: Any) -> Any:
+    """O'Kane 2022 with Chen 2020's graphite OCP, O'Regan 2022's entropic change and our SEI constants."""
+    sei = load_cell("chen2020").sei
+    values = pybamm.ParameterValues("OKane2022")
+    values["Negative electrode OCP [V]"] = pybamm.ParameterValues("Chen2020")["Negative electrode OCP [V]"]
+    regan = pybamm.ParameterValues("ORegan2022")
+    for name in ("Negative", "Positive"):
+        key = f"{name} electrode OCP entropic change [V.K-1]"
+        values[key] = regan[key]
+    values["SEI kinetic rate constant [m.s-1]"] = sei.rate_m_s
+    values["EC diffusivity [m2.s-1]"] = sei.ec_diffusivity_m2_s
+    values["Ratio of lithium moles to SEI moles"] = sei.lithium_per_mole
+    return values
+
+
+def simulation(
+    t: FloatArray, current: FloatArray, ambient_C: float = 25.0, *, fine: bool = False, model: str = "SPMe"
+) -> Any:
+    """A PyBaMM simulation of the profile; particle mechanics off; solve it with t_eval = [0, end] and t_interp."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pybamm = importlib.import_module("pybamm")
+    options = {
+        "thermal": "lumped",
+        "SEI": "ec reaction limited",
+        "SEI film resistance": "distributed",
+        "SEI porosity change": "true",
+    }
+    values = parameter_values(pybamm)
+    values["Current function [A]"] = pybamm.Interpolant(t, current, pybamm.t)
+    values["Ambient temperature [K]"] = ambient_C + 273.15
+    values["Initial temperature [K]"] = ambient_C + 273.15
+    points = {"x_n": 30, "x_s": 15, "x_p": 30, "r_n": 60, "r_p": 60} if fine else None
+    return pybamm.Simulation(
+        getattr(pybamm.lithium_ion, model)(options),
+        parameter_values=values,
+        solver=pybamm.IDAKLUSolver(rtol=1e-6, atol=1e-8),
+        var_pts=points,
+    )
+
+
+def solve(simulation: Any, t: FloatArray, initial_soc: float = 0.7) -> dict[str, FloatArray]:
+    """Voltage, temperature and film at every second of t."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        solution = simulation.solve([t[0], t[-1]], t_interp=t, initial_soc=initial_soc)
+    return {
+        "voltage_V": solution["Voltage [V]"](t),
+        "temperature_C": solution["Volume-averaged cell temperature [K]"](t) - 273.15,
+        "sei_thickness_m": solution["X-averaged negative SEI thickness [m]"](t),
+        "stoichiometry_n": solution["Negative electrode stoichiometry"](t),
+    }

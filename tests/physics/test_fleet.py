@@ -1,0 +1,166 @@
+"""A fleet: the same results however it is divided, chunked or restored; sane vehicles; clear refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from physics import COLUMNS, FLAGS, MODES, FleetPhysics, Population, draw_population
+
+Make = Callable[..., FleetPhysics]
+DRIVING, CHARGING = MODES.index("driving"), MODES.index("charging")
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray], of: slice | list[int] = slice(None)) -> bool:
+    return all(np.array_equal(a[name][:, of], b[name]) for name in a)
+
+
+def joined(*parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def test_shard_of_one_equals_shard_of_a_thousand(make_fleet: Make) -> None:
+    whole = make_fleet(range(1000)).advance(3600, 30)
+    for vehicle in (0, 127, 128, 613, 999):
+        assert same(whole, make_fleet([vehicle]).advance(3600, 30), [vehicle])
+    assert same(whole, make_fleet(range(300, 700)).advance(3600, 30), slice(300, 700))
+
+
+def test_chunks_do_not_matter(make_fleet: Make) -> None:
+    whole = make_fleet(range(40)).advance(3600, 7)
+    fleet = make_fleet(range(40))
+    parts = [fleet.advance(ticks, 7) for ticks in (60, 60, 1, 6, 13, 997, 2400, 63)]
+    assert fleet.tick == 3600
+    assert same(whole, joined(*parts))
+
+
+def test_sampling_does_not_disturb(make_fleet: Make) -> None:
+    often, seldom = make_fleet(range(20)).advance(1200, 2), make_fleet(range(20)).advance(1200, 60)
+    for name in often:
+        if name != "flags":  # flags gather over the interval
+            assert np.array_equal(often[name][29::30], seldom[name])
+
+
+def test_restore_goes_on_bit_for_bit(make_fleet: Make) -> None:
+    fleet = make_fleet(range(150), hour=5.0)
+    fleet.advance(4001, 10)
+    snapshot = fleet.snapshot()
+    on = fleet.advance(3000, 10)
+    other = make_fleet(range(150), hour=5.0)
+    other.restore(snapshot)
+    assert other.tick == 4001
+    assert same(on, other.advance(3000, 10))
+    fleet.restore(snapshot)  # the snapshot is a copy
+    assert same(on, fleet.advance(3000, 10))
+
+
+def test_restore_refuses_other_vehicles(make_fleet: Make) -> None:
+    snapshot = make_fleet(range(10)).snapshot()
+    with pytest.raises(ValueError, match="other vehicles"):
+        make_fleet(range(1, 11)).restore(snapshot)
+    with pytest.raises(ValueError, match="other vehicles or another version"):
+        make_fleet(range(300)).restore(snapshot)
+
+
+def test_two_days_of_three_hundred_vehicles(make_fleet: Make) -> None:
+    """They drive, charge up to their limit, stay inside physical limits and use a plausible energy."""
+    fleet = make_fleet(range(300), hour=0.0)
+    days = fleet.advance(2 * 86400, 60)
+    for name, values in days.items():
+        assert np.all(np.isfinite(values)), name
+    assert set(np.unique(days["mode"])) == {0, 1, 2}
+    assert days["soc"].min() >= 0.0
+    assert days["soc"].max() <= 1.0
+    assert days["cell_voltage"].min() > 2.5
+    assert days["cell_voltage"].max() < 4.21
+    assert days["battery_temperature"].min() > -40.0
+    assert days["battery_temperature"].max() < 60.0
+    assert np.all(np.diff(days["soh"], axis=0) <= 1e-7)
+    assert np.all(np.diff(days["distance_traveled"], axis=0) >= 0.0)
+    assert np.all(np.diff(days["charge_cycles"], axis=0) >= 0.0)
+    standing = days["mode"] == MODES.index("parked")
+    assert np.all(days["battery_current"][standing] == 0.0)
+    assert np.all(days["driving_speed"][days["mode"] != DRIVING] == 0.0)
+    km = days["distance_traveled"][-1] - days["distance_traveled"][0]
+    assert 20.0 < km.mean() / 2.0 < 80.0
+    kwh = np.where(days["mode"] == DRIVING, days["power_consumption"], 0.0).sum() / 60.0
+    assert 110.0 < 1000.0 * kwh / km.sum() < 220.0
+    limit = fleet.population.soc_limit
+    charged = (days["mode"][:-1] == CHARGING) & (days["mode"][1:] != CHARGING) & (days["driving_speed"][1:] == 0.0)
+    over = days["soc"][:-1] - limit
+    assert over[charged].max() < 0.02
+    assert np.median(np.abs(over[charged])) < 0.02
+    assert (days["flags"] & FLAGS["power_not_met"] != 0).mean() < 0.001
+    assert 0.86 < days["soh"].min() < 0.92
+    assert days["soh"].max() > 0.995
+
+
+def test_power_is_voltage_times_current(make_fleet: Make) -> None:
+    hour = make_fleet(range(50)).advance(3600, 1)
+    product = hour["battery_voltage"] * hour["battery_current"] / 1000.0
+    assert hour["power_consumption"] == pytest.approx(product, abs=1e-3)
+
+
+def test_columns_have_the_documented_resolution(make_fleet: Make) -> None:
+    sample = make_fleet(range(64), hour=7.0).advance(600, 5)
+    assert list(sample) == [name for name, _ in COLUMNS]
+    for name, decimals in COLUMNS:
+        assert sample[name].shape == (120, 64)
+        values = sample[name].ravel().tolist()
+        assert values == [round(value, decimals) for value in values], name
+    assert sample["mode"].dtype == np.int8
+    assert sample["flags"].dtype == np.int32
+
+
+@pytest.mark.parametrize("step_s", [0.5, 2.0, 7.0])
+def test_other_steps_tell_the_same_story(make_fleet: Make, step_s: float) -> None:
+    """Two hours at another step: the same trips, about the same charge used."""
+    one = make_fleet(range(60)).advance(7200, 7200)
+    other = make_fleet(range(60), step_s=step_s).advance(round(7200 / step_s), round(7200 / step_s))
+    assert other["distance_traveled"] == pytest.approx(one["distance_traveled"], abs=0.35)
+    assert other["soc"] == pytest.approx(one["soc"], abs=0.004)
+
+
+def fields_of(population: Population, index: int) -> list[float]:
+    return [v[index] for v in vars(population).values() if isinstance(v, np.ndarray)]
+
+
+def test_a_vehicle_is_drawn_alone() -> None:
+    whole = draw_population(5, np.arange(500))
+    some = draw_population(5, np.array([499, 3]))
+    assert fields_of(whole, 499) == fields_of(some, 0)
+    assert fields_of(whole, 3) == fields_of(some, 1)
+    assert fields_of(whole, 3) != fields_of(draw_population(6, np.array([3])), 0)
+
+
+def test_spread_of_the_population() -> None:
+    many = draw_population(1, np.arange(5000))
+    assert many.capacity_scale.std() == pytest.approx(0.012, rel=0.05)
+    assert many.resistance_scale.std() == pytest.approx(0.05, rel=0.05)
+    assert set(np.unique(many.city)) == set(range(8))
+    assert many.initial_soc.min() > 0.4
+    assert many.initial_soc.max() < 1.0
+
+
+@pytest.mark.parametrize("bad", [np.array([], dtype=np.int64), np.array([-1]), np.array([1, 1]), np.array([0.5])])
+def test_bad_vehicles_are_refused(bad: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="vehicle indices"):
+        draw_population(1, bad)
+
+
+def test_bad_arguments_are_refused(make_fleet: Make) -> None:
+    fleet = make_fleet([0])
+    with pytest.raises(ValueError, match="sample_every"):
+        fleet.advance(1, 0)
+    with pytest.raises(ValueError, match="ticks"):
+        fleet.advance(-1, 1)
+    with pytest.raises(ValueError, match="step_s"):
+        FleetPhysics(fleet.population, cycles=[np.zeros(3)], start_s=0, step_s=0.0)
+    with pytest.raises(ValueError, match="at least one"):
+        FleetPhysics(fleet.population, cycles=[], start_s=0)
+    with pytest.raises(ValueError, match=r"cycles\[0\]"):
+        FleetPhysics(fleet.population, cycles=[np.array([0.0, np.nan])], start_s=0)
+    with pytest.raises(ValueError, match="unknown cell"):
+        draw_population(1, np.array([1]), cell="lead")

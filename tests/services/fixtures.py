@@ -1,0 +1,80 @@
+"""pytest fixtures of the real services; `pytest_plugins = ["tests.services.fixtures"]` in tests/conftest.py.
+
+One server of a kind for the whole session, started when the first test asks for it. Where it cannot be had: a skip
+with its reason on a laptop, a failure where CI is set.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.services import Kafka, Mosquitto, Postgres, Service, ServiceUnavailable, TimescaleDB
+
+
+def _session[S: Service](kind: type[S]) -> Iterator[S]:
+    service = kind()
+    try:
+        service.start().wait_ready()
+    except ServiceUnavailable as error:
+        if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+    else:
+        yield service
+    finally:
+        service.remove()
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """A broker; `.bootstrap_servers`."""
+    yield from _session(Kafka)
+
+
+@pytest.fixture(scope="session")
+def mosquitto() -> Iterator[Mosquitto]:
+    """A broker on `.port`, WebSocket on `.websocket_port`."""
+    yield from _session(Mosquitto)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server; `.url()`, `.password`."""
+    yield from _session(Postgres)
+
+
+@pytest.fixture(scope="session")
+def timescaledb() -> Iterator[TimescaleDB]:
+    """A server for one connection at a time; `.url()`. See `timescaledb_database` for an empty one."""
+    yield from _session(TimescaleDB)
+
+
+@pytest.fixture
+def postgres_database(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database, dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def timescaledb_database(timescaledb: TimescaleDB) -> str:
+    """The URL of the one TimescaleDB database, emptied before the test."""
+    timescaledb.empty()
+    return timescaledb.url()
+
+
+@pytest.fixture
+def unique_name() -> Callable[[str], str]:
+    """`unique_name("telemetry")`: a topic, group or client id that no other test uses."""
+    return lambda stem: f"{stem}-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def kafka_topic(kafka: Kafka, unique_name: Callable[[str], str]) -> str:
+    """A topic of its own; it is made by the first message."""
+    return unique_name("ev-telemetry")

@@ -1,0 +1,321 @@
+"""The SQL migrations: plain tables on PostgreSQL; hypertables, columnstore, retention, hourly view on TimescaleDB."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extras import execute_values
+from yoyo import get_backend, read_migrations
+
+from datasets.schema import FIELDS, STREAMS, Stream
+from tests.services import TimescaleDB
+
+SQL = Path(__file__).resolve().parents[1] / "cluster" / "sql"
+PLAIN = (SQL,)
+TIMESCALE = (SQL, SQL / "timescaledb")
+TYPES = {"string": "text", "int64": "bigint", "int32": "integer", "float": "double precision"}
+LOCK = 0x45567477
+
+pytestmark = pytest.mark.services
+
+
+# The recipe of cluster/sql/README.md
+
+
+@contextmanager
+def migrator(url: str, folders: tuple[Path, ...]) -> Iterator[tuple[Any, Any]]:
+    """yoyo on one connection, locked against other processes for as long as that connection lives."""
+    backend = get_backend(url)
+    try:
+        # yoyo opens a second connection for each migration; ours is in autocommit, so it can serve for all.
+        backend.copy = lambda: nullcontext(backend)
+        # yoyo's own lock is a row, which a killed process leaves behind for good.
+        backend.execute("SELECT pg_advisory_lock(:key)", {"key": LOCK})
+        backend.break_lock()
+        yield backend, read_migrations(*map(str, folders))
+    finally:
+        backend.connection.close()
+
+
+def migrate(url: str, folders: tuple[Path, ...]) -> list[str]:
+    with migrator(url, folders) as (backend, migrations):
+        todo = backend.to_apply(migrations)
+        backend.apply_migrations(todo)
+        return [migration.id for migration in todo]
+
+
+def roll_back(url: str, folders: tuple[Path, ...]) -> None:
+    with migrator(url, folders) as (backend, migrations):
+        backend.rollback_migrations(backend.to_rollback(migrations))
+
+
+# Both databases
+
+
+@pytest.fixture(params=["postgres_database", "timescaledb_database"])
+def database(request: pytest.FixtureRequest) -> tuple[str, tuple[Path, ...]]:
+    """An empty database and the folders that are meant for it."""
+    url: str = request.getfixturevalue(request.param)
+    return url, TIMESCALE if request.param == "timescaledb_database" else PLAIN
+
+
+def test_applies_once_and_silently(database: tuple[str, tuple[Path, ...]], capsys: pytest.CaptureFixture[str]) -> None:
+    url, folders = database
+    first = migrate(url, folders)
+    assert first == sorted(first)
+    assert len(first) == sum(len(migration_files(folder)) for folder in folders)
+    assert migrate(url, folders) == []
+    assert capsys.readouterr().out == ""
+
+
+def migration_files(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.sql") if not path.name.endswith(".rollback.sql")]
+
+
+def test_columns_are_those_of_the_schema(database: tuple[str, tuple[Path, ...]]) -> None:
+    url, folders = database
+    migrate(url, folders)
+    for stream in STREAMS:
+        found = query(
+            url,
+            "SELECT column_name::text, data_type::text, is_nullable::text FROM information_schema.columns"
+            " WHERE table_name = %s ORDER BY ordinal_position",
+            stream,
+        )
+        assert found == [(field.name, sql_type(str(field.type)), "NO") for field in FIELDS[stream]]
+
+
+def sql_type(arrow: str) -> str:
+    if arrow.startswith("timestamp"):
+        return "timestamp with time zone"
+    if arrow.startswith("dictionary"):
+        return "text"
+    return TYPES.get(arrow, "double precision")
+
+
+def test_what_is_delivered_twice_is_stored_once(database: tuple[str, tuple[Path, ...]]) -> None:
+    url, folders = database
+    migrate(url, folders)
+    for stream in STREAMS:
+        assert insert(url, stream, rows(stream, range(100))) == 100
+        assert insert(url, stream, rows(stream, range(50, 150))) == 50
+        assert query(url, f"SELECT count(*), count(DISTINCT seq) FROM {stream}") == [(150, 150)]
+
+
+def test_rolls_back_to_nothing_and_applies_again(database: tuple[str, tuple[Path, ...]]) -> None:
+    url, folders = database
+    first = migrate(url, folders)
+    insert(url, "telemetry", rows("telemetry", range(10)))
+    roll_back(url, folders)
+    assert tables(url) == set()
+    assert migrate(url, folders) == first
+
+
+def tables(url: str) -> set[str]:
+    """Ours, without those of yoyo and of the extension."""
+    found = query(url, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'")
+    return {name for (name,) in found if "yoyo" not in name}
+
+
+# PostgreSQL
+
+
+def test_plain_tables(postgres_database: str) -> None:
+    migrate(postgres_database, PLAIN)
+    assert tables(postgres_database) == {"telemetry", "predictions", "sink_cursors", "rejected_records"}
+    query(postgres_database, "INSERT INTO sink_cursors VALUES ('log', 'telemetry', 0, 7) RETURNING updated_at")
+    query(
+        postgres_database,
+        "INSERT INTO rejected_records (reason, payload) VALUES ('not JSON', %s) RETURNING received_at",
+        psycopg2.Binary(b"\x00\xff{"),
+    )
+    [(payload,)] = query(postgres_database, "SELECT payload FROM rejected_records")
+    assert bytes(payload) == b"\x00\xff{"
+
+
+def test_many_processes_may_migrate_at_once(postgres_database: str) -> None:
+    applied: list[list[str]] = []
+    threads = [threading.Thread(target=lambda: applied.append(migrate(postgres_database, PLAIN))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(len, applied)) == [0, 0, 0, len(migration_files(SQL))]
+
+
+def test_a_lock_left_by_a_killed_process_does_not_matter(postgres_database: str) -> None:
+    get_backend(postgres_database).connection.close()
+    query(postgres_database, "INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 999999) RETURNING pid")
+    assert len(migrate(postgres_database, PLAIN)) == len(migration_files(SQL))
+
+
+def test_a_migration_that_fails_leaves_nothing(postgres_database: str, tmp_path: Path) -> None:
+    (tmp_path / "0001.bad.sql").write_text("CREATE TABLE half (n int);\nSELECT no_such_function();\n")
+    with pytest.raises(psycopg2.Error, match="no_such_function"):
+        migrate(postgres_database, (tmp_path,))
+    assert tables(postgres_database) == set()
+
+
+# TimescaleDB
+
+
+@pytest.fixture
+def timescale(timescaledb: TimescaleDB, timescaledb_database: str) -> str:
+    migrate(timescaledb_database, TIMESCALE)
+    return timescaledb_database
+
+
+def test_hypertables_with_columnstore(timescale: str) -> None:
+    found = query(
+        timescale,
+        "SELECT hypertable_name::text, compression_enabled FROM timescaledb_information.hypertables ORDER BY 1",
+    )
+    assert found == [("predictions", True), ("telemetry", True)]
+    settings = query(
+        timescale,
+        "SELECT hypertable::text, segmentby, orderby FROM timescaledb_information.hypertable_columnstore_settings"
+        " WHERE segmentby IS NOT NULL ORDER BY 1",
+    )
+    assert settings == [
+        ("predictions", "run_id,vehicle_id", "ts,seq"),
+        ("telemetry", "run_id,vehicle_id", "ts,seq"),
+    ]
+    intervals = query(timescale, "SELECT DISTINCT time_interval FROM timescaledb_information.dimensions"
+                      " WHERE hypertable_name IN ('telemetry', 'predictions')")  # fmt: skip
+    assert intervals == [(timedelta(days=1),)]
+
+
+def test_policies(timescale: str) -> None:
+    found = query(
+        timescale,
+        "SELECT proc_name::text, hypertable_name::text, config FROM timescaledb_information.jobs"
+        " WHERE hypertable_name IS NOT NULL ORDER BY 1, 2",
+    )
+    facts = [
+        (policy, table, next((v for k, v in config.items() if "before" in k), None)) for policy, table, config in found
+    ]
+    assert facts == [
+        ("policy_compression", "predictions", "1 day"),
+        ("policy_compression", "telemetry", "1 day"),
+        ("policy_refresh_continuous_aggregate", "telemetry_hourly", None),
+        ("policy_retention", "predictions", "10 years"),
+        ("policy_retention", "telemetry", "10 years"),
+    ]
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("90 days", {"90 days"}), ("none", set())])
+def test_retention_can_be_set(timescaledb_database: str, setting: str, expected: set[str]) -> None:
+    query(timescaledb_database, "SELECT set_config('twin.retention', %s, false)", setting)
+    with migrator(timescaledb_database, TIMESCALE) as (backend, migrations):
+        backend.execute("SELECT set_config('twin.retention', :period, false)", {"period": setting})
+        backend.apply_migrations(backend.to_apply(migrations))
+    found = query(
+        timescaledb_database,
+        "SELECT config ->> 'drop_created_before' FROM timescaledb_information.jobs"
+        " WHERE proc_name = 'policy_retention'",
+    )
+    assert {period for (period,) in found} == expected
+
+
+def test_old_chunks_become_columns_and_still_take_no_row_twice(timescale: str) -> None:
+    insert(timescale, "telemetry", rows("telemetry", range(100)))
+    run_policy(timescale, "policy_compression")
+    assert compressed_chunks(timescale) == [False]  # simulated in the past, but written just now
+    age_chunks(timescale, "2 days")
+    run_policy(timescale, "policy_compression")
+    assert compressed_chunks(timescale) == [True]
+    assert insert(timescale, "telemetry", rows("telemetry", range(50, 150))) == 50
+    assert query(timescale, "SELECT count(*), count(DISTINCT seq) FROM telemetry") == [(150, 150)]
+
+
+def test_retention_goes_by_the_age_of_the_chunk(timescale: str) -> None:
+    insert(timescale, "telemetry", rows("telemetry", range(10)))
+    run_policy(timescale, "policy_retention")
+    assert query(timescale, "SELECT count(*) FROM telemetry") == [(10,)]
+    age_chunks(timescale, "11 years")
+    run_policy(timescale, "policy_retention")
+    assert query(timescale, "SELECT count(*) FROM telemetry") == [(0,)]
+
+
+@pytest.mark.parametrize("refreshed", [False, True])
+@pytest.mark.parametrize("start", [datetime(2019, 1, 1, tzinfo=UTC), datetime(2041, 1, 1, tzinfo=UTC)])
+def test_hourly_view_in_simulated_past_and_future(timescale: str, start: datetime, refreshed: bool) -> None:
+    insert(timescale, "telemetry", rows("telemetry", range(7200), start))
+    if refreshed:
+        run_policy(timescale, "policy_refresh_continuous_aggregate")
+    found = query(
+        timescale,
+        "SELECT vehicle_id, hour, records, round(soc_avg::numeric, 6), distance_driven, charge_cycles_last"
+        " FROM telemetry_hourly ORDER BY hour",
+    )
+    hours = [(row[1], row[2]) for row in found]
+    assert hours == [
+        (start, 1800),
+        (start + timedelta(hours=1), 1800),
+        *[(start + timedelta(hours=h), 1800) for h in (2, 3)],
+    ]
+    assert {row[0] for row in found} == {"EV-000001"}
+    assert float(found[0][3]) == pytest.approx(0.5)
+    assert found[0][4] == pytest.approx(1799)
+    assert found[0][5] == 1799
+
+
+def run_policy(url: str, name: str) -> None:
+    """What the background worker would do."""
+    for (job,) in query(url, "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = %s", name):
+        query(url, f"CALL run_job({job})")
+
+
+def age_chunks(url: str, by: str) -> None:
+    query(url, f"UPDATE _timescaledb_catalog.chunk SET creation_time = creation_time - INTERVAL '{by}' RETURNING id")
+
+
+def compressed_chunks(url: str) -> list[bool]:
+    found = query(
+        url, "SELECT is_compressed FROM timescaledb_information.chunks WHERE hypertable_name = 'telemetry' ORDER BY 1"
+    )
+    return [compressed for (compressed,) in found]
+
+
+# Rows and queries
+
+
+def rows(stream: Stream, seqs: range, start: datetime = datetime(2025, 6, 1, tzinfo=UTC)) -> list[tuple[object, ...]]:
+    """One vehicle, a record every two seconds; the numbers are 0.5, accumulators count up with seq."""
+    counting = {"charge_cycles", "distance_traveled"}
+
+    def value(name: str, arrow: str, seq: int) -> object:
+        if name == "vehicle_id":
+            return "EV-000001"
+        if name == "seq":
+            return seq
+        if name == "ts":
+            return start + timedelta(seconds=2 * seq)
+        if sql_type(arrow) == "text":
+            return "x"
+        return float(seq) if name in counting else 0 if arrow == "int32" else 0.5
+
+    return [tuple(value(field.name, str(field.type), seq) for field in FIELDS[stream]) for seq in seqs]
+
+
+def insert(url: str, stream: Stream, records: list[tuple[object, ...]]) -> int:
+    """How many of them were new."""
+    names = ", ".join(field.name for field in FIELDS[stream])
+    sql = f"INSERT INTO {stream} ({names}) VALUES %s ON CONFLICT DO NOTHING"
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        execute_values(cursor, sql, records, page_size=len(records))
+        return cursor.rowcount
+
+
+def query(url: str, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(sql, parameters or None)
+        return cursor.fetchall() if cursor.description else []
