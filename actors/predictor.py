@@ -121,8 +121,12 @@ def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
         try:
             rows = _MANY.validate_json(body) if many else [_ONE.validate_json(body)]
         except ValidationError as error:
-            details = error.errors(include_url=False)
-            raise RequestValidationError([d | {"loc": ("body", *d["loc"])} for d in details]) from error
+            # What came as text: NaN and broken UTF-8 would not survive as JSON.
+            details = [
+                {"type": d["type"], "loc": ("body", *d["loc"]), "msg": d["msg"], "input": repr(d["input"])[:200]}
+                for d in error.errors(include_url=False, include_context=False)
+            ]
+            raise RequestValidationError(details) from error
         answers = pool().predict_rows(rows)
         return answers if many else answers[0]
 

@@ -173,7 +173,9 @@ class Shard:
 
     def close(self) -> ShardStatus:
         """Checkpoint and seal the log."""
-        if self._append_pending():
-            self._checkpoint()
-        self._log.close()
+        try:
+            if self._append_pending():
+                self._checkpoint()
+        finally:
+            self._log.close()
         return self.status()

@@ -207,13 +207,13 @@ class Supervisor:
         for slot in self._slots:
             try:
                 slot.status = ray.get(slot.refs[0], timeout=120)
-            except (RayActorError, GetTimeoutError) as error:
-                _log.warning("shard %d was not sealed: %s", slot.plan.shard, _first_cause(error))
+            except (RayActorError, RayTaskError, GetTimeoutError) as error:
+                _log.warning("shard %d was not closed in order: %s", slot.plan.shard, _first_cause(error))
         # The feeder first: its last predictions may still find an open shipper.
         for companion in sorted(self._companions, key=lambda c: c.name != "predictor"):
             try:
                 companion.status = ray.get(companion.actor.stop.remote(), timeout=45)
-            except (RayActorError, GetTimeoutError) as error:
+            except (RayActorError, RayTaskError, GetTimeoutError) as error:
                 _log.warning("%s did not stop in time: %s", companion.name, _first_cause(error))
         status = self._measure()
         for companion in self._companions:

@@ -1,9 +1,10 @@
 """Outside air by city, month and hour.
 
-Monthly means of the daily minimum and maximum [degC], rounded to whole degrees, after the 1991-2020 normals that the
-national services report to the WMO (World Weather Information Service, worldweather.wmo.int; NOAA U.S. Climate Normals,
-ncei.noaa.gov; DWD; Met Office). The day is a cosine with its maximum at 15:00 local solar-zone time; on top lies a
-seeded anomaly of each city and day (standard deviation about 3 K), linear in between.
+Monthly means of the daily minimum and maximum [degC], rounded to whole degrees (take them as good to 1 K), after the
+1991-2020 normals that the national services report to the WMO (World Weather Information Service,
+worldweather.wmo.int; NOAA U.S. Climate Normals, ncei.noaa.gov; DWD; Met Office). The day is a cosine with its maximum
+at 15:00 local solar-zone time; on top lies a seeded anomaly of each city and day (standard deviation about 3 K),
+linear in between.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ CITIES: Final = (
     City(
         "Phoenix",
         -112.07,
-        (8, 9, 12, 16, 21, 26, 29, 29, 26, 19, 12, 7),
+        (8, 9, 13, 16, 21, 26, 29, 29, 26, 19, 12, 7),
         (20, 22, 26, 30, 35, 40, 41, 41, 38, 32, 25, 19),
     ),
     City(

@@ -239,6 +239,11 @@ def fit_electrolyte(cell: CellParameters, modes: Electrolyte, *, lowest: float =
     )
 
 
+def _curves(cell: CellParameters) -> tuple[Curve, ...]:
+    n, p = cell.negative, cell.positive
+    return n.ocp_V, p.ocp_V, n.entropic_change_V_K, p.entropic_change_V_K
+
+
 def _lines(curve: Curve) -> FloatArray:
     """Linear pieces of a curve on [0, 1], shape (TABLE_CELLS, 2): in piece k, value = a[k] + b[k] x."""
     x = np.linspace(0.0, 1.0, TABLE_CELLS + 1)
@@ -249,17 +254,7 @@ def _lines(curve: Curve) -> FloatArray:
 
 def _tables() -> FloatArray:
     """Tables of all known cells, shape (4 cells, TABLE_CELLS, 2)."""
-    curves = [
-        curve
-        for cell in CELLS
-        for curve in (
-            cell.negative.ocp_V,
-            cell.positive.ocp_V,
-            cell.negative.entropic_change_V_K,
-            cell.positive.entropic_change_V_K,
-        )
-    ]
-    return np.stack([_lines(curve) for curve in curves])
+    return np.stack([_lines(curve) for cell in CELLS for curve in _curves(cell)])
 
 
 TABLES: Final = _tables()
@@ -314,8 +309,16 @@ def _model_of(name: str) -> CellModel:
 
 
 def cell_model(cell: CellParameters) -> CellModel:
-    """The kernel's numbers of a known cell (made once)."""
-    return _model_of(cell.name)
+    """The kernel's numbers of a cell: a known one (made once), or a variation of a known one with the same curves.
+
+    The tables of the open-circuit potentials are compiled into the kernel, so the curves must be those of a known cell.
+    """
+    known = next((candidate for candidate in CELLS if candidate.name == cell.name), None)
+    if known is not None and cell == known:
+        return _model_of(cell.name)
+    if known is None or _curves(cell) != _curves(known):
+        raise ValueError(f"cell {cell.name!r}: its curves are not those of a cell in physics/cells; add it there")
+    return build_model(cell)
 
 
 def build_model(cell: CellParameters) -> CellModel:

