@@ -23,7 +23,7 @@ test: setup-dev check  ## every check and every test, with the real services: ma
 	@$(BIN)/pytest $(ARGS)
 
 check: setup-dev ## formatting, lint, types, import directions
-	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff format --check --quiet --exclude "*.md" .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache

@@ -60,6 +60,7 @@ def run_ns(folder: Path) -> dict[str, float]:
 def start_s(folder: Path) -> tuple[float, float]:
     """Seconds from the command to the first record on disk, and of `ray.init` alone; medians of three, interleaved."""
     inits, runs = [], []
+    quietly = ("--no-report", "--quiet", "--metrics-port", "0", "--no-predict")
     alone = "import ray; ray.init(include_dashboard=False, log_to_driver=False)"
     for number in range(3):
         begun = time.perf_counter()
@@ -68,8 +69,7 @@ def start_s(folder: Path) -> tuple[float, float]:
         out = folder / f"start-{number}"
         begun = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "twin", "run", "--duration", "10s", "--out", str(out), "--no-report", "--quiet"]
-            + ["--metrics-port", "0", "--no-predict"],
+            [sys.executable, "-m", "twin", "run", "--duration", "10s", "--out", str(out), *quietly],
             stdout=subprocess.DEVNULL,
         )
         while not any(path.stat().st_size for path in out.glob("telemetry/*/*")):
@@ -108,17 +108,13 @@ def main() -> None:
             "first_record_over_ray_init": first_record / ray_init,
             "bytes_per_vehicle": bytes_a_vehicle(folder),
         }
+    core, wall = result["run_core_over_kernel"], result["run_wall_over_kernel"]
+    start = result["first_record_over_ray_init"]
     print(f"kernel                     {kernel:8.1f} ns a vehicle-step, one core ({VEHICLES:,} vehicles)")
-    print(
-        f"whole run, core time       {run['shard_core']:8.1f} ns a vehicle-step, {result['run_core_over_kernel']:.2f} x kernel"
-    )
-    print(
-        f"whole run, by the wall     {run['wall']:8.1f} ns a vehicle-step, {result['run_wall_over_kernel']:.2f} x kernel"
-    )
+    print(f"whole run, core time       {run['shard_core']:8.1f} ns a vehicle-step, {core:.2f} x kernel")
+    print(f"whole run, by the wall     {run['wall']:8.1f} ns a vehicle-step, {wall:.2f} x kernel")
     print(f"records to disk            {run['records_per_s']:8,.0f} a second, {run['shards']:.0f} shards")
-    print(
-        f"command to first record    {first_record:8.2f} s, {result['first_record_over_ray_init']:.2f} x ray.init ({ray_init:.2f} s)"
-    )
+    print(f"command to first record    {first_record:8.2f} s, {start:.2f} x ray.init ({ray_init:.2f} s)")
     print(f"memory a vehicle           {result['bytes_per_vehicle']:8,.0f} bytes, shards' resident memory")
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")

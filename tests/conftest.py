@@ -12,7 +12,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray's worker processes import our packages from here, also when pytest was started from another folder.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
 
-# pytest_plugins = ["tests.services.fixtures"]
+pytest_plugins = ["tests.services.fixtures"]
 
 
 @pytest.fixture(scope="session")

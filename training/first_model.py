@@ -9,11 +9,14 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xgboost as xgb
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
@@ -109,7 +112,7 @@ def baselines(train: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Floats]:
     }
 
 
-def score(bundle: Bundle, split: Split) -> dict[str, object]:
+def score(bundle: Bundle, split: Split) -> dict[str, Any]:
     """All that the card reports, on the test vehicles."""
     test = split.test
     truth = test["rul_EFC"].to_numpy()
@@ -142,43 +145,27 @@ def score(bundle: Bundle, split: Split) -> dict[str, object]:
     }
 
 
-def card(lives: Lives, split: Split, scores: dict, seconds: float) -> str:
+def card(lives: Lives, split: Split, scores: dict[str, Any], seconds: float) -> str:
     """The model card, in the numbers of this fit."""
-    table = "\n".join(
-        f"| {name} | {s['mae']:,.0f} | {s['rmse']:,.0f} | {s['r2']:.3f} |" for name, s in scores["rul"].items()
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined)
+    environment.keep_trailing_newline = True
+    return environment.get_template("card.md.jinja").render(
+        scores,
+        version=VERSION,
+        features=", ".join(FEATURES),
+        end_of_life=END_OF_LIFE_SOH,
+        asked=COVERAGE,
+        horizon=HORIZON_DAYS,
+        vehicles=VEHICLES,
+        seed=SEED,
+        acceleration=ACCELERATION,
+        step=STEP_S,
+        lives=lives,
+        groups={name: (rows["vehicle"].nunique(), len(rows)) for name, rows in vars(split).items()},
+        truth=(split.test["rul_EFC"].min(), split.test["rul_EFC"].max()),
+        physics=physics_version(),
+        seconds=seconds,
     )
-    failure = scores["failure"]
-    counts = [f"{group['vehicle'].nunique()} ({len(group):,} rows)" for group in vars(split).values()]
-    return f"""# Model card: sei-lives-seven-inputs {VERSION}
-
-**What it does.** From one telemetry record, the seven inputs {", ".join(FEATURES)}, it predicts the remaining useful life
-in equivalent full cycles to SoH {END_OF_LIFE_SOH:g} (median and a {COVERAGE:.0%} interval) and the probability that SoH
-{END_OF_LIFE_SOH:g} is reached within {HORIZON_DAYS:,.0f} days.
-
-**What it learned from.** {VEHICLES} simulated vehicles (seed {SEED}) of this project's physics, cell chen2020, which ages
-by SEI growth alone, with this project's draw of climates, drivers, habits, manufacturing spread and SEI rates. Fast ageing
-settings: SEI rate x {ACCELERATION:g}, each simulated day and cycle counted as {ACCELERATION:g}; steps of {STEP_S:g} s; {lives.years:,.0f} years.
-{lives.unfinished} vehicles did not reach end of life in that time and are left out, which favours shorter lives.
-Split by vehicle: train {counts[0]}, calibration {counts[1]}, test {counts[2]}. Physics {physics_version()}. Made by `make model`
-in {seconds:,.0f} s.
-
-**Scores on the test vehicles**, which the model and its calibration never saw; RUL in EFC, truth from {split.test["rul_EFC"].min():,.0f} to {split.test["rul_EFC"].max():,.0f}:
-
-| RUL by | MAE | RMSE | R2 |
-|---|---|---|---|
-{table}
-
-Baselines: the last three lines. Interval: coverage {scores["coverage"]:.1%} of the rows (asked for {COVERAGE:.0%}), {scores["coverage_worst_tenth"]:.1%} or less in the
-worst-covered tenth of the vehicles (coverage holds over vehicles, not for each), mean width {scores["width"]:,.0f} EFC.
-
-Failure within {HORIZON_DAYS:,.0f} days ({failure["base_rate"]:.1%} of the rows): AUC {failure["auc"]:.3f}, average precision {failure["average_precision"]:.3f}, Brier
-{failure["brier"]:.4f} (always answering the base rate: {failure["brier_base_rate"]:.4f}).
-
-**What it does not claim.** Nothing about real batteries: its lives know neither plating, loss of active material nor
-faults, and are longer than real ones. Nothing beyond its inputs: a vehicle's history, climate and driver are hidden from
-it, so most of the interval's width is what one record cannot tell. It is here so that the whole path runs, with honest
-numbers; models from deeper ageing replace it.
-"""
 
 
 def main() -> None:

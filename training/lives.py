@@ -1,9 +1,9 @@
 """Whole lives of vehicles, from the physics, with the labels a model learns: remaining useful life and failure.
 
-Ageing here is SEI growth alone, so lives are long. They are made short by one exact-in-the-limit trick: the SEI's rate is
-multiplied by `ACCELERATION`, and each simulated day then stands for as many days, its cycles for as many cycles. Because
-the film grows by time and state only, that is the life itself as long as one simulated day changes the cell little (at
-most some tenths of a percent of capacity). What it blurs is the season: the whole life sees about one round of the year.
+Ageing here is SEI growth alone, so lives are long. They are made short by one exact-in-the-limit trick: the SEI's rate
+is multiplied by `ACCELERATION`, and each simulated day then stands for as many days, its cycles for as many cycles.
+Because the film grows by time and state only, that is the life itself as long as one simulated day changes the cell
+little (at most some tenths of a percent of capacity). What it blurs is the season: a life sees few rounds of the year.
 
 End of life is SoH 0.8. RUL counts equivalent full cycles (EFC) to it; a failure is end of life within `HORIZON_DAYS`.
 """

@@ -70,7 +70,7 @@ def write_report(run: Path) -> Path:
         database.execute("SET TimeZone = 'UTC'")
         for stream, pattern in sources.items():
             if any((run / stream).glob("**/*.parquet")):
-                # Times without a zone (they are UTC): with one, DuckDB would hand over Python objects of a library of its own.
+                # Times are UTC; without their zone they become plain datetimes on the way to pandas.
                 database.execute(
                     f"CREATE VIEW {stream} AS SELECT * REPLACE (CAST(ts AS TIMESTAMP) AS ts) "
                     f"FROM read_parquet('{_quoted(pattern)}')"
@@ -120,10 +120,9 @@ def _svg(draw: Callable[[], Figure], title: str) -> dict[str, str]:
 
 
 def _tiles(database: duckdb.DuckDBPyConnection, facts: dict[str, Any]) -> list[tuple[str, str]]:
-    row = database.execute(
+    row = database.sql(
         "SELECT count(DISTINCT vehicle_id), count(*), min(ts), max(ts), sum(CAST(flags <> 0 AS BIGINT)) FROM telemetry"
-    ).fetchone()
-    assert row is not None
+    ).fetchall()[0]
     vehicles, records, first, last, flagged = row
     tiles = [
         ("vehicles", f"{vehicles:,}"),
@@ -160,7 +159,11 @@ def _binned(database: duckdb.DuckDBPyConnection) -> pd.DataFrame:
         for column, _, scale in _FANS
         for level in levels
     )
-    return database.execute(f"SELECT {_bin('ts')} AS time, {quantiles} FROM telemetry GROUP BY time ORDER BY time").to_arrow_table().to_pandas()
+    return (
+        database.sql(f"SELECT {_bin('ts')} AS time, {quantiles} FROM telemetry GROUP BY time ORDER BY time")
+        .to_arrow_table()
+        .to_pandas()
+    )
 
 
 def _bin(column: str) -> str:
@@ -191,10 +194,14 @@ def _draw_fans(binned: pd.DataFrame) -> Figure:
 
 def _draw_modes(database: duckdb.DuckDBPyConnection) -> Figure:
     shares = ", ".join(f"avg(CAST(mode = '{mode}' AS DOUBLE)) AS {mode}" for mode in MODES)
-    table = database.execute(
-        f"SELECT {_bin('ts')} AS time, {shares}, avg(power_consumption) AS power "
-        "FROM telemetry GROUP BY time ORDER BY time"
-    ).to_arrow_table().to_pandas()
+    table = (
+        database.sql(
+            f"SELECT {_bin('ts')} AS time, {shares}, avg(power_consumption) AS power "
+            "FROM telemetry GROUP BY time ORDER BY time"
+        )
+        .to_arrow_table()
+        .to_pandas()
+    )
     figure = Figure(figsize=(9, 2.6))
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     left.stackplot(
@@ -215,10 +222,14 @@ def _draw_modes(database: duckdb.DuckDBPyConnection) -> Figure:
 
 
 def _draw_spread(database: duckdb.DuckDBPyConnection) -> Figure:
-    table = database.execute(
-        "SELECT arg_max(soh, seq) * 100 AS soh, max(battery_temperature) AS hottest, "
-        "arg_max(charge_cycles, seq) AS efc FROM telemetry GROUP BY vehicle_id"
-    ).to_arrow_table().to_pandas()
+    table = (
+        database.sql(
+            "SELECT arg_max(soh, seq) * 100 AS soh, max(battery_temperature) AS hottest, "
+            "arg_max(charge_cycles, seq) AS efc FROM telemetry GROUP BY vehicle_id"
+        )
+        .to_arrow_table()
+        .to_pandas()
+    )
     figure = Figure(figsize=(9, 2.6))
     first, second, third = figure.subplots(1, 3)
     first.hist(table["soh"], bins=40, color=_BLUE)
@@ -234,18 +245,21 @@ def _draw_spread(database: duckdb.DuckDBPyConnection) -> Figure:
 
 def _one_vehicle(database: duckdb.DuckDBPyConnection) -> tuple[str, pd.DataFrame]:
     """The vehicle that drove furthest, and its last day, thinned to what a plot can show."""
-    row = database.execute(
+    row = database.sql(
         "SELECT vehicle_id FROM telemetry GROUP BY vehicle_id "
         "ORDER BY max(distance_traveled) - min(distance_traveled) DESC, vehicle_id LIMIT 1"
-    ).fetchone()
-    assert row is not None
+    ).fetchall()[0]
     vehicle = str(row[0])
-    day = database.execute(
-        "SELECT ts AS time, driving_speed, power_consumption, battery_current, battery_voltage, battery_temperature, "
-        "ambient_temperature, soc * 100 AS soc FROM telemetry WHERE vehicle_id = ? "
-        "AND ts > (SELECT max(ts) FROM telemetry) - INTERVAL 1 DAY ORDER BY seq",
-        [vehicle],
-    ).to_arrow_table().to_pandas()
+    day = (
+        database.sql(
+            "SELECT ts AS time, driving_speed, power_consumption, battery_voltage, battery_temperature, "
+            "ambient_temperature, soc * 100 AS soc FROM telemetry WHERE vehicle_id = ? "
+            "AND ts > (SELECT max(ts) FROM telemetry) - INTERVAL 1 DAY ORDER BY seq",
+            params=[vehicle],
+        )
+        .to_arrow_table()
+        .to_pandas()
+    )
     return vehicle, day.iloc[:: max(1, len(day) // _DAY_POINTS)]
 
 
@@ -271,11 +285,15 @@ def _draw_day(day: pd.DataFrame) -> Figure:
 
 
 def _last_predictions(database: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    return database.execute(
-        "SELECT p.*, t.soh * 100 AS soh FROM "
-        "(SELECT * FROM predictions QUALIFY row_number() OVER (PARTITION BY vehicle_id ORDER BY seq DESC) = 1) p "
-        "JOIN telemetry t USING (vehicle_id, seq) ORDER BY t.soh"
-    ).to_arrow_table().to_pandas()
+    return (
+        database.sql(
+            "SELECT p.*, t.soh * 100 AS soh FROM "
+            "(SELECT * FROM predictions QUALIFY row_number() OVER (PARTITION BY vehicle_id ORDER BY seq DESC) = 1) p "
+            "JOIN telemetry t USING (vehicle_id, seq) ORDER BY t.soh"
+        )
+        .to_arrow_table()
+        .to_pandas()
+    )
 
 
 def _draw_predictions(last: pd.DataFrame) -> Figure:

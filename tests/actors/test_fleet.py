@@ -74,12 +74,12 @@ def test_a_killed_shard_makes_the_same_records(undisturbed: pa.Table, tmp_path: 
 
     def kill(status: FleetStatus) -> None:
         victim = status.shards[1]
-        if len(killed) < 2 and victim.tick >= 150 * (1 + len(killed)) and victim.pid not in killed:
+        if len(killed) < 2 and victim.tick > 100 and victim.pid not in killed:
             os.kill(victim.pid, signal.SIGKILL)
             killed.append(victim.pid)
 
-    # 60 times real time: slow enough that the kills come while the shard works.
-    run = run_fleet(tmp_path / "run", 2, kill, pace=60, checkpoint_every="3min")
+    # Slow enough that the second kill comes while the restarted shard works.
+    run = run_fleet(tmp_path / "run", 2, kill, pace=25, checkpoint_every="1min")
     assert len(killed) == 2
     counts = json.loads((run / "run.json").read_text())["counts"]
     assert counts["shard_restarts"] == 2
@@ -108,8 +108,7 @@ def test_vehicles_are_addressable_while_the_fleet_runs(tmp_path: Path):
     row = duckdb.sql(
         "SELECT soc, soh, battery_voltage, mode FROM "
         f"'{tmp_path}/run/telemetry/**/*.parquet' WHERE vehicle_id = 'EV-000007' AND seq = 29"
-    ).fetchone()
-    assert row is not None
+    ).fetchall()[0]
     assert row[:3] == pytest.approx([state[name] for name in ("soc", "soh", "battery_voltage")], rel=1e-6)
     assert row[3] == state["mode"]
 

@@ -20,6 +20,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +28,8 @@ HOST = "127.0.0.1"
 _PREFIX = "ev-twin-services-"
 _POLL_S = 0.05
 _LOG_LINES = 15
+# The kernel's death signal fires when the *thread* that forked ends, so all servers are started by one that stays.
+_PARENT = ThreadPoolExecutor(1, thread_name_prefix="services")
 
 
 class ServiceUnavailable(Exception):
@@ -149,7 +152,7 @@ def _command_line(pid: int) -> str:
 class Service(ABC):
     """One server process. `directory` holds its data, configuration and log, and marks its command line as ours.
 
-    `tied`: the server dies with the thread that started it, however that ends (the kernel sends the signal).
+    `tied`: the server dies with the process that started it, however that ends (the kernel sends the signal).
     """
 
     name: str
@@ -230,7 +233,8 @@ class Service(ABC):
         if self.tied and setpriv is not None:
             command = [setpriv, "--pdeathsig", self.death_signal, "--", *command]
         with open(self.log, "ab") as log:
-            self._child = subprocess.Popen(
+            self._child = _PARENT.submit(
+                subprocess.Popen,
                 command,
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
@@ -238,7 +242,7 @@ class Service(ABC):
                 stderr=log,
                 start_new_session=True,
                 **_identity(self.run_as),
-            )
+            ).result()
         self._pid = self._child.pid
         return self
 
