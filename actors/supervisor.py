@@ -326,8 +326,8 @@ class Supervisor:
         raise ValueError(f"expected a vehicle below {self._plan.vehicles}, got {vehicle}")
 
     def sink_pids(self) -> list[int]:
-        """Processes of the shippers."""
-        return [c.status.pid for c in self._companions if isinstance(c.status, ShipperStatus)]
+        """Processes of the shippers that have told theirs."""
+        return [c.status.pid for c in self._companions if isinstance(c.status, ShipperStatus) and c.status.pid]
 
     def status(self) -> FleetStatus:
         """The last status polled."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from datasets.schema import FIELDS, MODES, SCHEMAS, Stream, vehicle_id
 
@@ -29,3 +32,14 @@ def make_batch(
             columns[field.name] = pa.array(values.astype(field.type.to_pandas_dtype()))
     schema = SCHEMAS[stream]
     return pa.record_batch([columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema)
+
+
+def records(run: Path, stream: Stream = "telemetry") -> pa.Table:
+    """All sealed rows of a run, plain strings, in one order that does not depend on the sharding."""
+    table = pq.read_table(run / stream)
+    columns = [
+        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        for column in table.columns
+    ]
+    plain = pa.table(columns, names=table.column_names)
+    return plain.sort_by([("vehicle_id", "ascending"), ("seq", "ascending")])

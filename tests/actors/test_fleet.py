@@ -12,7 +12,6 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import ray
 
@@ -20,20 +19,13 @@ from actors.feeder import due
 from actors.status import FleetStatus
 from datasets.schema import SCHEMAS, vehicle_id
 from models.bundle import Bundle
+from tests.support import records
 from twin import Fleet
 from twin.errors import RunFailed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 
 VEHICLES, RECORDS = 45, 300  # ten minutes at a record every 2 s
-
-
-def records(run: Path, stream: str = "telemetry") -> pa.Table:
-    """All rows of a run in one order that does not depend on the sharding."""
-    table = pq.read_table(run / stream)
-    plain = pa.table({n: c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c
-                      for n, c in zip(table.column_names, table.columns, strict=True)})  # fmt: skip
-    return plain.sort_by([("vehicle_id", "ascending"), ("seq", "ascending")])
 
 
 def run_fleet(

@@ -12,8 +12,10 @@ import pytest
 
 from actors.status import FleetStatus
 from tests.integration.witness import Identity, MqttWitness, from_database, from_kafka
-from tests.services import Kafka, Mosquitto
+from tests.services import Kafka, Mosquitto, Postgres
+from tests.support import records
 from twin import Fleet
+from twin.errors import BadInput
 
 pytestmark = [
     pytest.mark.services,
@@ -157,7 +159,7 @@ def test_predictions_are_delivered_too(
         fleet.run("2min")
     table = pq.read_table(run / "predictions", columns=["run_id", "vehicle_id", "seq"])
     made = set(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    assert len(made) == table.num_rows == 10 * 23
+    assert len(made) == table.num_rows == 10 * 24
     assert set(from_kafka(kafka.bootstrap_servers, "ev-predictions", sinks.run_id, len(made)).ids) == made
     assert set(from_database(postgres_database, sinks.run_id, "predictions").ids) == made
 
@@ -168,17 +170,26 @@ def test_a_shipper_killed_in_mid_run_goes_on_from_its_cursors(sinks: Sinks, tmp_
 
     killed: list[int] = []
     run = tmp_path / "run"
-    with Fleet(vehicles=VEHICLES, shards=2, pace=60, predict=False, out=run, **sinks.settings) as fleet:
+    with Fleet(vehicles=VEHICLES, shards=2, pace=20, predict=False, out=run, **sinks.settings) as fleet:
 
         def kill(status: FleetStatus) -> None:
-            if not killed and status.simulated_s > 60:
+            if not killed and status.simulated_s > 60 and len(fleet.sink_pids()) == 3:
                 for pid in fleet.sink_pids():
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
 
-        fleet.run("4min", kill)
+        fleet.run("8min", kill)
     assert len(killed) == 3
     sinks.assert_equal_to(run)
+
+
+def test_a_wrong_password_ends_the_run_before_it_begins(postgres: Postgres, tmp_path: Path):
+    url = f"postgresql://twin:wrong-{postgres.password}@127.0.0.1:{postgres.port}/twin_data"
+    with pytest.raises(BadInput, match=r"--timescale: .* refused us: password authentication failed") as error:
+        Fleet(vehicles=1, predict=False, out=tmp_path / "run", timescale=url).start()
+    assert postgres.password not in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_values_survive_the_way_to_the_database(postgres_database: str, tmp_path: Path):
@@ -188,7 +199,7 @@ def test_values_survive_the_way_to_the_database(postgres_database: str, tmp_path
     run = tmp_path / "run"
     with Fleet(vehicles=4, shards=1, predict=False, out=run, timescale=postgres_database) as fleet:
         fleet.run("1min")
-    table = pq.read_table(run / "telemetry").sort_by([("vehicle_id", "ascending"), ("seq", "ascending")])
+    table = records(run)
     connection = psycopg2.connect(postgres_database)
     try:
         with connection, connection.cursor() as cursor:

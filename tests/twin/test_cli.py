@@ -1,0 +1,166 @@
+"""The command as a person uses it: its own process, its exit code, its one line of complaint."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from datasets.log import read_all
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(**more: str) -> dict[str, str]:
+    service_names = ("KAFKA_", "MQTT_", "PG_", "TWIN_")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(service_names)}
+    return clean | {"COLUMNS": "200"} | more
+
+
+def twin(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "twin", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(**more), timeout=240)
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], code: int, *says: str) -> None:
+    assert result.returncode == code, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("twin: ")
+    for words in says:
+        assert words in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--vehicles", "0"], ["--vehicles", "got '0'"]),
+        (["--vehicles", "-5"], ["--vehicles", "got '-5'"]),
+        (["--cell", "unobtainium"], ["--cell", "unobtainium", "chen2020"]),
+        (["--kafka", "localhost"], ["--kafka", "host:port"]),
+        (["--mqtt", "tcp://x:1"], ["--mqtt", "mqtt://"]),
+        (["--timescale", "postgresql://twin@127.0.0.1"], ["--timescale", "database"]),
+        (["--timescale", "postgresql://u:hush@h:x/d"], ["--timescale", "***"]),
+        (["--bundle", "/nowhere"], ["--bundle", "manifest.json"]),
+        (["--telemetry-every", "1.5s"], ["telemetry_every", "whole number of steps"]),
+        (["--pace", "soon"], ["--pace", "max"]),
+        (["--no-such-flag"], ["--no-such-flag"]),
+        (["--vehicles"], ["--vehicles"]),
+    ],
+)
+def test_bad_input_is_one_line_and_makes_nothing(arguments: list[str], says: list[str], tmp_path: Path):
+    out = tmp_path / "run"
+    result = twin("run", "--out", str(out), *arguments)
+    assert_one_line(result, 2, *says)
+    assert "hush" not in result.stderr
+    assert not out.exists()
+
+
+def test_directories_that_cannot_be_used(tmp_path: Path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "run.json").write_text("{}")
+    assert_one_line(twin("run", "--out", str(tmp_path / "full")), 2, "--out", "already holds something")
+    assert (tmp_path / "full" / "run.json").read_text() == "{}"
+    (tmp_path / "file").write_text("x")
+    assert_one_line(twin("run", "--out", str(tmp_path / "file")), 2, "--out", "already holds something")
+    assert_one_line(twin("run", "--out", "/proc/here/run", "--no-predict"), 2, "--out", "cannot write")
+    assert_one_line(twin("report", str(tmp_path / "nothing")), 2, "expected a run directory with a run.json")
+
+
+def test_an_altered_model_stops_the_run_before_it_begins(tmp_path: Path):
+    import shutil
+
+    bundle = Path(shutil.copytree(ROOT / "models" / "bundled", tmp_path / "bundle"))
+    (bundle / "rul.ubj").write_bytes(b"x")
+    result = twin("run", "--bundle", str(bundle), "--out", str(tmp_path / "run"))
+    assert_one_line(result, 2, "--bundle", "rul.ubj is damaged or altered")
+    assert not (tmp_path / "run").exists()
+
+
+def test_print_config_merges_the_layers_and_masks_secrets(tmp_path: Path):
+    config = tmp_path / "fleet.yaml"
+    config.write_text("vehicles: 7\nduration: 2h\n")
+    result = twin(
+        "run", "--config", str(config), "--duration", "3h", "--mqtt", "mqtt://me:hush@broker:1", "--print-config",
+        PG_HOST="db", PG_PASSWORD="whisper", TWIN_SEED="9", TWIN_API_TOKEN="murmur",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    shown = yaml.safe_load(result.stdout)
+    assert (shown["vehicles"], shown["duration"], shown["seed"]) == (7, 10800.0, 9)
+    assert shown["timescale"] == "postgresql://twin:***@db:5432/twin_data"
+    assert not re.search("hush|whisper|murmur", result.stdout + result.stderr)
+
+
+def test_doctor_says_what_is_wrong_in_one_line_each(free_port: int):
+    result = twin("doctor", "--kafka", f"127.0.0.1:{free_port}", "--metrics-port", "0")
+    lines = result.stdout.strip().splitlines()
+    assert result.returncode == 1
+    assert [line.split()[1] for line in lines] == ["physics", "model", "rest", "kafka", "mqtt", "timescale"]
+    assert [line.split()[1] for line in lines if line.startswith("WRONG")] == ["kafka"]
+    assert "does not answer" in result.stdout
+    assert not result.stderr
+
+
+@pytest.mark.cluster
+def test_a_whole_run_leaves_data_report_and_counts(tmp_path: Path, free_port: int):
+    out = tmp_path / "run"
+    result = twin(
+        "run", "--vehicles", "30", "--duration", "2min", "--shards", "2", "--seed", "4", "--out", str(out),
+        "--rest-port", str(free_port), "--metrics-port", "0",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert "telemetry    1,800 records" in result.stdout
+    assert "predictions  720" in result.stdout
+    assert f"report       {out}/report.html" in result.stdout
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["state"] == "finished"
+    assert (facts["counts"]["telemetry"], facts["counts"]["predictions"]) == (1800, 720)
+    assert pq.read_table(out / "telemetry").num_rows == 1800
+    assert pq.read_table(out / "predictions").num_rows == 720
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") == 5
+    assert not re.search(r"(src|href)=[\"']https?:", page)
+    for words in ("1,800", "720", "State of health", "Remaining useful life", "Delivered", facts["run_id"]):
+        assert words in page
+
+
+@pytest.mark.cluster
+def test_ctrl_c_seals_the_log_and_exits_130(tmp_path: Path, free_port: int):
+    out = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "twin", "run", "--vehicles", "20", "--duration", "1h", "--pace", "10", "--shards", "2",
+        "--no-predict", "--out", str(out), "--metrics-port", str(free_port),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not any(path.stat().st_size for path in out.glob("telemetry/*/*")):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=10) as answer:
+        metrics = answer.read().decode()
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=120)
+    assert process.returncode == 130, complaint
+    assert "Traceback" not in complaint
+    assert not list(out.glob("**/*.open"))
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["state"] == "interrupted"
+    rows = sum(read_all(folder).num_rows for folder in (out / "telemetry").iterdir())
+    assert rows == facts["counts"]["telemetry"] > 0
+    assert "ev_vehicles 20.0" in metrics
+    for name in ("ev_telemetry_records_total", "ev_real_time_factor", "ev_shard_restarts_total"):
+        assert name in metrics
