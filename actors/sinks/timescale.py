@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import io
 import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -20,6 +19,7 @@ import psycopg2.pool
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 from psycopg2.extensions import connection as Connection
+from yoyo import get_backend, read_migrations
 
 from actors.sinks.base import SinkRefused, SinkUnavailable, split_url
 from datasets.schema import FIELDS, Stream
@@ -122,29 +122,22 @@ def _translate(error: psycopg2.Error, target: TimescaleTarget) -> SinkRefused | 
 
 def migrate(target: TimescaleTarget) -> bool:
     """Bring the tables up to date; whether TimescaleDB is there (hypertables, compression, retention, aggregates)."""
-    from yoyo import get_backend, read_migrations
-
-    connection = target.connect()
-    connection.autocommit = True
-    backend = None
+    target.connect().close()  # yoyo says less well why it cannot
+    backend = get_backend(target.dsn())
     try:
-        with connection.cursor() as cursor:
-            # yoyo's own lock table stays locked for good when a process is killed in mid-migration; this one does not.
-            cursor.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
-            cursor.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'")
-            timescale = cursor.fetchone() is not None
+        # yoyo opens a second connection for each migration; ours is in autocommit, so one can serve for all.
+        backend.copy = lambda: nullcontext(backend)
+        # yoyo's own lock is a row, which a killed process leaves behind for good; this one goes with the connection.
+        backend.execute("SELECT pg_advisory_lock(:key)", {"key": _MIGRATION_LOCK})
+        backend.break_lock()
+        answer = backend.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'")
+        timescale = bool(answer.fetchone()[0])
         folders = [SQL_FOLDER, SQL_FOLDER / "timescaledb"] if timescale else [SQL_FOLDER]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            backend = get_backend(target.dsn())
-            migrations = read_migrations(*map(str, folders))
-            backend.apply_migrations(backend.to_apply(migrations))
+        backend.apply_migrations(backend.to_apply(read_migrations(*map(str, folders))))
     except psycopg2.Error as error:
         raise _translate(error, target) from error
     finally:
-        if backend is not None:
-            backend.connection.close()
-        connection.close()
+        backend.connection.close()
     if not timescale:
         _log.warning("%s has no TimescaleDB extension: plain tables, no compression, no retention", target.where)
     return timescale
