@@ -203,9 +203,14 @@ def test_policies(timescale: str) -> None:
         ("policy_compression", "predictions", "1 day"),
         ("policy_compression", "telemetry", "1 day"),
         ("policy_refresh_continuous_aggregate", "telemetry_hourly", None),
-        ("policy_retention", "predictions", "10 years"),
-        ("policy_retention", "telemetry", "10 years"),
     ]
+    assert query(timescale, "SELECT config ->> 'table', config ->> 'period'" + RETENTION_JOBS + " ORDER BY 1") == [
+        ("predictions", "10 years"),
+        ("telemetry", "10 years"),
+    ]
+
+
+RETENTION_JOBS = " FROM timescaledb_information.jobs WHERE proc_name = 'twin_retention'"
 
 
 @pytest.mark.parametrize(("setting", "expected"), [("90 days", {"90 days"}), ("none", set())])
@@ -213,11 +218,7 @@ def test_retention_can_be_set(timescaledb_database: str, setting: str, expected:
     with migrator(timescaledb_database, TIMESCALE) as (backend, migrations):
         backend.execute("SELECT set_config('twin.retention', :period, false)", {"period": setting})
         backend.apply_migrations(backend.to_apply(migrations))
-    found = query(
-        timescaledb_database,
-        "SELECT config ->> 'drop_created_before' FROM timescaledb_information.jobs"
-        " WHERE proc_name = 'policy_retention'",
-    )
+    found = query(timescaledb_database, "SELECT config ->> 'period'" + RETENTION_JOBS)
     assert {period for (period,) in found} == expected
 
 
@@ -234,10 +235,10 @@ def test_old_chunks_become_columns_and_still_take_no_row_twice(timescale: str) -
 
 def test_retention_goes_by_the_age_of_the_chunk(timescale: str) -> None:
     insert(timescale, "telemetry", rows("telemetry", range(10)))
-    run_policy(timescale, "policy_retention")
+    run_policy(timescale, "twin_retention")
     assert query(timescale, "SELECT count(*) FROM telemetry") == [(10,)]
     age_chunks(timescale, "11 years")
-    run_policy(timescale, "policy_retention")
+    run_policy(timescale, "twin_retention")
     assert query(timescale, "SELECT count(*) FROM telemetry") == [(0,)]
 
 

@@ -23,6 +23,7 @@ class Peer:
     target: Target
     server: Service
     received: Callable[[str, int], Received]
+    watching: Callable[[], None] = lambda: None
     exactly_once: bool = False
 
 
@@ -35,7 +36,8 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     elif request.param == "mqtt":
         mosquitto: Mosquitto = request.getfixturevalue("mosquitto")
         witness = MqttWitness(mosquitto.port, "ev/battery/telemetry/+")
-        yield Peer(MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}"), mosquitto, lambda _, n: witness.wait_for(n))
+        target = MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}")
+        yield Peer(target, mosquitto, lambda _, n: witness.wait_for(n), witness.wait_subscribed)
         witness.close()
     else:
         postgres: Postgres = request.getfixturevalue("postgres")
@@ -111,6 +113,7 @@ def test_a_peer_that_dies_is_unavailable_and_comes_back(peer: Peer, run_id: str)
             peer.target.sink("log").open()
     finally:
         peer.server.restart().wait_ready()
+    peer.watching()
     again = peer.target.sink("log")
     again.open()
     again.deliver("telemetry", 0, make_batch(2, range(3, 6), run_id=run_id), 12)

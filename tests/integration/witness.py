@@ -72,10 +72,17 @@ class MqttWitness:
         )
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_disconnect = lambda *_: self._subscribed.clear()
         self._client.on_message = lambda _client, _data, message: self.received.take(message.payload)
         self._client.reconnect_delay_set(1, 1)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
+        self.wait_subscribed()
+        # The broker saves its sessions every second: from then on even kill -9 does not lose this one.
+        time.sleep(1.5)
+
+    def wait_subscribed(self) -> None:
+        """Until the broker, also one that was restarted, would deliver here."""
         assert self._subscribed.wait(10)
 
     def wait_for(self, expected: int, patience_s: float = 20.0) -> Received:

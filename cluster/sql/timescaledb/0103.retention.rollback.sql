@@ -1,6 +1,3 @@
-DO $$
-BEGIN
-    PERFORM remove_retention_policy('predictions', if_exists => true);
-    PERFORM remove_retention_policy('telemetry', if_exists => true);
-END
-$$;
+SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = 'twin_retention';
+
+DROP PROCEDURE twin_retention;

@@ -28,6 +28,8 @@ BEGIN
     FOR name IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public' LOOP
         EXECUTE 'DROP TABLE ' || name || ' CASCADE';
     END LOOP;
+    PERFORM delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_schema = 'public';
+    DROP PROCEDURE IF EXISTS twin_retention;
 END
 $$
 """
