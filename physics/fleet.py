@@ -40,17 +40,20 @@ from physics.layout import (
     COOLING_SCALE,
     CURRENT,
     DAY,
+    DT,
     EVENT,
     FLAG_POWER,
     FLAG_RANGE,
     FLAG_VOLTAGE,
     FLAGS,
     HABIT,
+    LAM_SCALE,
     LANES,
     MASS,
     MODE,
     NEXT_EVENT,
     ODOMETER,
+    PLATING_SCALE,
     PLUGGED,
     Q_SEI,
     R_DYNAMIC,
@@ -66,6 +69,7 @@ from physics.layout import (
     UTC_OFFSET,
     VEHICLE,
     VOLTAGE,
+    WORK_SIZE,
     X_EMPTY,
     X_FULL,
     X_N,
@@ -121,24 +125,24 @@ def _round(x: float, per_unit: float) -> float:
 
 
 @numba.njit(**CACHED)
-def _sample(block: FloatArray, c: CellModel) -> None:
+def _sample(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Telemetry of 128 vehicles into the SAMPLE rows; the flags start afresh."""
     for k in range(LANES):
         current, voltage = block[CURRENT + k], block[VOLTAGE + k]
-        block[SAMPLE + 0 * LANES + k] = _round(soc_of(block, k), 1e6)
-        block[SAMPLE + 1 * LANES + k] = _round(soh_of(block, k, c), 1e7)
-        block[SAMPLE + 2 * LANES + k] = _round(voltage * CELLS_SERIES, 1e3)
-        block[SAMPLE + 3 * LANES + k] = _round(current * CELLS_PARALLEL, 1e3)
-        block[SAMPLE + 4 * LANES + k] = _round(block[TEMPERATURE + k] - KELVIN, 1e3)
-        block[SAMPLE + 5 * LANES + k] = _round(block[THROUGHPUT + k] / (2.0 * c.nominal_Ah), 1e5)
-        block[SAMPLE + 6 * LANES + k] = _round(voltage * current * (CELLS_SERIES * CELLS_PARALLEL / 1000.0), 1e4)
-        block[SAMPLE + 7 * LANES + k] = _round(voltage, 1e5)
-        block[SAMPLE + 8 * LANES + k] = _round(block[R_DYNAMIC + k] * (CELLS_SERIES / CELLS_PARALLEL), 1e6)
-        block[SAMPLE + 9 * LANES + k] = _round(block[AMBIENT + k] - KELVIN, 1e3)
-        block[SAMPLE + 10 * LANES + k] = _round(block[SPEED + k] * 3.6, 1e3)
-        block[SAMPLE + 11 * LANES + k] = _round(block[ODOMETER + k] / 1000.0, 1e4)
-        block[SAMPLE + 12 * LANES + k] = block[MODE + k]
-        block[SAMPLE + 13 * LANES + k] = (
+        work[SAMPLE + 0 * LANES + k] = _round(soc_of(block, k), 1e6)
+        work[SAMPLE + 1 * LANES + k] = _round(soh_of(block, k, c), 1e7)
+        work[SAMPLE + 2 * LANES + k] = _round(voltage * CELLS_SERIES, 1e3)
+        work[SAMPLE + 3 * LANES + k] = _round(current * CELLS_PARALLEL, 1e3)
+        work[SAMPLE + 4 * LANES + k] = _round(block[TEMPERATURE + k] - KELVIN, 1e3)
+        work[SAMPLE + 5 * LANES + k] = _round(block[THROUGHPUT + k] / (2.0 * c.nominal_Ah), 1e5)
+        work[SAMPLE + 6 * LANES + k] = _round(voltage * current * (CELLS_SERIES * CELLS_PARALLEL / 1000.0), 1e4)
+        work[SAMPLE + 7 * LANES + k] = _round(voltage, 1e5)
+        work[SAMPLE + 8 * LANES + k] = _round(block[R_DYNAMIC + k] * (CELLS_SERIES / CELLS_PARALLEL), 1e6)
+        work[SAMPLE + 9 * LANES + k] = _round(block[AMBIENT + k] - KELVIN, 1e3)
+        work[SAMPLE + 10 * LANES + k] = _round(block[SPEED + k] * 3.6, 1e3)
+        work[SAMPLE + 11 * LANES + k] = _round(block[ODOMETER + k] / 1000.0, 1e4)
+        work[SAMPLE + 12 * LANES + k] = block[MODE + k]
+        work[SAMPLE + 13 * LANES + k] = (
             _RANGE * block[FLAG_RANGE + k] + _VOLTAGE * block[FLAG_VOLTAGE + k] + _POWER * block[FLAG_POWER + k]
         )
         block[FLAG_RANGE + k] = 0.0
@@ -169,6 +173,8 @@ def advance_fleet(
     `sample_every`.
     """
     vehicles = samples.shape[2]
+    work = np.zeros(WORK_SIZE)
+    work[DT : DT + LANES] = dt
     for j in range(blocks.shape[0]):
         block = blocks[j]
         first = j * LANES
@@ -177,20 +183,20 @@ def advance_fleet(
         row = 0
         for tick in range(tick_0, tick_0 + ticks):
             if tick % refresh_ticks == 0:
-                refresh_cells(block, dt, c)
+                refresh_cells(block, work, c)
             if tick % capacity_ticks == 0:
                 refresh_capacity(block, c)
                 refresh_climate(block, seed, start_s + tick * dt)
             if tick >= next_plan:
                 next_plan = follow_plans(block, tick, seed, start_s, dt, cycle_start, cycle_ticks)
             read_traces(block, traces)
-            ask_cells(block, dt, c)
-            step_cells(block, dt, c)
+            ask_cells(block, work, dt, c)
+            step_cells(block, work, c)
             if (tick + 1) % sample_every == 0:
-                _sample(block, c)
+                _sample(block, work, c)
                 for column in range(samples.shape[0]):
                     for k in range(here):
-                        samples[column, row, first + k] = block[SAMPLE + column * LANES + k]
+                        samples[column, row, first + k] = work[SAMPLE + column * LANES + k]
                 row += 1
 
 
@@ -273,6 +279,8 @@ class FleetPhysics:
         put(RESISTANCE_SCALE, p.resistance_scale)
         put(COOLING_SCALE, PACK_COOLING_SCALE)
         put(SEI_SCALE, p.sei_scale)
+        put(PLATING_SCALE, 1.0)
+        put(LAM_SCALE, 1.0)
         put(THROUGHPUT, p.charge_cycles * 2.0 * model.nominal_Ah)
         put(ODOMETER, p.odometer_km * 1000.0)
         put(VEHICLE, p.vehicle)

@@ -15,15 +15,14 @@ linear mean deviation, fitted on exact steady states with the concentration-depe
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from physics.cells import CELLS
 from physics.constants import FARADAY
 from physics.layout import ELECTROLYTE_MODES, PARTICLE_MODES
-from physics.parameters import CellParameters, Curve, ElectrodeParameters, FloatArray
+from physics.parameters import CellParameters, Curve, ElectrodeParameters, FloatArray, LamParameters
 
 TABLE_CELLS: Final = 1024
 Tuple3 = tuple[float, float, float]
@@ -47,8 +46,8 @@ STATIC_WEIGHT: Final = 0.2 - sum(WEIGHT)
 class CellModel(NamedTuple):
     """The compiled kernel's view of one cell: scalars and short tuples. Per m2 of electrode where it applies."""
 
-    table: int
-    """First of this cell's four tables: U_n, U_p, dU_n/dT, dU_p/dT."""
+    tables: FloatArray
+    """U_n, U_p, dU_n/dT, dU_p/dT in linear pieces, flat: (table, piece, value at 0 and slope)."""
     area: float
     q_n: float
     q_p: float
@@ -101,6 +100,19 @@ class CellModel(NamedTuple):
     sei_rate_over_diffusivity: float
     sei_potential: float
     e_sei: float
+    e_sei_diffusion: float
+    plating_current: float
+    """F k a_n L_n c_0 [A/m2]."""
+    stripping: float
+    """k a_n [1/s]."""
+    dead_rate: float
+    plated_volume: float
+    """Share of the negative electrode's volume that unit charge of lithium metal fills [m2/C]."""
+    spread_salt: float
+    """(1 - t+) L_n/(2 F D_e eps^b c_0) at fresh porosity [m2/A]."""
+    lam_n: float
+    """Relative loss of active material at unit (x - x_surf)^2 [1/s]."""
+    lam_p: float
     heat_capacity: float
     cooling: float
     """h A of one cell [W/K]."""
@@ -239,11 +251,6 @@ def fit_electrolyte(cell: CellParameters, modes: Electrolyte, *, lowest: float =
     )
 
 
-def _curves(cell: CellParameters) -> tuple[Curve, ...]:
-    n, p = cell.negative, cell.positive
-    return n.ocp_V, p.ocp_V, n.entropic_change_V_K, p.entropic_change_V_K
-
-
 def _lines(curve: Curve) -> FloatArray:
     """Linear pieces of a curve on [0, 1], shape (TABLE_CELLS, 2): in piece k, value = a[k] + b[k] x."""
     x = np.linspace(0.0, 1.0, TABLE_CELLS + 1)
@@ -252,18 +259,18 @@ def _lines(curve: Curve) -> FloatArray:
     return np.stack([y[:-1] - slope * x[:-1], slope], axis=1)
 
 
-def _tables() -> FloatArray:
-    """Tables of all known cells, shape (4 cells, TABLE_CELLS, 2)."""
-    return np.stack([_lines(curve) for cell in CELLS for curve in _curves(cell)])
+def cell_tables(cell: CellParameters) -> FloatArray:
+    """The four curves of a cell as the kernel reads them, flat."""
+    n, p = cell.negative, cell.positive
+    curves = (n.ocp_V, p.ocp_V, n.entropic_change_V_K, p.entropic_change_V_K)
+    return np.ascontiguousarray(np.stack([_lines(curve) for curve in curves]).reshape(-1))
 
 
-TABLES: Final = _tables()
-
-
-def table_value(table: int, x: FloatArray) -> FloatArray:
-    """What the kernel reads from a table, vectorised: same pieces, same values."""
+def table_value(model: CellModel, table: int, x: FloatArray) -> FloatArray:
+    """What the kernel reads from a table (0: U_n, 1: U_p), vectorised: same pieces, same values."""
+    pieces = model.tables.reshape(-1, TABLE_CELLS, 2)[table]
     k = np.clip((np.asarray(x) * TABLE_CELLS).astype(np.int64), 0, TABLE_CELLS - 1)
-    return np.asarray(TABLES[table, k, 0] + TABLES[table, k, 1] * x, dtype=np.float64)
+    return np.asarray(pieces[k, 0] + pieces[k, 1] * x, dtype=np.float64)
 
 
 def stoichiometry_limits(
@@ -281,7 +288,7 @@ def stoichiometry_limits(
         high = np.minimum(1.0, inventory / q_n)
         for _ in range(60):
             x = 0.5 * (low + high)
-            ocv = table_value(model.table + 1, (inventory - q_n * x) / q_p) - table_value(model.table, x)
+            ocv = table_value(model, 1, (inventory - q_n * x) / q_p) - table_value(model, 0, x)
             low, high = np.where(ocv < voltage, x, low), np.where(ocv < voltage, high, x)
         return np.asarray(0.5 * (low + high), dtype=np.float64)
 
@@ -291,7 +298,7 @@ def stoichiometry_limits(
 def equilibrium_voltage(model: CellModel, x_n: FloatArray, inventory: FloatArray) -> FloatArray:
     """Voltage at rest and 25 degC of negative stoichiometry and lithium inventory [C/m2], both of shape (n,)."""
     x_p = (inventory - model.q_n * x_n) / model.q_p
-    return np.asarray(table_value(model.table + 1, x_p) - table_value(model.table, x_n), dtype=np.float64)
+    return np.asarray(table_value(model, 1, x_p) - table_value(model, 0, x_n), dtype=np.float64)
 
 
 def _charge(e: ElectrodeParameters) -> float:
@@ -303,35 +310,32 @@ def _kinetic(e: ElectrodeParameters, c_0: float) -> float:
     return 1.0 / (2.0 * surface * e.exchange_rate * e.max_concentration_mol_m3 * math.sqrt(c_0))
 
 
-@cache
-def _model_of(name: str) -> CellModel:
-    return build_model(next(cell for cell in CELLS if cell.name == name))
-
-
+@lru_cache(maxsize=32)
 def cell_model(cell: CellParameters) -> CellModel:
-    """The kernel's numbers of a cell: a known one (made once), or a variation of a known one with the same curves.
-
-    The tables of the open-circuit potentials are compiled into the kernel, so the curves must be those of a known cell.
-    """
-    known = next((candidate for candidate in CELLS if candidate.name == cell.name), None)
-    if known is not None and cell == known:
-        return _model_of(cell.name)
-    if known is None or _curves(cell) != _curves(known):
-        raise ValueError(f"cell {cell.name!r}: its curves are not those of a cell in physics/cells; add it there")
+    """The kernel's numbers of a cell: about 0.3 s, made once for each cell."""
     return build_model(cell)
 
 
+def _lam(e: ElectrodeParameters, lam: LamParameters | None) -> float:
+    """Relative rate of loss at unit (x - x_surf)^2 [1/s]."""
+    if lam is None:
+        return 0.0
+    stress = 2.0 * lam.partial_molar_volume_m3_mol * lam.youngs_modulus_Pa * e.max_concentration_mol_m3
+    relative = stress / (9.0 * (1.0 - lam.poisson_ratio) * lam.critical_stress_Pa)
+    return lam.rate_1_s * relative**2 / e.active_fraction
+
+
 def build_model(cell: CellParameters) -> CellModel:
-    """Set up one cell: about 0.3 s."""
-    n, p, e, sei = cell.negative, cell.positive, cell.electrolyte, cell.sei
-    table = 4 * [known.name for known in CELLS].index(cell.name)
+    """Set up one cell."""
+    n, p, e, sei, plating = cell.negative, cell.positive, cell.electrolyte, cell.sei, cell.plating
     modes = electrolyte_modes(cell)
     fit = fit_electrolyte(cell, modes)
     slow = slice(0, ELECTROLYTE_MODES)
     kappa = float(e.conductivity_S_m(np.array([e.concentration_mol_m3]))[0])
+    diffusivity = float(e.diffusivity_m2_s(np.array([e.concentration_mol_m3]))[0])
     surface_n = n.specific_area_1_m * n.thickness_m
     model = CellModel(
-        table=table,
+        tables=cell_tables(cell),
         area=cell.area_m2,
         q_n=_charge(n),
         q_p=_charge(p),
@@ -374,6 +378,16 @@ def build_model(cell: CellParameters) -> CellModel:
         sei_rate_over_diffusivity=sei.rate_m_s / sei.ec_diffusivity_m2_s,
         sei_potential=sei.potential_V,
         e_sei=sei.activation_J_mol,
+        e_sei_diffusion=sei.diffusivity_activation_J_mol,
+        plating_current=FARADAY * surface_n * e.concentration_mol_m3 * plating.rate_m_s if plating else 0.0,
+        stripping=n.specific_area_1_m * plating.rate_m_s if plating else 0.0,
+        dead_rate=plating.dead_rate_1_s if plating else 0.0,
+        plated_volume=plating.metal_molar_volume_m3_mol / (FARADAY * n.thickness_m) if plating else 0.0,
+        spread_salt=(1.0 - e.transference)
+        * n.thickness_m
+        / (2.0 * FARADAY * diffusivity * n.porosity**e.bruggeman * e.concentration_mol_m3),
+        lam_n=_lam(n, cell.lam_negative),
+        lam_p=_lam(p, cell.lam_positive),
         heat_capacity=cell.heat_capacity_J_K,
         cooling=cell.heat_transfer_W_m2K * cell.cooling_area_m2,
         voltage_min=cell.voltage_min_V,

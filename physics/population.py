@@ -118,7 +118,7 @@ def draw_population(seed: int, vehicles: IntArray, cell: str = "chen2020") -> Po
     temperature = np.array([mean_temperature_C(k) for k in range(len(CITIES))])[city] + KELVIN + WARMER_K
     # Rested, most of the time near the limit it is charged to, less the day's trips.
     usual_soc = soc_limit - 0.15
-    b = table_value(model.table, model.x_empty + usual_soc * (model.x_full - model.x_empty))
+    b = table_value(model, 0, model.x_empty + usual_soc * (model.x_full - model.x_empty))
     sei_scale = 1.0 + SEI_SD * normals(seed, 13, vehicle, limit=2.5)
     fresh = np.full(vehicle.size, model.sei_initial)
     return Population(

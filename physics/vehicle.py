@@ -160,7 +160,7 @@ def read_traces(block: FloatArray, traces: FloatArray) -> None:
 
 
 @numba.njit(**LOOP)
-def ask_cells(block: FloatArray, dt: float, c: CellModel) -> None:
+def ask_cells(block: FloatArray, work: FloatArray, dt: float, c: CellModel) -> None:
     """Write the demand rows: cell power and limits from what each vehicle is doing; and count the distance.
 
     A charger that reached its limit in the last step stops here, until the vehicle is unplugged.
@@ -190,10 +190,10 @@ def ask_cells(block: FloatArray, dt: float, c: CellModel) -> None:
         on_the_road = (traction if wheel > 0.0 else recovered) + block[AUXILIARY + k] + block[CABIN + k]
         at_charger = -CHARGER_EFFICIENCY * block[CHARGER + k]
         power = on_the_road if driving else (at_charger if charging else 0.0)
-        block[POWER + k] = power * (1.0 / CELLS_PACK)
+        work[POWER + k] = power * (1.0 / CELLS_PACK)
         cold = (block[TEMPERATURE + k] - KELVIN - COLD_ZERO_C) * (1.0 / (COLD_FULL_C - COLD_ZERO_C))
         charge_limit = -CHARGE_C_RATE * nominal * clip(cold, COLD_SHARE, 1.0)
-        block[CURRENT_LOW + k] = charge_limit if driving | charging else 0.0
-        block[CURRENT_HIGH + k] = DISCHARGE_C_RATE * nominal if driving else 0.0
-        block[VOLTAGE_LOW + k] = voltage_min
-        block[VOLTAGE_HIGH + k] = limit if charging else voltage_max
+        work[CURRENT_LOW + k] = charge_limit if driving | charging else 0.0
+        work[CURRENT_HIGH + k] = DISCHARGE_C_RATE * nominal if driving else 0.0
+        work[VOLTAGE_LOW + k] = voltage_min
+        work[VOLTAGE_HIGH + k] = limit if charging else voltage_max

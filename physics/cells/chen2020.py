@@ -17,6 +17,8 @@ from physics.parameters import (
     ElectrodeParameters,
     ElectrolyteParameters,
     FloatArray,
+    LamParameters,
+    PlatingParameters,
     SeiParameters,
 )
 
@@ -144,11 +146,21 @@ CHEN2020 = CellParameters(
         ec_concentration_mol_m3=4541.0,
         potential_V=0.4,
         activation_J_mol=38000.0,
+        diffusivity_activation_J_mol=38000.0,
         molar_volume_m3_mol=9.585e-5,
         lithium_per_mole=2.0,  # (CH2OCO2Li)2, as in Chen2020's set; O'Kane 2022 counts 1 "true to paper"
         resistivity_Ohm_m=2e5,
         initial_thickness_m=5e-9,
     ),
+    plating=PlatingParameters(rate_m_s=1e-9, dead_rate_1_s=1e-6, metal_molar_volume_m3_mol=1.3e-5),
+    lam_negative=LamParameters(
+        rate_1_s=2.7778e-7,
+        critical_stress_Pa=60e6,
+        youngs_modulus_Pa=15e9,
+        poisson_ratio=0.3,
+        partial_molar_volume_m3_mol=3.1e-6,
+    ),
+    lam_positive=None,
     valid_temperature_C=(-20.0, 60.0),
     valid_c_rate=(-1.5, 3.0),
 )
