@@ -46,9 +46,9 @@ from physics.layout import (
     Q_LAM,
     Q_SEI,
     Q_SIDE,
+    R_DYNAMIC,
     REFRESH_S,
     RESISTANCE_SCALE,
-    R_DYNAMIC,
     SEI_SCALE,
     TEMPERATURE,
     VOLTAGE,
@@ -313,7 +313,9 @@ def simulate_cell(
         active_n=out[14],
         active_p=out[15],
         lithium_C=area
-        * (model.q_n * out[14] * out[8] + model.q_p * out[15] * out[9] + out[7] + out[12] + out[13] + out[16] - out[10]),
+        * (
+            model.q_n * out[14] * out[8] + model.q_p * out[15] * out[9] + out[7] + out[12] + out[13] + out[16] - out[10]
+        ),
         flags=out[11].astype(np.int32),
     )
 

@@ -72,6 +72,7 @@ from physics.layout import (
     PLATED,
     PLATING_SCALE,
     POWER,
+    PUMP,
     Q_LAM,
     Q_SEI,
     Q_SIDE,
@@ -328,7 +329,7 @@ def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -
             + (current + short) * temperature * (entropy_n - entropy_p)
             + short * voltage
         )
-        t_end = block[AMBIENT + k] + heat * block[THERMAL_RESISTANCE + k]
+        t_end = block[AMBIENT + k] + (heat + work[PUMP + k]) * block[THERMAL_RESISTANCE + k]
         t_free = t_end + block[DECAY_T + k] * (temperature - t_end)
         t_new = clip(t_free, T_HARD_MIN, T_HARD_MAX)
 
@@ -434,9 +435,7 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         at_zero = exp(c.sei_potential / (2.0 * R_F * t))
         reaction = exp(c.e_sei * inverse_t) * at_zero
         block[SEI_CURRENT + k] = block[SEI_SCALE + k] * c.sei_current * active_n * reaction
-        block[SEI_DIFFUSION + k] = (
-            c.sei_rate_over_diffusivity * length * reaction * exp(-c.e_sei_diffusion * inverse_t)
-        )
+        block[SEI_DIFFUSION + k] = c.sei_rate_over_diffusivity * length * reaction * exp(-c.e_sei_diffusion * inverse_t)
         block[PLATE + k] = block[PLATING_SCALE + k] * c.plating_current * active_n
         block[STRIP + k] = block[PLATING_SCALE + k] * c.stripping * active_n
         block[DYING + k] = c.dead_rate * c.sei_initial / length

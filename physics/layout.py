@@ -96,6 +96,7 @@ RESISTANCE_SCALE: Final = _rows()  # on ohmic and charge-transfer resistance
 CONTACT: Final = _rows()  # extra series resistance [Ohm m2]
 LEAK: Final = _rows()  # conductance of an internal short [S]
 COOLING_SCALE: Final = _rows()  # on h A
+COOLING_HEALTH: Final = _rows()  # of the thermal management, 1 to 0
 SEI_SCALE: Final = _rows()  # on the SEI's rate; 0 switches it off
 PLATING_SCALE: Final = _rows()  # on the rate of plating and stripping
 LAM_SCALE: Final = _rows()  # on the loss of active material
@@ -103,7 +104,6 @@ AMBIENT: Final = _rows()  # air around the cell [K]
 
 # --- VEHICLE --------------------------------------------------------------------------------------------------------
 MODE: Final = _rows()  # 0 parked, 1 driving, 2 charging
-PLUGGED: Final = _rows()  # 1 from arrival at the charger to departure
 NEXT_EVENT: Final = _rows()  # tick of the next entry of the plan
 EVENT: Final = _rows()  # which entry: 2 trip + (0 start, 1 end)
 DAY: Final = _rows()  # local day of the plan, days since 1970-01-01
@@ -112,7 +112,6 @@ TRACE: Final = _rows()  # position in the speed table, 0 when not driving
 TRACE_START: Final = _rows()
 TRACE_END: Final = _rows()
 SPEED: Final = _rows()  # at the end of the tick [m/s]
-SPEED_BEFORE: Final = _rows()
 ODOMETER: Final = _rows()  # [m]
 CABIN: Final = _rows()  # heating or cooling of the cabin [W]
 SPEED_SCALE: Final = _rows()  # the driver: trace speeds times this
@@ -123,12 +122,33 @@ CHARGE_LIMIT: Final = _rows()  # cell voltage of the SoC limit [V]
 CITY: Final = _rows()
 UTC_OFFSET: Final = _rows()  # [s]
 HABIT: Final = _rows()  # probability of plugging in on arrival
+USE: Final = _rows()  # index in duty.USES
+
+# --- PACK: its weakest and its strongest cell group, as deviations from the mean (pack.py) ----------------------------
+WEAK_CAPACITY: Final = _rows()  # relative, below 0
+WEAK_RESISTANCE: Final = _rows()  # relative, above 0
+WEAK_SHIFT: Final = _rows()  # negative stoichiometry against the mean when the mean is full
+STRONG_CAPACITY: Final = _rows()
+STRONG_RESISTANCE: Final = _rows()
+STRONG_SHIFT: Final = _rows()
+HOT_SHARE: Final = _rows()  # how much warmer the warmest cell gets, of the mean's rise over the air
+PACK_SEI: Final = _rows()  # Q_SEI when the deviations last aged
+V_LOWEST: Final = _rows()  # voltage of the lowest cell against the mean [V], below 0
+V_HIGHEST: Final = _rows()
+
+# --- FAULT ------------------------------------------------------------------------------------------------------------
+FAULT: Final = _rows()  # index in faults.FAULTS, 0 for none
+FAULT_ONSET: Final = _rows()  # seconds since 1970
+FAULT_SEVERITY: Final = _rows()  # unit of the kind
+FAILED: Final = _rows()  # 1 after thermal runaway: the vehicle is out of service
 
 ROWS: Final = _counts["block"]
 BLOCK_SIZE: Final = ROWS * LANES
 
 # --- WORK: DEMAND ---------------------------------------------------------------------------------------------------
 DT: Final = _rows(of="work")  # length of this step [s]
+NOW: Final = _rows(of="work")  # seconds since 1970, UTC
+ELAPSED: Final = _rows(of="work")  # since the slow parts (faults, pack) last acted [s]
 POWER: Final = _rows(of="work")  # cell power asked for, + discharges [W]
 CURRENT_LOW: Final = _rows(of="work")  # [A]
 CURRENT_HIGH: Final = _rows(of="work")
@@ -136,6 +156,9 @@ VOLTAGE_LOW: Final = _rows(of="work")  # [V]
 VOLTAGE_HIGH: Final = _rows(of="work")
 
 # --- WORK: SCRATCH --------------------------------------------------------------------------------------------------
+SPEED_BEFORE: Final = _rows(of="work")  # at the beginning of the step [m/s]
+PUMP: Final = _rows(of="work")  # heat that the thermal management brings to a cell [W], below 0 when it cools
+
 SCRATCH_N: Final = _rows(of="work")
 SCRATCH_P: Final = _rows(of="work")
 SCRATCH_E: Final = _rows(of="work")
@@ -153,11 +176,11 @@ SLOPE_N: Final = _rows(of="work")
 SLOPE_P: Final = _rows(of="work")
 
 # --- WORK: SAMPLE ---------------------------------------------------------------------------------------------------
-SAMPLE: Final = _rows(14, of="work")
+SAMPLE: Final = _rows(17, of="work")
 
 WORK_SIZE: Final = _counts["work"] * LANES
 
 REFRESH_S: Final = 10.0
 CAPACITY_REFRESH_S: Final = 60.0
 
-FLAGS: Final = {"outside_valid_range": 1, "voltage_limited": 2, "power_not_met": 4}
+FLAGS: Final = {"outside_valid_range": 1, "voltage_limited": 2, "power_not_met": 4, "thermal_runaway": 8}

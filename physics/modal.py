@@ -25,6 +25,9 @@ from physics.layout import ELECTROLYTE_MODES, PARTICLE_MODES
 from physics.parameters import CellParameters, Curve, ElectrodeParameters, FloatArray, LamParameters
 
 TABLE_CELLS: Final = 1024
+PACK_VOLTAGE_V: Final = 352.0
+"""At half charge: the 400 V class of compact electric cars."""
+PACK_AH: Final = 170.0
 Tuple3 = tuple[float, float, float]
 Tuple7 = tuple[float, float, float, float, float, float, float]
 
@@ -126,6 +129,9 @@ class CellModel(NamedTuple):
     inventory: float
     """Cyclable lithium of the fresh cell as charge [C/m2]."""
     nominal_Ah: float
+    series: float
+    """Cells in series in a vehicle's pack."""
+    parallel: float
 
 
 class Electrolyte(NamedTuple):
@@ -399,9 +405,13 @@ def build_model(cell: CellParameters) -> CellModel:
         inventory=_charge(n) * n.initial_concentration_mol_m3 / n.max_concentration_mol_m3
         + _charge(p) * p.initial_concentration_mol_m3 / p.max_concentration_mol_m3,
         nominal_Ah=cell.nominal_capacity_Ah,
+        series=1.0,
+        parallel=float(max(1, round(PACK_AH / cell.nominal_capacity_Ah))),
     )
     full, empty = stoichiometry_limits(model, np.array([model.inventory]))
-    return model._replace(x_full=float(full[0]), x_empty=float(empty[0]))
+    middle = equilibrium_voltage(model, 0.5 * (full + empty), np.array([model.inventory]))[0]
+    series = float(max(1, round(PACK_VOLTAGE_V / middle)))
+    return model._replace(x_full=float(full[0]), x_empty=float(empty[0]), series=series)
 
 
 def _three(values: FloatArray) -> Tuple3:

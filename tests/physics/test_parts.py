@@ -10,7 +10,7 @@ import pytest
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from physics import load_cell
 from physics.climate import CITIES, ambient_K
-from physics.duty import find_event, resample, trip
+from physics.duty import USES, find_event, resample, trip
 from physics.layout import BLOCK_SIZE, LANES, ROWS
 from physics.maths import asinh_and_root, exp, log
 from physics.modal import L2, cell_model, electrolyte_modes, fit_electrolyte, sphere_roots
@@ -78,19 +78,20 @@ def test_climate_follows_the_normals() -> None:
         assert np.mean(before_dawn) == pytest.approx(city.daily_min_C[0], abs=1.8)
 
 
-def test_plans_are_in_order() -> None:
+@pytest.mark.parametrize("use", range(len(USES)))
+def test_plans_are_in_order(use: int) -> None:
     """Forty days of fifty vehicles: trips do not overlap, and the search for entries finds each of them."""
     ticks = np.array([1369, 765, 600, 1800], dtype=np.int64)
     for vehicle in range(50):
-        tick, day, event = find_event(3, vehicle, 20_000, 0, 3600.0, 86400.0 * 20_000, 1.0, ticks)
+        tick, day, event = find_event(3, vehicle, use, 20_000, 0, 3600.0, 86400.0 * 20_000, 1.0, ticks)
         last, entries = -(10**9), 0
         while day < 20_040:
-            begin, end, cycle = trip(3, vehicle, day, event // 2, 1.0, ticks)
+            begin, end, cycle = trip(3, vehicle, use, day, event // 2, 1.0, ticks)
             assert 0 <= cycle < 4
             assert 0.0 < begin < end < 86400.0
             assert tick > last
             last, entries = tick, entries + 1
-            tick, day, event = find_event(3, vehicle, day, event + 1, 3600.0, 86400.0 * 20_000, 1.0, ticks)
+            tick, day, event = find_event(3, vehicle, use, day, event + 1, 3600.0, 86400.0 * 20_000, 1.0, ticks)
         assert entries % 2 == 0
         assert entries > 40
 
