@@ -84,7 +84,7 @@ def pack_extremes(block: FloatArray, c: CellModel) -> None:
 
 @numba.njit(**LOOP)
 def age_pack(block: FloatArray, work: FloatArray, c: CellModel) -> None:
-    """The warmest group loses more lithium than the mean, and balancing moves charge, for ELAPSED; every minute or so."""
+    """For ELAPSED: the warmest group loses more lithium than the mean, balancing moves charge; every minute or so."""
     for k in range(LANES):
         elapsed_s = work[ELAPSED + k]
         t = block[TEMPERATURE + k]

@@ -30,6 +30,7 @@ from physics.layout import (
     CURRENT_HIGH,
     CURRENT_LOW,
     DAY,
+    DT,
     EVENT,
     FAILED,
     HABIT,
@@ -123,15 +124,21 @@ COOLER_COP: Final = 2.5
 
 
 @numba.njit(**LOOP)
+def climate_of(block: FloatArray, work: FloatArray, seed: int, k: int) -> None:
+    """Ambient temperature and cabin power of one vehicle at NOW."""
+    ambient = ambient_K(seed, int(block[CITY + k]), work[NOW + k] + block[UTC_OFFSET + k])
+    block[AMBIENT + k] = ambient
+    outside = ambient - KELVIN
+    heating = HEATING_W_K * max(COMFORT_LOW_C - outside, 0.0)
+    cooling = COOLING_W_K * max(outside - COMFORT_HIGH_C, 0.0)
+    block[CABIN + k] = min(heating + cooling, CABIN_MAX_W)
+
+
+@numba.njit(**LOOP)
 def refresh_climate(block: FloatArray, work: FloatArray, seed: int) -> None:
-    """Ambient temperature and cabin power at NOW; called every simulated minute."""
+    """The same for all; called every simulated minute."""
     for k in range(LANES):
-        ambient = ambient_K(seed, int(block[CITY + k]), work[NOW + k] + block[UTC_OFFSET + k])
-        block[AMBIENT + k] = ambient
-        outside = ambient - KELVIN
-        heating = HEATING_W_K * max(COMFORT_LOW_C - outside, 0.0)
-        cooling = COOLING_W_K * max(outside - COMFORT_HIGH_C, 0.0)
-        block[CABIN + k] = min(heating + cooling, CABIN_MAX_W)
+        climate_of(block, work, seed, k)
 
 
 @numba.njit(**LOOP)
@@ -191,16 +198,16 @@ def read_traces(block: FloatArray, work: FloatArray, traces: FloatArray) -> None
 
 
 @numba.njit(**LOOP)
-def ask_cells(block: FloatArray, work: FloatArray, dt: float, c: CellModel) -> None:
+def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Write the demand rows: cell power and limits from what each vehicle is doing; and count the distance.
 
     A charger that reached its limit in the last step stops here, until the vehicle is unplugged.
     """
-    inv_dt = 1.0 / dt
     enough = -CHARGED_C_RATE * c.nominal_Ah
     nominal, voltage_min, voltage_max = c.nominal_Ah, c.voltage_min, c.voltage_max
     share = 1.0 / (c.series * c.parallel)
     for k in range(LANES):
+        dt = work[DT + k]
         highest, lowest = block[V_HIGHEST + k], block[V_LOWEST + k]
         limit = min(block[CHARGE_LIMIT + k], voltage_max - CHARGER_MARGIN_V - highest)
         full = (block[CURRENT + k] > enough) & (block[VOLTAGE + k] > limit - CHARGED_WINDOW_V)
@@ -216,7 +223,7 @@ def ask_cells(block: FloatArray, work: FloatArray, dt: float, c: CellModel) -> N
         block[ODOMETER + k] += speed * dt
         mass = block[MASS + k]
         force = (
-            ROTATING * mass * (after - before) * inv_dt
+            ROTATING * mass * (after - before) / dt
             + (ROLLING * GRAVITY * mass if speed > 0.0 else 0.0)
             + 0.5 * AIR_DENSITY * CD_A_M2 * speed * speed
         )
