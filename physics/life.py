@@ -44,8 +44,10 @@ from physics.layout import (
     MODE,
     NOW,
     ODOMETER,
+    PLATED,
     Q_LAM,
     Q_SEI,
+    Q_SIDE,
     ROWS,
     SAMPLE,
     SPEED,
@@ -89,17 +91,22 @@ CHARGE_STEP_S: Final = 12.0
 FAST_STEP_S: Final = 3.0
 PARK_STEP_S: Final = 360.0
 LONGEST_JUMP: Final = 30
-TOLERANCE: Final = 2e-4
+TOLERANCE: Final = 1e-4
 """Of SoH, for one jump."""
 LARGEST_FADE: Final = 4e-3
 """Of SoH, in one jump: near the end of life, and past the knee, jumps get short."""
-MEMORY: Final = 0.75
+MEMORY: Final = 0.6
 """Weight that a rate's past keeps when a new day adds to it: averages the chance of single days."""
 
-# Slow quantities that jump, with what they are counted by: 0 the film's exposure, 1 distance.
+WARMED_K: Final = 281.0
+"""On the road the thermal management keeps the cells about this warm."""
+
+# Slow quantities that jump, with what they are counted by: 0 the film's exposure, 1 distance, 2 distance weighted for
+# cold (stress grows as diffusion slows), 3 distance over film thickness (plated lithium dies slower under a thick one).
 _FILM, _DEAD, _ACTIVE_N, _ACTIVE_P, _LAM, _THROUGHPUT, _ODOMETER, _WEAK = range(8)
 SLOW: Final = 8
-_COUNTED_BY: Final = np.array([0, 1, 1, 1, 1, 1, 1, 0])
+_COUNTED_BY: Final = np.array([0, 3, 2, 2, 2, 1, 1, 0])
+EXPOSURES: Final = 4
 
 _counts = {"life": 0}
 
@@ -121,8 +128,8 @@ NEXT_JUMP: Final = _rows()  # days to skip after it, as far as is known
 BEFORE: Final = _rows(SLOW)  # slow quantities before the jump
 RATE: Final = _rows(SLOW)  # their rates before it
 SUM: Final = _rows(SLOW)  # weighted sums of what days did
-EXPOSED: Final = _rows(2)  # weighted sums of what they were exposed to
-SKIPPED: Final = _rows(2)  # exposures of the days skipped
+EXPOSED: Final = _rows(EXPOSURES)  # weighted sums of what they were exposed to
+SKIPPED: Final = _rows(EXPOSURES)  # exposures of the days skipped
 SAMPLED_DAY: Final = _rows()  # days since the start at the two samples between which one interpolates
 LIVED_DAY: Final = _rows()
 SAMPLE_0: Final = _rows(len(COLUMNS))
@@ -181,10 +188,29 @@ def _standing_until(
 
 
 @numba.njit(**LOOP)
-def _slow(block: FloatArray, k: int, which: int) -> float:
-    """A slow quantity in the form in which it grows most evenly: the film in its square."""
+def _turning(c: CellModel) -> float:
+    """Film, as charge, at which diffusion begins to limit its growth at rest near full charge [C/m2]."""
+    return 1.0 / (c.sei_rate_over_diffusivity * math.exp((c.sei_potential - 0.1) / 0.0514) * c.sei_length)
+
+
+@numba.njit(**LOOP)
+def _evenly(film: float, c: CellModel) -> float:
+    """The film in the form in which it grows most evenly, q0 Q + Q^2/2: linear at first, then as a square root."""
+    return film * (_turning(c) + 0.5 * film)
+
+
+@numba.njit(**LOOP)
+def _film(even: float, c: CellModel) -> float:
+    """The inverse of `_evenly`."""
+    q0 = _turning(c)
+    return math.sqrt(q0 * q0 + 2.0 * max(even, 0.0)) - q0
+
+
+@numba.njit(**LOOP)
+def _slow(block: FloatArray, k: int, which: int, c: CellModel) -> float:
+    """A slow quantity in the form in which it grows most evenly."""
     if which == _FILM:
-        return block[Q_SEI + k] * block[Q_SEI + k]
+        return _evenly(block[Q_SEI + k], c)
     if which == _DEAD:
         return block[DEAD + k]
     if which == _ACTIVE_N:
@@ -201,21 +227,25 @@ def _slow(block: FloatArray, k: int, which: int) -> float:
 
 
 @numba.njit(**CACHED)
-def _exposure(
-    block: FloatArray, k: int, day: int, seed: int, dt: float, c: CellModel, cycle_ticks: IntArray, cycle_m: FloatArray
-) -> tuple[float, float]:
-    """(film, distance) of one day: mean Arrhenius factor at the air's temperature, metres planned."""
-    film = 0.0
+def _expose(
+    exposures: FloatArray, block: FloatArray, k: int, day: int, film: float, seed: int, dt: float, c: CellModel,
+    cycle_ticks: IntArray, cycle_m: FloatArray,
+) -> None:  # fmt: skip
+    """Add what one day exposes a vehicle to, with a film of charge `film`, to `exposures`, shape (EXPOSURES,)."""
+    mean = 0.0
     for quarter in range(4):
         t = ambient_K(seed, int(block[CITY + k]), DAY_S * day + DAY_S * (0.125 + 0.25 * quarter))
-        film += 0.25 * math.exp(c.e_sei / GAS_CONSTANT * (1.0 / c.t_ref - 1.0 / t))
-    metres = 0.0
+        mean += 0.25 * t
+        exposures[0] += 0.25 * math.exp(c.e_sei / GAS_CONSTANT * (1.0 / c.t_ref - 1.0 / t))
     if block[FAILED + k] == 0.0:
+        cold = math.exp(2.0 * c.e_diffusion_n / GAS_CONSTANT * (1.0 / max(mean, WARMED_K) - 1.0 / c.t_ref))
         for which in range(TRIPS):
             begin, end, cycle = trip(seed, int(block[VEHICLE + k]), int(block[USE + k]), day, which, dt, cycle_ticks)
             if cycle >= 0:
-                metres += cycle_m[cycle] * (end - begin) / (cycle_ticks[cycle] * dt)
-    return film, metres
+                metres = cycle_m[cycle] * (end - begin) / (cycle_ticks[cycle] * dt)
+                exposures[1] += metres
+                exposures[2] += metres * cold
+                exposures[3] += metres / film
 
 
 @numba.njit(**CACHED)
@@ -225,7 +255,7 @@ def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None
     span = block[X_FULL + k] - block[X_EMPTY + k]
     soc = (block[X_N + k] - block[X_EMPTY + k]) / span
     inventory = c.q_n * a_n * block[X_N + k] + c.q_p * a_p * block[X_P + k]
-    film = math.sqrt(max(slow[_FILM], block[Q_SEI + k] * block[Q_SEI + k] * 0.25))
+    film = _film(slow[_FILM], c)
     inventory -= film - block[Q_SEI + k] + slow[_DEAD] - block[DEAD + k] + slow[_LAM] - block[Q_LAM + k]
     block[Q_SEI + k] = film
     block[DEAD + k] = slow[_DEAD]
@@ -237,12 +267,13 @@ def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None
     block[ODOMETER + k] = slow[_ODOMETER]
     block[WEAK_CAPACITY + k] = max(slow[_WEAK], -0.5)
     q_n, q_p = c.q_n * a_n, c.q_p * a_p
+    cyclable = inventory + block[PLATED + k] - block[Q_SIDE + k]  # as in refresh_capacity
     for upper in range(2):
         x = block[X_FULL + k] if upper == 1 else block[X_EMPTY + k]
         target = c.voltage_max if upper == 1 else c.voltage_min
         for _ in range(12):
             ocp_n, slope_n = lookup(c.tables, 0, x)
-            ocp_p, slope_p = lookup(c.tables, 1, clip((inventory - q_n * x) / q_p, 0.0, 1.0))
+            ocp_p, slope_p = lookup(c.tables, 1, clip((cyclable - q_n * x) / q_p, 0.0, 1.0))
             newton = (target - ocp_p + ocp_n) / (-slope_n - slope_p * q_n / q_p)
             x = clip(x + clip(newton, -0.01, 0.01), 1e-4, 1.0 - 1e-4)
         if upper == 1:
@@ -258,7 +289,7 @@ def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None
 def _capacity_of(block: FloatArray, k: int, before: FloatArray, after: FloatArray, c: CellModel) -> float:
     """About how much SoH lies between two sets of slow quantities: lithium, and the electrode that loses more."""
     usable = c.q_n * (c.x_full - c.x_empty)
-    film = math.sqrt(max(after[_FILM], 0.0)) - math.sqrt(max(before[_FILM], 0.0))
+    film = _film(after[_FILM], c) - _film(before[_FILM], c)
     lithium = abs(film) + abs(after[_DEAD] - before[_DEAD]) + abs(after[_LAM] - before[_LAM])
     material = max(abs(after[_ACTIVE_N] - before[_ACTIVE_N]), abs(after[_ACTIVE_P] - before[_ACTIVE_P]))
     return lithium / usable + material
@@ -281,12 +312,12 @@ def _after_day(
     Where it does not, the vehicle is put behind a jump of half its length.
     """
     day = int(life[NEXT_DAY + k])
-    film, metres = _exposure(block, k, day, seed, dt, c, cycle_ticks, cycle_m)
-    sums, exposed, rates = np.empty(SLOW), np.empty(2), np.empty(SLOW)
-    exposed[0] = MEMORY * life[EXPOSED + 0 * LANES + k] + film
-    exposed[1] = MEMORY * life[EXPOSED + 1 * LANES + k] + metres
+    sums, exposed, rates = np.empty(SLOW), np.empty(EXPOSURES), np.empty(SLOW)
+    for e in range(EXPOSURES):
+        exposed[e] = MEMORY * life[EXPOSED + e * LANES + k]
+    _expose(exposed, block, k, day, block[Q_SEI + k], seed, dt, c, cycle_ticks, cycle_m)
     for s in range(SLOW):
-        sums[s] = MEMORY * life[SUM + s * LANES + k] + _slow(block, k, s) - life[STARTED + s * LANES + k]
+        sums[s] = MEMORY * life[SUM + s * LANES + k] + _slow(block, k, s, c) - life[STARTED + s * LANES + k]
         by = exposed[_COUNTED_BY[s]]
         rates[s] = sums[s] / by if by > 0.0 else 0.0
     jumped = int(life[JUMPED + k])
@@ -297,7 +328,7 @@ def _after_day(
             before, rate = life[BEFORE + s * LANES + k], life[RATE + s * LANES + k]
             one[s] = before + rate * skipped
             other[s] = before + rates[s] * skipped
-            now[s] = _slow(block, k, s)
+            now[s] = _slow(block, k, s, c)
             mended[s] = now[s] + 0.5 * (rates[s] - rate) * skipped
         error = 0.5 * _capacity_of(block, k, one, other, c)
         allowed = math.sqrt(tolerance / max(error, 1e-9))
@@ -311,8 +342,8 @@ def _after_day(
     for s in range(SLOW):
         life[SUM + s * LANES + k] = sums[s]
         life[RATE + s * LANES + k] = rates[s]
-    life[EXPOSED + 0 * LANES + k] = exposed[0]
-    life[EXPOSED + 1 * LANES + k] = exposed[1]
+    for e in range(EXPOSURES):
+        life[EXPOSED + e * LANES + k] = exposed[e]
     return True
 
 
@@ -330,17 +361,19 @@ def _jump(
     cycle_m: FloatArray,
 ) -> None:
     """Carry a vehicle from BEFORE, at the beginning of day `first`, over `days` days by its rates."""
-    skipped = np.zeros(2)
+    skipped = np.zeros(EXPOSURES)
+    film = _film(life[BEFORE + _FILM * LANES + k], c)
     for day in range(first, first + days):
-        film, metres = _exposure(block, k, day, seed, dt, c, cycle_ticks, cycle_m)
-        skipped[0] += film
-        skipped[1] += metres
+        _expose(skipped, block, k, day, film, seed, dt, c, cycle_ticks, cycle_m)
+    # The film grows meanwhile: what goes by its thickness goes by the mean one.
+    after = _film(life[BEFORE + _FILM * LANES + k] + life[RATE + _FILM * LANES + k] * skipped[0], c)
+    skipped[3] *= 2.0 * film / (film + after)
     slow = np.empty(SLOW)
     for s in range(SLOW):
         slow[s] = life[BEFORE + s * LANES + k] + life[RATE + s * LANES + k] * skipped[_COUNTED_BY[s]]
     _set_slow(block, k, slow, c)
-    life[SKIPPED + 0 * LANES + k] = skipped[0]
-    life[SKIPPED + 1 * LANES + k] = skipped[1]
+    for e in range(EXPOSURES):
+        life[SKIPPED + e * LANES + k] = skipped[e]
     life[JUMPED + k] = days
     life[NEXT_DAY + k] = first + days
 
@@ -359,11 +392,9 @@ def _set_off(
 ) -> None:
     """Choose the next jump of a vehicle whose day stands, and make it."""
     now, then = np.empty(SLOW), np.empty(SLOW)
-    film, metres = life[EXPOSED + 0 * LANES + k], life[EXPOSED + 1 * LANES + k]
-    weight = 1.0 / (1.0 - MEMORY)
     for s in range(SLOW):
-        now[s] = _slow(block, k, s)
-        typical = (film if _COUNTED_BY[s] == 0 else metres) / weight
+        now[s] = _slow(block, k, s, c)
+        typical = life[EXPOSED + _COUNTED_BY[s] * LANES + k] * (1.0 - MEMORY)
         then[s] = now[s] + life[RATE + s * LANES + k] * typical
         life[BEFORE + s * LANES + k] = now[s]
     fade_a_day = max(_capacity_of(block, k, now, then, c), 1e-9)
@@ -388,12 +419,14 @@ def _emit(life: FloatArray, k: int, day_0: int, day_1: int, every: int, samples:
 
 
 @numba.njit(**CACHED)
-def _begin_day(block: FloatArray, life: FloatArray, k: int, seed: int, dt: float, cycle_ticks: IntArray) -> None:
+def _begin_day(
+    block: FloatArray, life: FloatArray, k: int, seed: int, dt: float, c: CellModel, cycle_ticks: IntArray
+) -> None:
     life[CLOCK + k] = 0.0
     life[PHASE + k] = 0.0
     life[UNTIL + k] = _standing_until(block, k, int(life[NEXT_DAY + k]), 0, 0.0, seed, dt, cycle_ticks)
     for s in range(SLOW):
-        life[STARTED + s * LANES + k] = _slow(block, k, s)
+        life[STARTED + s * LANES + k] = _slow(block, k, s, c)
 
 
 @numba.njit(**CACHED)
@@ -524,7 +557,7 @@ def _end_days(
             _emit(life, k, day_0, day_1, every, samples, first + k)
             _set_off(block, life, k, longest, seed, dt, c, cycle_ticks, cycle_m)
         if over[k]:
-            _begin_day(block, life, k, seed, dt, cycle_ticks)
+            _begin_day(block, life, k, seed, dt, c, cycle_ticks)
             if life[LIVED_DAY + k] >= day_1:
                 on[k] = False
                 done += 1
@@ -546,9 +579,9 @@ def _begin(
             work[NOW + k] = start_s
             life[FIRST_DAY + k] = math.floor((start_s + block[UTC_OFFSET + k]) / DAY_S)
             life[NEXT_DAY + k] = life[FIRST_DAY + k]
-            life[NEXT_JUMP + k] = 2.0
+            life[NEXT_JUMP + k] = 1.0
             block[MODE + k] = PARKED
-            _begin_day(block, life, k, seed, dt, cycle_ticks)
+            _begin_day(block, life, k, seed, dt, c, cycle_ticks)
         refresh_climate(block, work, seed)
         refresh_cells(block, work, c)
         pack_extremes(block, c)
