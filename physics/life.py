@@ -102,7 +102,8 @@ WARMED_K: Final = 281.0
 """On the road the thermal management keeps the cells about this warm."""
 
 # Slow quantities that jump, with what they are counted by: 0 the film's exposure, 1 distance, 2 distance weighted for
-# cold (stress grows as diffusion slows), 3 distance over film thickness (plated lithium dies slower under a thick one).
+# cold (stress grows as diffusion slows), 3 time over film thickness (the pool of
+# plated lithium dies slower under a thick one).
 _FILM, _DEAD, _ACTIVE_N, _ACTIVE_P, _LAM, _THROUGHPUT, _ODOMETER, _WEAK = range(8)
 SLOW: Final = 8
 _COUNTED_BY: Final = np.array([0, 3, 2, 2, 2, 1, 1, 0])
@@ -236,6 +237,7 @@ def _expose(
     for quarter in range(4):
         t = ambient_K(seed, int(block[CITY + k]), DAY_S * day + DAY_S * (0.125 + 0.25 * quarter))
         mean += 0.25 * t
+        exposures[3] += 0.25 / film
         exposures[0] += 0.25 * math.exp(c.e_sei / GAS_CONSTANT * (1.0 / c.t_ref - 1.0 / t))
     if block[FAILED + k] == 0.0:
         cold = math.exp(2.0 * c.e_diffusion_n / GAS_CONSTANT * (1.0 / max(mean, WARMED_K) - 1.0 / c.t_ref))
@@ -245,7 +247,6 @@ def _expose(
                 metres = cycle_m[cycle] * (end - begin) / (cycle_ticks[cycle] * dt)
                 exposures[1] += metres
                 exposures[2] += metres * cold
-                exposures[3] += metres / film
 
 
 @numba.njit(**CACHED)
