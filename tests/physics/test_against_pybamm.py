@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference import drive_like_profile, simulation, solve
 
 from physics import simulate_cell
+from twin.validation.reference import drive_like_profile, simulation, solve
 
 
 def rms(x: np.ndarray) -> float:
