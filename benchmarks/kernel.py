@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle  # noqa: E402
-from physics import FleetPhysics, draw_population, load_cell, simulate_cell  # noqa: E402
+from physics import FleetPhysics, draw_population, load_cell  # noqa: E402
 from physics.cell import advance_cells, rested_block  # noqa: E402
 from physics.layout import CURRENT_HIGH, CURRENT_LOW, LANES  # noqa: E402
 from physics.modal import cell_model  # noqa: E402

@@ -1,8 +1,9 @@
 """One cell in the laboratory: a protocol is repeated, cycle after cycle, and measured as a cycler would.
 
 Steps are long where nothing changes fast, as the diffusion modes are exact for a constant current: 1 s for the first
-10 s of every step, then `step_s` (`rest_step_s` at rest, after a minute), then ever shorter as a limit comes near, so
-that a voltage limit is met within a tenth of a second. `tests/physics/test_lab.py` compares with 1 s all through.
+10 s of every step, then `step_s` (`rest_step_s` at rest, after a minute). One that runs past the end of a step of the
+protocol is taken back and repeated with shorter ones, so that every end is met within a tenth of a second.
+`tests/physics/test_lab.py` compares with 1 s all through.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from physics.layout import (
     Q_SIDE,
     R_DYNAMIC,
     REFRESH_S,
+    ROWS,
     TEMPERATURE,
     VOLTAGE,
     VOLTAGE_HIGH,
@@ -81,8 +83,8 @@ _TOTALS: Final = 9
 # Rows of the series.
 _SERIES: Final = ("time_s", "step", "voltage_V", "current_A", "temperature_C", "soc", "heat_W", "flags")
 
-_FINE_S: Final = 1.0  # step in the first seconds, and near a limit
-_FINEST_S: Final = 0.1  # step at the limit itself
+_FINE_S: Final = 1.0  # step in the first seconds, and near an end
+_FINEST_S: Final = 0.1  # step at the end itself
 _SETTLED_S: Final = 10.0  # how long a new current is stepped finely; also when the resistance is read
 _INSTANT_S: Final = 1e-6  # times closer than this are the same
 _RELAXED_S: Final = 60.0  # from here on a rest takes its long steps
@@ -189,6 +191,7 @@ def run_cycle(
     totals[:] = 0.0
     totals[_T_MAX] = block[TEMPERATURE]
     totals[_T_MIN] = block[TEMPERATURE]
+    before = np.empty(ROWS)
     room = series.shape[1]
     count, stride, skipped = 0, 1, 0
     clock = 0.0
@@ -202,7 +205,6 @@ def run_cycle(
             direction = 1.0 if target < v_free else -1.0
         holds = kind in (_CV, _CCCV)
         own_limit = c.voltage_min if direction > 0.0 else c.voltage_max
-        bound = target if target > 0.0 else own_limit
         longest = min(steps[s, _DURATION], longest_s)
         # --- demand -----------------------------------------------------------------------------------------
         asked = 0.0 if kind == _REST else direction * (largest_A if kind == _CV else amount)
@@ -236,24 +238,14 @@ def run_cycle(
         t, held_since = 0.0, 0.0
         holding = kind == _CV
         v_start, i_start, resistance_read = block[VOLTAGE], block[CURRENT], kind != _CC
-        slope = 0.0  # how fast what ends the step approaches its end, per second
+        finest = np.inf  # how short the steps have had to become
         ending = _TOO_LONG
         while True:
-            # How far is the end? In volts while the voltage moves, in amperes while it is held.
-            distance = np.inf
-            if holding and cutoff > 0.0:
-                distance = abs(block[CURRENT]) - cutoff
-            elif (not holding) and kind != _REST:
-                distance = direction * (block[VOLTAGE] - bound)
             age = t - held_since
             dt = step_s if kind != _REST or age < _RELAXED_S else rest_step_s
             if age < _SETTLED_S - _INSTANT_S:
-                dt = min(_FINE_S, dt, _SETTLED_S - age)
-            elif distance < 2.0 * slope * dt:
-                dt = min(_FINE_S, dt)
-            if age > 0.0 and distance < 2.0 * slope * dt:
-                dt = min(_FINEST_S, dt)
-            dt = min(dt, longest - t)
+                dt = min(dt, _FINE_S, _SETTLED_S - age)
+            dt = min(dt, finest, longest - t)
             # --- one step -----------------------------------------------------------------------------------
             if dt < dt_before:
                 # What side reactions took in a long step is paid at once: over a short one it would be a pulse.
@@ -272,13 +264,30 @@ def run_cycle(
                 block[FLAG_RANGE + k] = 0.0
                 block[FLAG_VOLTAGE + k] = 0.0
                 block[FLAG_POWER + k] = 0.0
-            v_last, i_last = block[VOLTAGE], block[CURRENT]
+            for row in range(ROWS):
+                before[row] = block[row * LANES]
             step_cells(block, dt, c)
+            voltage, current = block[VOLTAGE], block[CURRENT]
+            cut = abs(current) < 0.999 * abs(asked)
+            if holds:
+                reached = (holding or cut) and abs(current) <= cutoff
+                beyond = spent = False
+            else:
+                reached = target > 0.0 and direction * (voltage - target) <= 0.0
+                beyond = kind != _REST and direction * (voltage - own_limit) < 0.0
+                spent = (kind == _CC and cut) or (kind == _CP and abs(current) < 1e-9)
+            turns = holds and (not holding) and cut
+            if (reached or beyond or spent or turns) and dt > 1.001 * _FINEST_S:
+                # Take the step back: all lanes are alike.
+                for row in range(ROWS):
+                    for k in range(LANES):
+                        block[row * LANES + k] = before[row]
+                finest = _FINE_S if dt > 1.001 * _FINE_S else _FINEST_S
+                continue
             t += dt
             clock += dt
             since_refresh += dt
             since_capacity += dt
-            voltage, current = block[VOLTAGE], block[CURRENT]
             # --- measure ------------------------------------------------------------------------------------
             charge = current * dt / 3600.0
             if current > 0.0:
@@ -295,14 +304,6 @@ def run_cycle(
                 if totals[_R_10S] == 0.0 and abs(current - i_start) > 0.05 * c.nominal_Ah:
                     totals[_R_10S] = (v_start - voltage) / (current - i_start)
             # --- does it end? -------------------------------------------------------------------------------
-            cut = abs(current) < 0.999 * abs(asked)
-            if holds:
-                reached = (holding or cut) and abs(current) <= cutoff
-                beyond = spent = False
-            else:
-                reached = target > 0.0 and direction * (voltage - target) <= 0.0
-                beyond = kind != _REST and direction * (voltage - own_limit) < 0.0
-                spent = (kind == _CC and abs(current) < 0.5 * abs(asked)) or (kind == _CP and abs(current) < 1e-9)
             done = True
             if not (math.isfinite(voltage) and math.isfinite(current) and math.isfinite(block[TEMPERATURE])):
                 ending = _FAILED
@@ -316,10 +317,8 @@ def run_cycle(
                 ending = _TIME if steps[s, _DURATION] <= longest_s else _TOO_LONG
             else:
                 done = False
-            if holds and (not holding) and cut:
-                holding, held_since, slope = True, t, 0.0
-            else:
-                slope = abs(current - i_last) / dt if holding else abs(voltage - v_last) / dt
+            if turns:
+                holding, held_since, finest = True, t, np.inf
             # --- record -------------------------------------------------------------------------------------
             skipped += 1
             if room > 0 and (skipped >= stride or done):

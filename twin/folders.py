@@ -14,7 +14,7 @@ from twin.errors import BadInput
 
 
 def result_folder(out: Path | None, what: str) -> Path:
-    """Where results go: `out`, or runs/<what>-<time>. BadInput where something is there already, or nothing can be written."""
+    """Where results go: `out`, or runs/<what>-<time>. BadInput where that is taken or cannot be written."""
     folder = out or Path("runs") / f"{what}-{time.strftime('%Y-%m-%dT%H-%M-%S')}"
     folder = folder.expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

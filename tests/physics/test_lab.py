@@ -91,6 +91,12 @@ def test_long_steps_agree_with_short_ones(ambient_C: float) -> None:
     np.testing.assert_allclose(long.sei_thickness_m - 5e-9, short.sei_thickness_m - 5e-9, rtol=0.01)
 
 
+def test_fade_is_smooth() -> None:
+    cycles = simulate_protocol("chen2020", "CC 1C to 2.5V; CC 1C to 4.2V", 300, keep=()).cycles
+    # The ends are met to 0.1 s, which is 0.14 mAh at 1C.
+    np.testing.assert_allclose(np.diff(cycles.discharge_Ah[5:]), np.diff(cycles.discharge_Ah[5:]).mean(), atol=5e-4)
+
+
 def test_a_rest_does_not_depend_on_its_steps() -> None:
     def rested(rest_step_s: float) -> tuple[float, float, float]:
         result = simulate_protocol("chen2020", "CC 2C for 10min; rest 3h", rest_step_s=rest_step_s)

@@ -5,9 +5,9 @@ at rest between the voltage limits, from the lithium in the particles and the ac
 bisection. Side reactions act at every x of the negative electrode in PyBaMM ("x-average side reactions" false, the
 default of its SPMe); ours are averages over it.
 
-Acceleration: the film's rate and diffusivity times 10, loss of active material in the negative electrode ten times O'Kane's. The
-positive electrode's constant as published destroys it within hours (7 h at 0.7C: stress is ten times the critical
-one), so it is set to a thousandth of the published, about 3 % in 300 cycles.
+Acceleration: the film's rate and diffusivity times 10, loss of active material in the negative electrode ten times
+O'Kane's. The positive electrode's constant as published destroys it within hours (7 h at 0.7C: its stress is ten times
+the critical one), so it is set to a thousandth of that, about 3 % in 300 cycles.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ def _drive(axes: np.ndarray, trace: Trace) -> None:
         difference = 1000.0 * (trace.ours.voltage_V - trace.others[name]["voltage_V"][1:])
         error.plot(minutes, difference, color=_COLOURS[name], lw=0.9, label=f"{name}: {rms(difference):.1f} mV RMS")
     error.set_ylabel("Ours minus PyBaMM [mV]")
+    low, high = error.get_ylim()
+    error.set_ylim(low, high + 0.5 * (high - low))  # room for the legend
     temperature.plot(minutes, trace.others["DFN"]["temperature_C"][1:], color=INK, label="DFN")
     temperature.plot(minutes, trace.ours.temperature_C, color=BLUE, ls=(0, (4, 2)), label="ours")
     temperature.set_ylabel("Temperature [°C]")
@@ -70,7 +72,7 @@ def _aging(axes: np.ndarray, course: Course) -> None:
         if a.any() or b.any():
             metal.plot(cycle, b, color=colour, label=label)
             metal.plot(cycle, a, color=colour, ls=(0, (4, 2)))
-    metal.set_ylabel("Film and lithium metal; dashed: ours")
+    metal.set_ylabel("Film, metal; dashed: ours")
     metal.set_xlabel("Cycle")
     for axis in axes:
         axis.set_ylim(bottom=0.0)
