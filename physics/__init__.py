@@ -14,9 +14,11 @@ with kernel_cache():  # before any kernel is defined: numba fixes a function's c
     from physics.cell import CellResult, simulate_cell
     from physics.cells import UnknownCellError, cell_names, load_cell
     from physics.fleet import COLUMNS, FleetPhysics
+    from physics.lab import LabResult, simulate_protocol
     from physics.layout import FLAGS
     from physics.parameters import CellParameters
     from physics.population import Population, draw_population
+    from physics.protocol import parse_protocol
     from physics.vehicle import MODES
 
 __all__ = [
@@ -26,12 +28,15 @@ __all__ = [
     "CellParameters",
     "CellResult",
     "FleetPhysics",
+    "LabResult",
     "Population",
     "UnknownCellError",
     "cache_folder",
     "cell_names",
     "draw_population",
     "load_cell",
+    "parse_protocol",
     "physics_version",
     "simulate_cell",
+    "simulate_protocol",
 ]

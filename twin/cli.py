@@ -193,6 +193,39 @@ def schema(stream: Annotated[str, typer.Argument(help="telemetry or predictions"
     raise BadInput(f"expected telemetry or predictions, got {stream}")
 
 
+@app.command()
+def cell(
+    cycle: Annotated[str, typer.Option(help='protocol, such as "CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50"')],
+    cell: Annotated[str, typer.Option(help="parameter set of the cell")] = "chen2020",
+    cycles: Annotated[str, typer.Option(help="repetitions of the protocol")] = "1",
+    ambient: Annotated[str, typer.Option(help="air around the cell [degC]")] = "25",
+    soc: Annotated[
+        str | None, typer.Option(help="at the start, 0 to 1 [default: full, empty if charged first]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="new folder for plot and tables [default: runs/cell-<time>]")] = None,
+) -> None:
+    """Cycle one cell as in the laboratory: a table, a plot, the data."""
+    from twin.laboratory import cycle_cell
+
+    cycle_cell(cell, cycle, cycles=cycles, ambient=ambient, soc=soc, out=out, say=typer.echo)
+
+
+validate = typer.Typer(help="Compare with independent references.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(validate, name="validate")
+
+
+@validate.command("physics")
+def validate_physics(
+    quick: Annotated[bool, typer.Option("--quick", help="25 degC and 30 cycles only")] = False,
+    only: Annotated[str | None, typer.Option(help="electrical or aging [default: both]")] = None,
+    out: Annotated[Path | None, typer.Option(help="new folder [default: runs/validate-physics-<time>]")] = None,
+) -> None:
+    """Voltage, temperature and aging against PyBaMM: tables and a figure, made afresh (minutes)."""
+    from twin.validation.command import validate_physics
+
+    validate_physics(quick=quick, out=out, only=only, say=typer.echo)
+
+
 def _say(text: str) -> None:
     print(f"twin: {' '.join(text.split())}", file=sys.stderr, flush=True)
 

@@ -12,7 +12,7 @@ import pytest
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from physics import FleetPhysics, draw_population
 
-sys.path.insert(0, str(Path(__file__).parent))  # naive.py and reference.py
+sys.path.insert(0, str(Path(__file__).parent))  # naive.py
 
 MIDNIGHT = 1_767_225_600  # 2026-01-01 00:00 UTC, a Thursday
 

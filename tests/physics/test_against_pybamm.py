@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
-from reference import drive_like_profile, simulation, solve
 
 from physics import simulate_cell
+from twin.validation.aging import CASES, ours, theirs
+from twin.validation.reference import drive_like_profile, simulation, solve
 
 
 def rms(x: np.ndarray) -> float:
@@ -34,3 +37,12 @@ def test_stoichiometry_at_a_state_of_charge() -> None:
     ours = simulate_cell("chen2020", 0.0 * current[1:], initial_soc=0.7)
     assert ours.stoichiometry_n[0] == pytest.approx(expected["stoichiometry_n"][0], abs=1e-6)
     assert ours.voltage_V[0] == pytest.approx(expected["voltage_V"][0], abs=1e-4)
+
+
+def test_film_of_accelerated_cycles() -> None:
+    case = dataclasses.replace(CASES[0], cycles=6)  # the film alone
+    mine, other = ours(case), theirs(case)
+    np.testing.assert_allclose(mine.film_m - 5e-9, other.film_m - 5e-9, rtol=0.02)
+    np.testing.assert_allclose(mine.lithium_loss, other.lithium_loss, rtol=0.02)
+    np.testing.assert_allclose(mine.capacity_Ah, other.capacity_Ah, rtol=1e-4)
+    np.testing.assert_allclose(mine.delivered_Ah, other.delivered_Ah, rtol=1e-3)
