@@ -274,8 +274,10 @@ def _currents_and_lithium(block: FloatArray, work: FloatArray, c: CellModel) -> 
 
 @numba.njit(**LOOP)
 def _look_up(work: FloatArray, tables: FloatArray) -> None:
-    """Second third: open-circuit potentials and their slopes at the surface stoichiometries."""
+    """Second third: open-circuit potentials, their slopes and entropic changes at the surface stoichiometries."""
     for k in range(LANES):
+        work[ENTROPY_N + k] = lookup(tables, 2, work[SURFACE_N + k])[0]
+        work[ENTROPY_P + k] = lookup(tables, 3, work[SURFACE_P + k])[0]
         work[OCP_N + k], work[SLOPE_N + k] = lookup(tables, 0, work[SURFACE_N + k])
         work[OCP_P + k], work[SLOPE_P + k] = lookup(tables, 1, work[SURFACE_P + k])
 
@@ -298,7 +300,7 @@ def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -
         u_n, u_p = work[SALT_N + k], work[SALT_P + k]
 
         # --- voltage --------------------------------------------------------------------------------------
-        entropy_n, entropy_p = block[ENTROPY_N + k], block[ENTROPY_P + k]
+        entropy_n, entropy_p = work[ENTROPY_N + k], work[ENTROPY_P + k]
         ocp_n = work[OCP_N + k] + (temperature - t_ref) * entropy_n
         ocp_p = work[OCP_P + k] + (temperature - t_ref) * entropy_p
         per_current_n = block[KINETIC_N + k] / (polynomial(sqrt_n, u_n) * math.sqrt(xs_n * (1.0 - xs_n)))
@@ -322,10 +324,10 @@ def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -
         missed = voltage + block[R_LINEAR + k] * current + eta - work[V_LINEAR + k]
         block[DRIFT + k] = block[DRIFT + k] + 0.5 * missed
 
-        # --- heat: of the cell's own current, and of a short inside it --------------------------------------
+        # --- heat: of the cell's own current (without the film's), and of a short inside it --------------------------------------
         short = block[LEAK + k] * block[VOLTAGE + k]
         heat = (
-            (current + short) * (ocp_p - ocp_n - voltage)
+            (current + short) * (ocp_p - ocp_n - voltage - i_n * film)
             + (current + short) * temperature * (entropy_n - entropy_p)
             + short * voltage
         )
@@ -465,8 +467,6 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
             block[SENSE_E + k] += (c.gain_e_n[mode] - c.gain_e_p[mode]) * (1.0 - decay)
     for k in range(LANES):
         block[SENSE_E + k] *= 2.0 * R_F * c.transport * block[GAIN_E + k]
-        block[ENTROPY_N + k] = lookup(c.tables, 2, clip(block[X_N + k], 0.0, 1.0))[0]
-        block[ENTROPY_P + k] = lookup(c.tables, 3, clip(block[X_P + k], 0.0, 1.0))[0]
 
 
 @numba.njit(**LOOP)

@@ -30,6 +30,7 @@ from physics.layout import (
     CURRENT_LOW,
     DEAD,
     DRIFT,
+    DT,
     FLAG_POWER,
     FLAG_RANGE,
     FLAG_VOLTAGE,
@@ -47,6 +48,7 @@ from physics.layout import (
     VOLTAGE,
     VOLTAGE_HIGH,
     VOLTAGE_LOW,
+    WORK_SIZE,
     X_N,
     X_P,
 )
@@ -191,7 +193,7 @@ def run_cycle(
     totals[:] = 0.0
     totals[_T_MAX] = block[TEMPERATURE]
     totals[_T_MIN] = block[TEMPERATURE]
-    before = np.empty(ROWS)
+    before, work = np.empty(ROWS), np.zeros(WORK_SIZE)
     room = series.shape[1]
     count, stride, skipped = 0, 1, 0
     clock = 0.0
@@ -219,11 +221,11 @@ def run_cycle(
         elif holds:
             v_high = target
         for k in range(LANES):
-            block[CURRENT_LOW + k] = low
-            block[CURRENT_HIGH + k] = high
-            block[POWER + k] = power
-            block[VOLTAGE_LOW + k] = v_low
-            block[VOLTAGE_HIGH + k] = v_high
+            work[CURRENT_LOW + k] = low
+            work[CURRENT_HIGH + k] = high
+            work[POWER + k] = power
+            work[VOLTAGE_LOW + k] = v_low
+            work[VOLTAGE_HIGH + k] = v_high
         if s == 0 and room > 0:
             series[0, 0] = 0.0
             series[1, 0] = 1.0
@@ -253,7 +255,9 @@ def run_cycle(
                     block[X_N + k] -= block[Q_SIDE + k] * block[INV_Q_N + k]
                     block[Q_SIDE + k] = 0.0
             if dt != dt_before or since_refresh >= REFRESH_S:
-                refresh_cells(block, dt, c)
+                for k in range(LANES):
+                    work[DT + k] = dt
+                refresh_cells(block, work, c)
                 for k in range(LANES):
                     block[DRIFT + k] *= dt / dt_before
                 since_refresh, dt_before = 0.0, dt
@@ -266,7 +270,7 @@ def run_cycle(
                 block[FLAG_POWER + k] = 0.0
             for row in range(ROWS):
                 before[row] = block[row * LANES]
-            step_cells(block, dt, c)
+            step_cells(block, work, c)
             voltage, current = block[VOLTAGE], block[CURRENT]
             cut = abs(current) < 0.999 * abs(asked)
             if holds:

@@ -85,8 +85,6 @@ SPREAD_OHM: Final = _rows()  # b at the collector against the separator: half th
 SPREAD_SALT: Final = _rows()  # the same for c_e/c_0 [m2/A]
 LAM_N: Final = _rows()  # loss of active material at unit (x - x_surf)^2 [1/s]
 LAM_P: Final = _rows()
-ENTROPY_N: Final = _rows()  # dU/dT [V/K]
-ENTROPY_P: Final = _rows()
 DECAY_T: Final = _rows()  # exp(-hA dt/C)
 THERMAL_RESISTANCE: Final = _rows()  # 1/(hA) [K/W]
 
@@ -174,6 +172,8 @@ OCP_N: Final = _rows(of="work")
 OCP_P: Final = _rows(of="work")
 SLOPE_N: Final = _rows(of="work")
 SLOPE_P: Final = _rows(of="work")
+ENTROPY_N: Final = _rows(of="work")  # dU/dT at the surface [V/K]
+ENTROPY_P: Final = _rows(of="work")
 
 # --- WORK: SAMPLE ---------------------------------------------------------------------------------------------------
 SAMPLE: Final = _rows(17, of="work")

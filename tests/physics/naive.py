@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass, field
 
 from physics.constants import FARADAY, GAS_CONSTANT
-from physics.modal import L2, TABLE_CELLS, CellModel
+from physics.modal import L2, TABLE_CELLS, WEIGHT, CellModel
 
 MODES = range(6)
-TAIL = 0.2 - sum(2.0 / l2 for l2 in L2)
+TAIL = 0.2 - sum(WEIGHT)
 
 
 def series(p: tuple[float, ...], u: float) -> float:
@@ -42,7 +42,6 @@ class NaiveCell:
     length_held: float = 0.0
     metal_held: float = 0.0
     active_held: tuple[float, float] = (1.0, 1.0)
-    entropy: tuple[float, float] = (0.0, 0.0)
 
     def table(self, which: int, x: float) -> float:
         k = min(int(x * TABLE_CELLS), TABLE_CELLS - 1)
@@ -59,7 +58,6 @@ class NaiveCell:
             self.T_held, self.active_held = self.T, (self.active_n, self.active_p)
             self.length_held = self.q_sei * c.sei_length / self.active_n
             self.metal_held = c.plated_volume * (self.plated + self.dead)
-            self.entropy = self.table(2, self.x_n), self.table(3, self.x_p)
         self.tick += 1
         active_n, active_p = self.active_held
         q_n, q_p = c.q_n * self.active_n, c.q_p * self.active_p  # what is held is the gain's
@@ -76,7 +74,7 @@ class NaiveCell:
             rate = self.arrhenius(energy) / tau  # D/R^2
             g = flux / (3.0 * rate * q_held)
             for k in MODES:
-                target = 2.0 / L2[k] * g
+                target = WEIGHT[k] * g
                 w[k] = target + math.exp(-L2[k] * rate * dt) * (w[k] - target)
             surface.append(min(max(x + sum(w) + TAIL * g, 1e-4), 1.0 - 1e-4))
         xs_n, xs_p = surface
@@ -93,8 +91,9 @@ class NaiveCell:
         u_p = min(max(u_p, -c.deviation_max_p), c.deviation_max_p)
         # Voltage
         rt_f = GAS_CONSTANT * self.T / FARADAY
-        U_n = self.table(0, xs_n) + (self.T - c.t_ref) * self.entropy[0]
-        U_p = self.table(1, xs_p) + (self.T - c.t_ref) * self.entropy[1]
+        entropy = self.table(2, xs_n), self.table(3, xs_p)
+        U_n = self.table(0, xs_n) + (self.T - c.t_ref) * entropy[0]
+        U_p = self.table(1, xs_p) + (self.T - c.t_ref) * entropy[1]
         m_n = active_n * self.arrhenius(c.e_kinetic_n) * series(c.sqrt_n, u_n) * math.sqrt(xs_n * (1 - xs_n))
         m_p = active_p * self.arrhenius(c.e_kinetic_p) * series(c.sqrt_p, u_p) * math.sqrt(xs_p * (1 - xs_p))
         z_n, z_p = c.kinetic_n * i_n / m_n, c.kinetic_p * i / m_p
@@ -107,7 +106,7 @@ class NaiveCell:
         diffusion = 2.0 * rt_f * c.transport * (series(c.ln_p, u_p) - series(c.ln_n, u_n))
         V = U_p + eta_p - U_n - eta_n - i * ohmic - i_n * film + diffusion
         # Heat
-        Q = current * (U_p - U_n - V) + current * self.T * (self.entropy[0] - self.entropy[1])
+        Q = current * (U_p - U_n - V - i_n * film) + current * self.T * (entropy[0] - entropy[1])
         T_end = self.ambient + Q / c.cooling
         self.T = T_end + math.exp(-c.cooling * dt / c.heat_capacity) * (self.T - T_end)
         # SEI, at the temperature before the step's heat
