@@ -37,6 +37,7 @@ def parameter_values(pybamm: Any) -> Any:
         values[key] = regan[key]
     values["SEI kinetic rate constant [m.s-1]"] = sei.rate_m_s
     values["EC diffusivity [m2.s-1]"] = sei.ec_diffusivity_m2_s
+    values["SEI growth activation energy [J.mol-1]"] = sei.activation_J_mol
     values["Ratio of lithium moles to SEI moles"] = sei.lithium_per_mole
     return values
 
