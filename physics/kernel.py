@@ -324,7 +324,7 @@ def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -
         missed = voltage + block[R_LINEAR + k] * current + eta - work[V_LINEAR + k]
         block[DRIFT + k] = block[DRIFT + k] + 0.5 * missed
 
-        # --- heat: of the cell's own current (without the film's), and of a short inside it --------------------------------------
+        # --- heat: of the cell's own current (without the film's), and of a short inside it ---------------
         short = block[LEAK + k] * block[VOLTAGE + k]
         heat = (
             (current + short) * (ocp_p - ocp_n - voltage - i_n * film)

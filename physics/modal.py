@@ -41,8 +41,8 @@ def sphere_roots(count: int) -> FloatArray:
 
 
 # The exact step response of a sphere's surface is 1/5 - sum over all k of (2/l_k^2) exp(-l_k^2 D t/R^2). Six of its own
-# terms leave 0.029 of the 0.2 to the quasi-static rest; these six, fitted to the whole response, leave 0.0013 and follow
-# it to 2e-4 at any time (a test holds them to it).
+# terms leave 0.029 of the 0.2 to the quasi-static rest; these six, fitted to the whole response, leave 0.0013 and
+# follow it to 2e-4 at any time (a test holds them to it).
 L2: Final = (20.190729, 73.974219, 323.49964, 1711.6626, 10391.637, 73663.004)
 """Rates of the modes, in units of D/R^2."""
 WEIGHT: Final = (0.1003761, 0.048632156, 0.028064528, 0.013340832, 0.0058546081, 0.0024107861)

@@ -24,7 +24,7 @@ def rms(x: np.ndarray) -> float:
 def test_drive_like_profile(ambient_C: float, peak_A: float, voltage_mV: float, temperature_K: float) -> None:
     t, current = drive_like_profile(peak_A=peak_A)
     expected = solve(simulation(t, current, ambient_C), t)
-    ours = simulate_cell("chen2020", current[1:], initial_soc=0.7, ambient_C=ambient_C)
+    ours = simulate_cell("okane2022", current[1:], initial_soc=0.7, ambient_C=ambient_C)
     assert rms(1000.0 * (ours.voltage_V - expected["voltage_V"][1:])) <= voltage_mV
     assert rms(ours.temperature_C - expected["temperature_C"][1:]) <= temperature_K
     grown, grown_expected = (film[-1] - 5e-9 for film in (ours.sei_thickness_m, expected["sei_thickness_m"]))
@@ -34,7 +34,7 @@ def test_drive_like_profile(ambient_C: float, peak_A: float, voltage_mV: float, 
 def test_stoichiometry_at_a_state_of_charge() -> None:
     t, current = drive_like_profile(seconds=60)
     expected = solve(simulation(t, 0.0 * current), t, initial_soc=0.7)
-    ours = simulate_cell("chen2020", 0.0 * current[1:], initial_soc=0.7)
+    ours = simulate_cell("okane2022", 0.0 * current[1:], initial_soc=0.7)
     assert ours.stoichiometry_n[0] == pytest.approx(expected["stoichiometry_n"][0], abs=1e-6)
     assert ours.voltage_V[0] == pytest.approx(expected["voltage_V"][0], abs=1e-4)
 

@@ -93,7 +93,7 @@ def test_two_days_of_three_hundred_vehicles(make_fleet: Make) -> None:
     assert over[charged].max() < 0.02
     assert np.median(np.abs(over[charged])) < 0.03  # the constant-voltage phase ends at C/60
     assert (days["flags"] & FLAGS["power_not_met"] != 0).mean() < 0.001
-    assert 0.86 < days["soh"].min() < 0.92
+    assert 0.78 < days["soh"].min() < 0.88  # ten years in Singapore, filled to the brim
     assert days["soh"].max() > 0.995
 
 

@@ -1,6 +1,8 @@
-"""Our physics against an independent implementation: PyBaMM, and through it the full Doyle-Fuller-Newman model.
+"""Our physics against what others compute and measured: PyBaMM, published life models, field studies.
 
-`twin validate physics` makes every table afresh. Open `command.py` first (what is run, what is written), then
-`electrical.py` (half an hour of driving), `aging.py` (hundreds of cycles) and `reference.py` (how PyBaMM is set up, so
-that both sides solve the same equations). Needs PyBaMM, which only development installs bring.
+Nothing here is needed to run a fleet. `twin validate` makes every table afresh. Open `command.py` first (what is run,
+what is written). Against PyBaMM: `electrical.py` (half an hour of driving), `aging.py` (hundreds of cycles) and
+`reference.py` (how it is set up, so that both sides solve the same equations). Against life data: `life.py` (what a
+cell should lose over years and cycles, and what ours does), `published.py` (BLAST-Lite's life models), `calendar.py`
+and `cycling.py` (slow, readable predictions of our own aging laws, so that constants can be fitted to them).
 """

@@ -23,6 +23,7 @@ import numpy as np
 from physics import CellParameters, load_cell, simulate_protocol
 from physics.constants import FARADAY
 from physics.modal import CellModel, cell_model, stoichiometry_limits
+from physics.parameters import LamParameters
 from twin.validation.reference import OPTIONS, FloatArray, load_pybamm, parameter_values
 
 PROTOCOL = "CC 1C to 2.8V; CC 0.7C charge to 4.15V"
@@ -31,6 +32,14 @@ PYBAMM_PROTOCOL = ("Discharge at 1C until 2.8V", "Charge at 0.7C until 4.15V")
 SEI_FACTOR = 10.0
 LAM_N_FACTOR = 10.0
 LAM_P_FACTOR = 1e-3
+
+OKANE_POSITIVE = LamParameters(
+    rate_1_s=2.7778e-7,
+    critical_stress_Pa=375e6,
+    youngs_modulus_Pa=375e9,
+    poisson_ratio=0.2,
+    partial_molar_volume_m3_mol=1.25e-5,
+)
 
 MECHANICS = {
     # Mechanics switch stress-induced diffusion on, which changes the voltage by 58 mV at 0 degC: not in our model.
@@ -145,11 +154,17 @@ def _rows(course: Course) -> list[AgingRow]:
 
 def accelerated(case: Case) -> CellParameters:
     """Our cell with the acceleration."""
-    cell = load_cell("chen2020")
+    cell = load_cell("okane2022")
     sei = dataclasses.replace(
         cell.sei, rate_m_s=SEI_FACTOR * cell.sei.rate_m_s, ec_diffusivity_m2_s=SEI_FACTOR * cell.sei.ec_diffusivity_m2_s
     )
-    return dataclasses.replace(cell, sei=sei)
+    plating = cell.plating if case.plating else None
+    negative = positive = None
+    if case.mechanics:
+        assert cell.lam_negative is not None
+        negative = dataclasses.replace(cell.lam_negative, rate_1_s=LAM_N_FACTOR * cell.lam_negative.rate_1_s)
+        positive = dataclasses.replace(OKANE_POSITIVE, rate_1_s=LAM_P_FACTOR * OKANE_POSITIVE.rate_1_s)
+    return dataclasses.replace(cell, sei=sei, plating=plating, lam_negative=negative, lam_positive=positive)
 
 
 def ours(case: Case) -> Ageing:

@@ -91,7 +91,7 @@ def electrical(*, quick: bool, say: Callable[[str], None]) -> tuple[list[Electri
 
 def _row(peak_C: float, ambient_C: float) -> tuple[ElectricalRow, Trace]:
     t, current = drive_like_profile(peak_A=peak_C * NOMINAL_A)
-    ours = simulate_cell("chen2020", current[1:], initial_soc=INITIAL_SOC, ambient_C=ambient_C, voltage_limits=False)
+    ours = simulate_cell("okane2022", current[1:], initial_soc=INITIAL_SOC, ambient_C=ambient_C, voltage_limits=False)
     theirs = {
         name: solve(simulation(t, current, ambient_C, **settings), t, INITIAL_SOC)  # type: ignore[arg-type]
         for name, settings in MODELS.items()

@@ -52,7 +52,7 @@ def drive_like_profile(seconds: int = 1800, peak_A: float = 5.0) -> tuple[FloatA
 
 def parameter_values(pybamm: Any, ambient_C: float = 25.0) -> Any:
     """O'Kane 2022 with Chen 2020's graphite OCP, O'Regan 2022's entropic change and our SEI constants."""
-    sei = load_cell("chen2020").sei
+    sei = load_cell("okane2022").sei
     values = pybamm.ParameterValues("OKane2022")
     values["Negative electrode OCP [V]"] = pybamm.ParameterValues("Chen2020")["Negative electrode OCP [V]"]
     regan = pybamm.ParameterValues("ORegan2022")
@@ -61,6 +61,7 @@ def parameter_values(pybamm: Any, ambient_C: float = 25.0) -> Any:
         values[key] = regan[key]
     values["SEI kinetic rate constant [m.s-1]"] = sei.rate_m_s
     values["EC diffusivity [m2.s-1]"] = sei.ec_diffusivity_m2_s
+    values["SEI growth activation energy [J.mol-1]"] = sei.activation_J_mol
     values["Ratio of lithium moles to SEI moles"] = sei.lithium_per_mole
     values["Ambient temperature [K]"] = ambient_C + 273.15
     values["Initial temperature [K]"] = ambient_C + 273.15
