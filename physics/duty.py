@@ -30,7 +30,7 @@ _HABIT: Final = 201
 _OWNER: Final = 202
 
 USES: Final = ("commuter", "delivery", "taxi", "long_distance")
-USE_SHARES: Final = (0.72, 0.10, 0.06, 0.12)
+USE_SHARES: Final = (0.84, 0.06, 0.04, 0.06)
 COMMUTER: Final = 0
 
 WORKS: Final = 0.92

@@ -18,14 +18,15 @@ A sample shows a vehicle at the end of its local day. Results do not depend on s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from physics.climate import ambient_K
+from physics.climate import CITIES, ambient_K
 from physics.constants import GAS_CONSTANT
 from physics.duty import TRIPS, trip
 from physics.faults import apply_faults
@@ -69,7 +70,7 @@ from physics.maths import CACHED, LOOP, clip
 from physics.modal import CellModel
 from physics.pack import age_pack, pack_extremes
 from physics.parameters import FloatArray
-from physics.population import Population
+from physics.population import Population, draw_population
 from physics.vehicle import (
     CHARGING,
     DRIVING,
@@ -680,3 +681,95 @@ class FleetLives(FleetPhysics):
         for index, group in enumerate(self._groups):
             self._lives[index] = lives[first : first + len(group.blocks)].copy()
             first += len(group.blocks)
+
+
+@dataclass(frozen=True)
+class Duty:
+    """How one vehicle is used. None: as drawn for it."""
+
+    use: str | None = None
+    """One of `duty.USES`."""
+    city: str | None = None
+    """A home of `climate.CITIES`, by name."""
+    soc_limit: float | None = None
+    """State of charge to which it is charged at home."""
+    plug_habit: float | None = None
+    """Probability of plugging in on an evening above half charge."""
+
+    def of(self, population: Population) -> Population:
+        """The population with this duty."""
+        changes: dict[str, Any] = {}
+        n = len(population)
+        if self.city is not None:
+            names = [city.name for city in CITIES]
+            if self.city not in names:
+                raise ValueError(f"expected a city of {', '.join(names)}, got {self.city!r}")
+            changes["city"] = np.full(n, names.index(self.city))
+        for name, low in (("soc_limit", 0.3), ("plug_habit", 0.0)):
+            value = getattr(self, name)
+            if value is not None:
+                if not low <= value <= 1.0:
+                    raise ValueError(f"expected {name} from {low:g} to 1, got {value}")
+                changes[name] = np.full(n, float(value))
+        return replace(population, **changes)
+
+
+@dataclass(frozen=True)
+class Life:
+    """What `simulate_life` returns: times and telemetry of shape (samples, vehicles), truth at the end."""
+
+    time_days: FloatArray
+    """Shape (samples,): since the start."""
+    telemetry: dict[str, Any]
+    """By the names of `COLUMNS`, each of shape (samples, vehicles)."""
+    truth: dict[str, Any]
+    """`FleetPhysics.truth` at the end."""
+    days_lived: int
+    """Vehicle-days lived in full, of samples x vehicles that are reported."""
+
+    @property
+    def soh(self) -> FloatArray:
+        """State of health, shape (samples, vehicles)."""
+        return np.asarray(self.telemetry["soh"])
+
+
+def simulate_life(
+    cells: str | Mapping[str, float] = "chen2020",
+    years: float = 10.0,
+    duty: Duty | None = None,
+    *,
+    cycles: Sequence[npt.NDArray[np.float64]],
+    vehicles: int = 1,
+    seed: int = 1,
+    sample_days: int = 30,
+    start_s: int = 1_767_225_600,
+    fault_share: float = 0.0,
+    longest_jump: int = LONGEST_JUMP,
+    tolerance: float = TOLERANCE,
+) -> Life:
+    """Whole lives of new vehicles, from `start_s` on (default 2026-01-01).
+
+    cells      name of a cell, or names with shares
+    years      of 365 days
+    duty       what is the same for all; the rest is drawn
+    cycles     speed traces [m/s] at 1 Hz (`datasets.drive_cycles`), in the order UDDS, HWFET, US06, WLTC
+    """
+    if not (math.isfinite(years) and 0.0 < years <= 50.0):
+        raise ValueError(f"expected years above 0 and up to 50, got {years}")
+    if vehicles < 1 or sample_days < 1:
+        raise ValueError(f"expected vehicles >= 1 and sample_days >= 1, got {vehicles} and {sample_days}")
+    duty = duty or Duty()
+    population = draw_population(
+        seed, np.arange(vehicles), cells, use=duty.use, oldest_years=0.0, fault_share=fault_share, start_s=start_s
+    )
+    fleet = FleetLives(
+        duty.of(population), cycles=cycles, start_s=start_s, longest_jump=longest_jump, tolerance=tolerance
+    )
+    samples = max(1, round(years * 365.0 / sample_days))
+    telemetry = fleet.advance(samples * sample_days * fleet.day_ticks, sample_days * fleet.day_ticks)
+    return Life(
+        time_days=sample_days * np.arange(1.0, samples + 1.0),
+        telemetry=telemetry,
+        truth=fleet.truth(),
+        days_lived=fleet.days_lived,
+    )
