@@ -443,8 +443,8 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         block[DYING + k] = c.dead_rate * c.sei_initial / length
         block[SPREAD_OHM + k] = 1.5 * ohmic_n
         block[SPREAD_SALT + k] = c.spread_salt * slower_pores
-        block[LAM_N + k] = block[LAM_SCALE + k] * c.lam_n
-        block[LAM_P + k] = block[LAM_SCALE + k] * c.lam_p
+        block[LAM_N + k] = block[LAM_SCALE + k] * c.lam_n * exp(c.e_lam_n * inverse_t)
+        block[LAM_P + k] = block[LAM_SCALE + k] * c.lam_p * exp(c.e_lam_p * inverse_t)
         block[THERMAL_RESISTANCE + k] = 1.0 / (c.cooling * block[COOLING_SCALE + k])
         block[DECAY_T + k] = exp(-dt * c.cooling * block[COOLING_SCALE + k] / c.heat_capacity)
         block[SENSE_N + k] = dt * inv_q_n + block[GAIN_N + k] * STATIC_WEIGHT

@@ -241,7 +241,9 @@ def _expose(
         exposures[3] += 0.25 / film
         exposures[0] += 0.25 * math.exp(c.e_sei / GAS_CONSTANT * (1.0 / c.t_ref - 1.0 / t))
     if block[FAILED + k] == 0.0:
-        cold = math.exp(2.0 * c.e_diffusion_n / GAS_CONSTANT * (1.0 / max(mean, WARMED_K) - 1.0 / c.t_ref))
+        cold = math.exp(
+            (2.0 * c.e_diffusion_n - c.e_lam_n) / GAS_CONSTANT * (1.0 / max(mean, WARMED_K) - 1.0 / c.t_ref)
+        )
         for which in range(TRIPS):
             begin, end, cycle = trip(seed, int(block[VEHICLE + k]), int(block[USE + k]), day, which, dt, cycle_ticks)
             if cycle >= 0:

@@ -125,6 +125,8 @@ class CellModel(NamedTuple):
     lam_n: float
     """Relative loss of active material at unit (x - x_surf)^2 [1/s]."""
     lam_p: float
+    e_lam_n: float
+    e_lam_p: float
     heat_capacity: float
     cooling: float
     """h A of one cell [W/K]."""
@@ -403,6 +405,8 @@ def build_model(cell: CellParameters) -> CellModel:
         / (2.0 * FARADAY * diffusivity * n.porosity**e.bruggeman * e.concentration_mol_m3),
         lam_n=_lam(n, cell.lam_negative),
         lam_p=_lam(p, cell.lam_positive),
+        e_lam_n=cell.lam_negative.activation_J_mol if cell.lam_negative else 0.0,
+        e_lam_p=cell.lam_positive.activation_J_mol if cell.lam_positive else 0.0,
         heat_capacity=cell.heat_capacity_J_K,
         cooling=cell.heat_transfer_W_m2K * cell.cooling_area_m2,
         voltage_min=cell.voltage_min_V,

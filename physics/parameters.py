@@ -102,6 +102,7 @@ class LamParameters:
 
     rate_1_s: float
     """beta: of the volume fraction, at the critical stress."""
+    activation_J_mol: float
     critical_stress_Pa: float
     youngs_modulus_Pa: float
     poisson_ratio: float

@@ -73,7 +73,8 @@ CHEN2020 = CellParameters(
     sources=("Chen2020", "Nyman2008", "OKane2022", "ORegan2022", "Yang2017"),
     does_not_claim=(
         "silicon's hysteresis",
-        "aging other than SEI growth",
+        "cycling at 1C and above, or shallow and fast: stress makes too much of the rate, too little of the depth",
+        "damage by cold charging: nothing was fitted to it",
         "the life of this very cell: the SEI constants are fitted to cells of electric vehicles (see `sei` below)",
         "cooling of a particular pack (10 W/m2K is still air around a single cell)",
     ),
@@ -152,15 +153,27 @@ CHEN2020 = CellParameters(
         resistivity_Ohm_m=2e5,
         initial_thickness_m=5e-9,
     ),
-    plating=PlatingParameters(rate_m_s=1e-9, dead_rate_1_s=1e-6, metal_molar_volume_m3_mol=1.3e-5),
+    # O'Kane's law has no threshold: a pool of metal stands at rest, too. At the published 1e-6 1/s its dying would cost
+    # 1 to 2 points in ten years of rest, for which the calendar data, fitted without it, have no room; a tenth they have.
+    plating=PlatingParameters(rate_m_s=1e-9, dead_rate_1_s=1e-7, metal_molar_volume_m3_mol=1.3e-5),
+    # Fitted to cycling of the same cells at C/3 and C/2, 10-90 % charge, 10-45 degC, up to 1,000 equivalent full
+    # cycles: 0.8 points rms. Capacity cannot tell the electrodes apart: both lose the same part at C/2 and 25 degC.
     lam_negative=LamParameters(
-        rate_1_s=2.7778e-7,
+        rate_1_s=1.335e-6,
+        activation_J_mol=53600.0,
         critical_stress_Pa=60e6,
         youngs_modulus_Pa=15e9,
         poisson_ratio=0.3,
         partial_molar_volume_m3_mol=3.1e-6,
     ),
-    lam_positive=None,
+    lam_positive=LamParameters(
+        rate_1_s=9.3e-11,
+        activation_J_mol=53600.0,
+        critical_stress_Pa=375e6,
+        youngs_modulus_Pa=375e9,
+        poisson_ratio=0.2,
+        partial_molar_volume_m3_mol=1.25e-5,
+    ),
     valid_temperature_C=(-20.0, 60.0),
     valid_c_rate=(-1.5, 3.0),
 )

@@ -12,11 +12,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from physics.cells.chen2020 import CHEN2020
+from physics.parameters import LamParameters, PlatingParameters
 
 OKANE2022 = replace(
     CHEN2020,
     name="okane2022",
     does_not_claim=("silicon's hysteresis", "lives: its constants are fitted to none"),
+    plating=PlatingParameters(rate_m_s=1e-9, dead_rate_1_s=1e-6, metal_molar_volume_m3_mol=1.3e-5),
+    lam_negative=LamParameters(
+        rate_1_s=2.7778e-7,
+        activation_J_mol=0.0,
+        critical_stress_Pa=60e6,
+        youngs_modulus_Pa=15e9,
+        poisson_ratio=0.3,
+        partial_molar_volume_m3_mol=3.1e-6,
+    ),
+    lam_positive=None,
     sei=replace(
         CHEN2020.sei,
         rate_m_s=4e-17,

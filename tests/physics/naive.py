@@ -78,8 +78,8 @@ class NaiveCell:
                 w[k] = target + math.exp(-L2[k] * rate * dt) * (w[k] - target)
             surface.append(min(max(x + sum(w) + TAIL * g, 1e-4), 1.0 - 1e-4))
         xs_n, xs_p = surface
-        self.active_n -= dt * c.lam_n * max(self.x_n - xs_n, 0.0) ** 2
-        self.active_p -= dt * c.lam_p * max(self.x_p - xs_p, 0.0) ** 2
+        self.active_n -= dt * c.lam_n * self.arrhenius(c.e_lam_n) * max(self.x_n - xs_n, 0.0) ** 2
+        self.active_p -= dt * c.lam_p * self.arrhenius(c.e_lam_p) * max(self.x_p - xs_p, 0.0) ** 2
         # Electrolyte
         faster = self.arrhenius(c.e_electrolyte)
         i_e = i / faster

@@ -118,7 +118,7 @@ def test_agrees_with_a_profile_second_by_second() -> None:
 
 
 def test_lithium_is_conserved_but_for_the_film() -> None:
-    cell = replace(load_cell("chen2020"), plating=None, lam_negative=None)
+    cell = replace(load_cell("chen2020"), plating=None, lam_negative=None, lam_positive=None)
     cycles = simulate_protocol(cell, STANDARD, 5).cycles
     lost = cycles.lithium_Ah[0] - cycles.lithium_Ah[-1]
     film = cycles.sei_thickness_m[-1] - cycles.sei_thickness_m[0]

@@ -35,6 +35,7 @@ LAM_P_FACTOR = 1e-3
 
 OKANE_POSITIVE = LamParameters(
     rate_1_s=2.7778e-7,
+    activation_J_mol=0.0,
     critical_stress_Pa=375e6,
     youngs_modulus_Pa=375e9,
     poisson_ratio=0.2,

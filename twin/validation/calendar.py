@@ -31,6 +31,11 @@ class SeiConstants(NamedTuple):
     rate_activation_J_mol: float
     diffusivity_activation_J_mol: float
 
+    def rate_over_diffusivity(self, temperature_K: float) -> float:
+        """k_sei/D_ec at zero overpotential [1/m]."""
+        energy = self.rate_activation_J_mol - self.diffusivity_activation_J_mol
+        return self.rate_m_s / self.ec_diffusivity_m2_s * float(arrhenius(energy, temperature_K))
+
 
 def constants_of(cell: CellParameters) -> SeiConstants:
     """As the cell's file has them; one energy for both where it knows only one."""

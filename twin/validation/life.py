@@ -358,7 +358,7 @@ def render(tables: LifeTables) -> str:
         )
     lines.append("field studies")
     for finding in tables.field:
-        lines.extend([f"  {finding.source}; {finding.vehicles}", f"    {finding.says}"])
+        lines.extend([f"  {finding.source}", f"    {finding.vehicles}", f"    {finding.says}"])
     return "\n".join(lines)
 
 
@@ -372,5 +372,5 @@ def _heading(after: str) -> str:
 
 def _row_text(row: Row) -> str:
     condition = row.condition + ("" if row.fitted else " *")
-    between = f"{row.lowest:.3f}-{row.highest:.3f}"
+    between = f"{row.lowest:.3f}-{row.highest:.3f}" if row.lowest < row.highest else ""
     return f"{condition:26}{row.after:6g}{row.published:11.3f}{between:>17}{row.ours:8.3f}{row.residual_points:+8.1f}"
