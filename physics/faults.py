@@ -115,22 +115,28 @@ def hottest_K(block: FloatArray, now_s: float, k: int) -> float:
 
 
 @numba.njit(**LOOP)
+def fault_of(block: FloatArray, work: FloatArray, k: int, cooling_scale: float, c: CellModel) -> None:
+    """Let a vehicle's fault, where it has begun at NOW, act for ELAPSED."""
+    now_s, elapsed_s = work[NOW + k], work[ELAPSED + k]
+    kind, severity = block[FAULT + k], block[FAULT_SEVERITY + k]
+    since = now_s - block[FAULT_ONSET + k]
+    begun = since >= 0.0
+    fresh = c.r_electrolyte_n + c.r_electrolyte_sp + c.r_solid
+    block[CONTACT + k] = severity * fresh if begun & (kind == _CONTACT) else 0.0
+    lost = severity if begun & (kind == _COOLING) else 0.0
+    block[COOLING_HEALTH + k] = max(1.0 - lost, 0.0)
+    block[COOLING_SCALE + k] = cooling_scale * max(1.0 - 0.5 * lost, 0.1)
+    if begun & (kind == _SHORT):
+        drained = block[VOLTAGE + k] * severity * elapsed_s / c.parallel
+        block[WEAK_SHIFT + k] -= drained * block[INV_Q_N + k] / block[AREA + k]
+    if begun & (since < elapsed_s) & (kind == _IMBALANCE):
+        block[WEAK_SHIFT + k] -= severity * (c.x_full - c.x_empty)
+    if hottest_K(block, now_s, k) >= RUNAWAY_K:
+        block[FAILED + k] = 1.0
+
+
+@numba.njit(**LOOP)
 def apply_faults(block: FloatArray, work: FloatArray, cooling_scale: float, c: CellModel) -> None:
-    """Let every fault that has begun at NOW act for ELAPSED; called every simulated minute."""
+    """The same for all; called every simulated minute."""
     for k in range(LANES):
-        now_s, elapsed_s = work[NOW + k], work[ELAPSED + k]
-        kind, severity = block[FAULT + k], block[FAULT_SEVERITY + k]
-        since = now_s - block[FAULT_ONSET + k]
-        begun = since >= 0.0
-        fresh = c.r_electrolyte_n + c.r_electrolyte_sp + c.r_solid
-        block[CONTACT + k] = severity * fresh if begun & (kind == _CONTACT) else 0.0
-        lost = severity if begun & (kind == _COOLING) else 0.0
-        block[COOLING_HEALTH + k] = max(1.0 - lost, 0.0)
-        block[COOLING_SCALE + k] = cooling_scale * max(1.0 - 0.5 * lost, 0.1)
-        if begun & (kind == _SHORT):
-            drained = block[VOLTAGE + k] * severity * elapsed_s / c.parallel
-            block[WEAK_SHIFT + k] -= drained * block[INV_Q_N + k] / block[AREA + k]
-        if begun & (since < elapsed_s) & (kind == _IMBALANCE):
-            block[WEAK_SHIFT + k] -= severity * (c.x_full - c.x_empty)
-        if hottest_K(block, now_s, k) >= RUNAWAY_K:
-            block[FAILED + k] = 1.0
+        fault_of(block, work, k, cooling_scale, c)

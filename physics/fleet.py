@@ -95,7 +95,7 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.maths import CACHED
+from physics.maths import CACHED, LOOP
 from physics.modal import CellModel, cell_model, equilibrium_voltage
 from physics.pack import age_pack, pack_extremes
 from physics.parameters import FloatArray
@@ -150,7 +150,7 @@ def _round(x: float, per_unit: float) -> float:
 
 @numba.njit(**CACHED)
 def sample_vehicles(block: FloatArray, work: FloatArray, c: CellModel) -> None:
-    """Telemetry of 128 vehicles at NOW into the SAMPLE rows, as their sensors read; the flags start afresh."""
+    """Telemetry of 128 vehicles at NOW into the SAMPLE rows, as their sensors read."""
     for k in range(LANES):
         now_s = work[NOW + k]
         current, voltage = block[CURRENT + k], block[VOLTAGE + k]
@@ -188,9 +188,14 @@ def sample_vehicles(block: FloatArray, work: FloatArray, c: CellModel) -> None:
             + _POWER * block[FLAG_POWER + k]
             + _RUNAWAY * block[FAILED + k]
         )
-        block[FLAG_RANGE + k] = 0.0
-        block[FLAG_VOLTAGE + k] = 0.0
-        block[FLAG_POWER + k] = 0.0
+
+
+@numba.njit(**LOOP)
+def clear_flags(block: FloatArray, k: int) -> None:
+    """After a sample a vehicle's flags start afresh."""
+    block[FLAG_RANGE + k] = 0.0
+    block[FLAG_VOLTAGE + k] = 0.0
+    block[FLAG_POWER + k] = 0.0
 
 
 @numba.njit(**CACHED)
@@ -247,6 +252,8 @@ def advance_fleet(
                 for column in range(samples.shape[0]):
                     for k in range(here):
                         samples[column, row, first + k] = work[SAMPLE + column * LANES + k]
+                for k in range(LANES):
+                    clear_flags(block, k)
                 row += 1
 
 

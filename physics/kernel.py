@@ -496,26 +496,33 @@ def rest_cells(block: FloatArray, c: CellModel) -> None:
 
 
 @numba.njit(**LOOP)
-def refresh_capacity(block: FloatArray, c: CellModel) -> None:
-    """Follow the stoichiometries at the voltage limits (at rest, 25 degC) as lithium is lost: one Newton step.
+def capacity_of(block: FloatArray, k: int, c: CellModel) -> None:
+    """Follow one cell's stoichiometries at the voltage limits (at rest, 25 degC) as it ages: one Newton step.
 
     From one refresh to the next they move by less than 1e-6, so one step from the last value is exact to rounding.
+    Plated lithium counts as cyclable: a discharge strips it.
     """
+    q_n = c.q_n * block[ACTIVE_N + k]
+    q_p = c.q_p * block[ACTIVE_P + k]
+    inventory = q_n * block[X_N + k] + q_p * block[X_P + k] + block[PLATED + k] - block[Q_SIDE + k]
+    for upper in range(2):
+        x = block[X_FULL + k] if upper == 1 else block[X_EMPTY + k]
+        target = c.voltage_max if upper == 1 else c.voltage_min
+        ocp_n, slope_n = lookup(c.tables, 0, x)
+        ocp_p, slope_p = lookup(c.tables, 1, (inventory - q_n * x) / q_p)
+        newton = (target - ocp_p + ocp_n) / (-slope_n - slope_p * q_n / q_p)
+        x = clip(x + clip(newton, -0.01, 0.01), X_SURFACE_MIN, 1.0 - X_SURFACE_MIN)
+        if upper == 1:
+            block[X_FULL + k] = x
+        else:
+            block[X_EMPTY + k] = x
+
+
+@numba.njit(**LOOP)
+def refresh_capacity(block: FloatArray, c: CellModel) -> None:
+    """The same for all; called every simulated minute or so."""
     for k in range(LANES):
-        q_n = c.q_n * block[ACTIVE_N + k]
-        q_p = c.q_p * block[ACTIVE_P + k]
-        inventory = q_n * block[X_N + k] + q_p * block[X_P + k] + block[PLATED + k] - block[Q_SIDE + k]
-        for upper in range(2):
-            x = block[X_FULL + k] if upper == 1 else block[X_EMPTY + k]
-            target = c.voltage_max if upper == 1 else c.voltage_min
-            ocp_n, slope_n = lookup(c.tables, 0, x)
-            ocp_p, slope_p = lookup(c.tables, 1, (inventory - q_n * x) / q_p)
-            newton = (target - ocp_p + ocp_n) / (-slope_n - slope_p * q_n / q_p)
-            x = clip(x + clip(newton, -0.01, 0.01), X_SURFACE_MIN, 1.0 - X_SURFACE_MIN)
-            if upper == 1:
-                block[X_FULL + k] = x
-            else:
-                block[X_EMPTY + k] = x
+        capacity_of(block, k, c)
 
 
 @numba.njit(**LOOP)

@@ -154,7 +154,7 @@ CHEN2020 = CellParameters(
         initial_thickness_m=5e-9,
     ),
     # O'Kane's law has no threshold: a pool of metal stands at rest, too. At the published 1e-6 1/s its dying would cost
-    # 1 to 2 points in ten years of rest, for which the calendar data, fitted without it, have no room; a tenth they have.
+    # 1 to 2 points in ten years of rest, for which the calendar data, fitted without it, have no room; a tenth has.
     plating=PlatingParameters(rate_m_s=1e-9, dead_rate_1_s=1e-7, metal_molar_volume_m3_mol=1.3e-5),
     # Fitted to cycling of the same cells at C/3 and C/2, 10-90 % charge, 10-45 degC, up to 1,000 equivalent full
     # cycles: 0.8 points rms. Capacity cannot tell the electrodes apart: both lose the same part at C/2 and 25 degC.

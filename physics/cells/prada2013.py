@@ -148,7 +148,7 @@ PRADA2013 = CellParameters(
         initial_thickness_m=5e-9,
     ),
     # O'Kane's law has no threshold: a pool of metal stands at rest, too. At the published 1e-6 1/s its dying would cost
-    # 1 to 2 points in ten years of rest, for which the calendar data, fitted without it, have no room; a tenth they have.
+    # 1 to 2 points in ten years of rest, for which the calendar data, fitted without it, have no room; a tenth has.
     plating=PlatingParameters(rate_m_s=1e-9, dead_rate_1_s=1e-7, metal_molar_volume_m3_mol=1.3e-5),
     # Fitted to the same cell's cycling, 0.2 points rms. LFP's 50 nm particles are never under stress worth the name.
     lam_negative=LamParameters(
