@@ -386,6 +386,13 @@ class FleetPhysics:
                 _set_up(group.blocks, self.step_s, float(start_s), population.seed, model, self._cycle_ticks)
                 self._groups.append(group)
 
+    def take_over(self, groups: Sequence[CellGroup]) -> None:
+        """Put these vehicles, of the same population, at rest at the start of this fleet's time."""
+        self._groups = [CellGroup(group.of, group.model, group.blocks.copy()) for group in groups]
+        for group in self._groups:
+            args = self.step_s, float(self.start_s), self.population.seed, group.model, self._cycle_ticks
+            _set_up(group.blocks, *args)
+
     def _in_order(self, of: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Which vehicles share a block: results do not depend on it."""
         return of

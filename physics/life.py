@@ -619,6 +619,7 @@ class FleetLives(FleetPhysics):
             raise ValueError(f"expected longest_jump >= 0 and tolerance > 0, got {longest_jump} and {tolerance}")
         self.day_ticks = round(day_ticks)
         self.days_lived = 0
+        self._cycles = cycles
         self._longest_jump, self._tolerance = longest_jump, tolerance
         self._cycle_m = np.array([float(np.sum(0.5 * (v[1:] + v[:-1]))) for v in cycles])
         self._lives = []
@@ -626,6 +627,15 @@ class FleetLives(FleetPhysics):
             life = np.zeros((len(group.blocks), LIFE_SIZE))
             _begin(group.blocks, life, float(start_s), population.seed, drive_step_s, group.model, self._cycle_ticks)
             self._lives.append(life)
+
+    def awake(self, step_s: float) -> FleetPhysics:
+        """The same vehicles as they are now, at rest, for a closer look at their days in steps of `step_s`.
+
+        A vehicle may be some days ahead of the tick: it has jumped."""
+        start_s = self.start_s + round(self.tick * self.step_s)
+        fleet = FleetPhysics(self.population, cycles=self._cycles, start_s=start_s, step_s=step_s)
+        fleet.take_over(self._groups)
+        return fleet
 
     def _in_order(self, of: IntArray) -> IntArray:
         # Those who drive most come last, which is first out of the queue.
