@@ -10,14 +10,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.log import LogFull, LogWriter, log_directory
 from datasets.schema import MODES, SCHEMAS, TELEMETRY_FIELDS, vehicle_id
-from physics import FleetPhysics, draw_population
+from physics import Fault, FleetLives, FleetPhysics, draw_population
 
 # Below this much free space a shard waits before it appends: room for the seals and cursors of what is already made.
 MIN_FREE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class PopulationPlan:
+    """Who is in the fleet: the arguments of `physics.draw_population`. `cells`: (name, share) pairs."""
+
+    seed: int
+    cells: tuple[tuple[str, float], ...]
+    use: str | None
+    oldest_years: float
+    fault_share: float
 
 
 @dataclass(frozen=True)
@@ -29,12 +41,13 @@ class ShardPlan:
     shard: int
     first_vehicle: int
     vehicles: int
-    seed: int
-    cell: str
+    population: PopulationPlan
     start_s: int
     step_s: float
     telemetry_ticks: int
     checkpoint_ticks: int
+    fast_forward: bool = False
+    """Live days in full only now and then; telemetry at multiples of a day."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +82,18 @@ class Shard:
     def _fresh(self) -> FleetPhysics:
         plan = self._plan
         vehicles = np.arange(plan.first_vehicle, plan.first_vehicle + plan.vehicles, dtype=np.int64)
-        return FleetPhysics(
-            draw_population(plan.seed, vehicles, plan.cell),
+        who = plan.population
+        population = draw_population(
+            who.seed,
+            vehicles,
+            dict(who.cells),
+            use=who.use,
+            oldest_years=who.oldest_years,
+            fault_share=who.fault_share,
+            start_s=plan.start_s,
+        )
+        return (FleetLives if plan.fast_forward else FleetPhysics)(
+            population,
             cycles=[load_drive_cycle(name).speed_mps for name in drive_cycle_names()],
             start_s=plan.start_s,
             step_s=plan.step_s,
@@ -84,8 +107,9 @@ class Shard:
                 if int(arrays["tick"]) <= logged:
                     self._physics.restore({name: arrays[name] for name in arrays.files})
                 # A checkpoint ahead of a log that lost its tail is of no use: the same records are made again from 0.
+        stride = self._plan.telemetry_ticks * max(1, 600 // self._plan.telemetry_ticks)
         while self._physics.tick < logged:
-            self._keep_last(self._physics.advance(min(600, logged - self._physics.tick), self._plan.telemetry_ticks))
+            self._keep_last(self._physics.advance(min(stride, logged - self._physics.tick), self._plan.telemetry_ticks))
 
     def advance(self, until_tick: int) -> ShardStatus:
         """Step to `until_tick` as one block and append its telemetry. Already past it: nothing is done twice.
@@ -150,6 +174,24 @@ class Shard:
         os.replace(temporary, self._checkpoint_path)
         self._checkpoint_tick = self._physics.tick
 
+    def _write_truth(self) -> None:
+        """What no vehicle reports, at this moment: aging by mechanism, faults; one row a vehicle."""
+        truth = self._physics.truth()
+        truth["vehicle_id"] = np.array([vehicle_id(int(v)) for v in truth.pop("vehicle")])
+        truth["tick"] = np.full(self._plan.vehicles, self._physics.tick)
+        path = self._plan.run_dir / "truth" / f"shard-{self._plan.shard:04d}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        pq.write_table(pa.table(truth), temporary)
+        os.replace(temporary, path)
+
+    def inject(self, vehicle: int, kind: str, onset_s: float, severity: float) -> None:
+        """Give a vehicle a fault, from the next block on; ValueError for an unknown kind. Part of the next checkpoint:
+        a shard that dies before it makes the records without it again, so a checkpoint follows at once."""
+        self._physics.inject(vehicle - self._plan.first_vehicle, Fault(kind, onset_s, severity))
+        if self._append_pending():
+            self._checkpoint()
+
     def status(self) -> ShardStatus:
         """Where this shard stands."""
         return ShardStatus(
@@ -172,10 +214,11 @@ class Shard:
         return {"vehicle_id": vehicle_id(vehicle), "seq": self._physics.tick // self._plan.telemetry_ticks - 1} | record
 
     def close(self) -> ShardStatus:
-        """Checkpoint and seal the log."""
+        """Checkpoint, write the ground truth, seal the log."""
         try:
             if self._append_pending():
                 self._checkpoint()
+                self._write_truth()
         finally:
             self._log.close()
         return self.status()

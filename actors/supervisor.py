@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.feeder import Feeder, FeederStatus
 from actors.predictor import PoolSettings, deploy
-from actors.shard import Shard, ShardPlan, ShardStatus
+from actors.shard import PopulationPlan, Shard, ShardPlan, ShardStatus
 from actors.shipper import LATENCY_BUCKETS_S, Shipper, ShipperStatus
 from actors.sinks import Target
 from actors.status import FleetStatus, SinkStatus
@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 _IN_FLIGHT = 2
 # A block this long serves throughput; its memory is bounded whatever the fleet's size.
 _BLOCK_ROWS = 60_000
+_FAST_FORWARD_DAYS = 365
 # A shard that dies this often without a step forward will not live: stop and say so.
 _HOPELESS = 3
 _POLL_S = 0.2
@@ -54,14 +55,14 @@ class FleetPlan:
     log_id: str
     vehicles: int
     shards: int
-    seed: int
-    cell: str
+    population: PopulationPlan
     start_s: int
     step_s: float
     telemetry_ticks: int
     predict_ticks: int
     checkpoint_ticks: int
     pace: float
+    fast_forward: bool = False
     targets: tuple[Target, ...] = ()
     pool: PoolSettings | None = None
 
@@ -75,12 +76,12 @@ class FleetPlan:
                 shard=shard,
                 first_vehicle=first,
                 vehicles=end - first,
-                seed=self.seed,
-                cell=self.cell,
+                population=self.population,
                 start_s=self.start_s,
                 step_s=self.step_s,
                 telemetry_ticks=self.telemetry_ticks,
                 checkpoint_ticks=self.checkpoint_ticks,
+                fast_forward=self.fast_forward,
             )
             for shard, (first, end) in enumerate(itertools.pairwise(bounds))
         ]
@@ -244,7 +245,8 @@ class Supervisor:
     def _dispatch(self, slot: _ShardSlot, allowed_tick: int, until_tick: int) -> None:
         """Send the shard its next blocks, as far as the pace allows."""
         period = self._plan.telemetry_ticks
-        longest = period * max(1, _BLOCK_ROWS // slot.plan.vehicles)
+        # In fast-forward every vehicle jumps by itself, and waits at the end of a block for the slowest: few ends.
+        longest = period * max(_FAST_FORWARD_DAYS if self._plan.fast_forward else 1, _BLOCK_ROWS // slot.plan.vehicles)
         paced = math.isfinite(self._plan.pace)
         while len(slot.refs) < (1 if paced else _IN_FLIGHT) and self._clock() >= slot.retry_at:
             # Blocks end where a telemetry record is due, so that it is in the log at that moment.
@@ -324,6 +326,12 @@ class Supervisor:
             if slot.plan.first_vehicle <= vehicle < slot.plan.first_vehicle + slot.plan.vehicles:
                 return dict(ray.get(slot.actor.vehicle_state.remote(vehicle)))
         raise ValueError(f"expected a vehicle below {self._plan.vehicles}, got {vehicle}")
+
+    def inject(self, vehicle: int, kind: str, onset_s: float, severity: float) -> None:
+        """Give one vehicle a fault."""
+        for slot in self._slots:
+            if slot.plan.first_vehicle <= vehicle < slot.plan.first_vehicle + slot.plan.vehicles:
+                ray.get(slot.actor.inject.remote(vehicle, kind, onset_s, severity))
 
     def sink_pids(self) -> list[int]:
         """Processes of the shippers that have told theirs."""

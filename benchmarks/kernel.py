@@ -1,7 +1,8 @@
-"""How fast and how exact is the physics? Prints tables and writes benchmarks/results/kernel.json.
+"""How fast is the physics? Prints a table and writes benchmarks/results/kernel.json.
 
-    python benchmarks/kernel.py              speed: 10,000 vehicles, one thread, against PyBaMM in the same run (1 min)
-    python benchmarks/kernel.py --accuracy   voltage, temperature, film against PyBaMM: SPMe, fine mesh, DFN (minutes)
+    python benchmarks/kernel.py    speed: 10,000 vehicles, one thread, against PyBaMM in the same run (1 min)
+
+How exact it is: `twin validate physics`.
 
 Every speed is stated as the best and the median of the repeats: on a shared machine the best is the machine's, the
 median the day's.
@@ -10,7 +11,6 @@ median the day's.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import platform
@@ -25,15 +25,14 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "physics")]
+sys.path.insert(0, str(ROOT))
 
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle  # noqa: E402
-from physics import FleetPhysics, draw_population, load_cell, simulate_cell  # noqa: E402
+from physics import FleetPhysics, draw_population, load_cell  # noqa: E402
 from physics.cell import advance_cells, rested_block  # noqa: E402
 from physics.layout import CURRENT_HIGH, CURRENT_LOW, LANES  # noqa: E402
 from physics.modal import cell_model  # noqa: E402
-
-reference = importlib.import_module("reference")  # tests/physics/reference.py
+from twin.validation import reference  # noqa: E402
 
 VEHICLES = 10_000
 START_S = 1_767_225_600
@@ -140,53 +139,14 @@ def speed(count: int) -> dict[str, Any]:
     return result
 
 
-def accuracy() -> list[dict[str, float]]:
-    rows = []
-    print("RMSE over 1,800 s from SoC 0.7: voltage [mV] against PyBaMM, PyBaMM's own mesh error, temperature [K]")
-    titles = ("SPMe", "SPMe fine", "DFN", "mesh", "T", "film %")
-    print(" peak  degC " + " ".join(f"{title:>10}" for title in titles))
-
-    def rms(x: np.ndarray) -> float:
-        return float(np.sqrt(np.mean(x**2)))
-
-    for peak in (5.0, 10.0):
-        for ambient in (0.0, 25.0, 40.0):
-            t, current = reference.drive_like_profile(peak_A=peak)
-            ours = simulate_cell("chen2020", current[1:], initial_soc=0.7, ambient_C=ambient, voltage_limits=False)
-            theirs = {
-                name: reference.solve(reference.simulation(t, current, ambient, **options), t)
-                for name, options in (("spme", {}), ("fine", {"fine": True}), ("dfn", {"model": "DFN"}))
-            }
-            volts = {name: 1000.0 * values["voltage_V"][1:] for name, values in theirs.items()}
-            row = {
-                "peak_A": peak,
-                "ambient_C": ambient,
-                "spme_mV": rms(1000.0 * ours.voltage_V - volts["spme"]),
-                "spme_fine_mV": rms(1000.0 * ours.voltage_V - volts["fine"]),
-                "dfn_mV": rms(1000.0 * ours.voltage_V - volts["dfn"]),
-                "mesh_mV": rms(volts["spme"] - volts["fine"]),
-                "temperature_K": rms(ours.temperature_C - theirs["spme"]["temperature_C"][1:]),
-                "film_percent": 100.0
-                * ((ours.sei_thickness_m[-1] - 5e-9) / (theirs["spme"]["sei_thickness_m"][-1] - 5e-9) - 1.0),
-            }
-            rows.append(row)
-            shown = ("spme_mV", "spme_fine_mV", "dfn_mV", "mesh_mV", "temperature_K", "film_percent")
-            print(f"{peak / 5:4.0f}C {ambient:5.0f} " + " ".join(f"{row[key]:10.3f}" for key in shown), flush=True)
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--accuracy", action="store_true", help="compare with PyBaMM instead of timing")
     parser.add_argument("--repeats", type=int, default=20)
     arguments = parser.parse_args()
     file = ROOT / "benchmarks" / "results" / "kernel.json"
     results = json.loads(file.read_text()) if file.exists() else {}
     results["machine"] = {"python": platform.python_version(), "cpus": os.cpu_count(), "arch": platform.machine()}
-    if arguments.accuracy:
-        results["accuracy"] = accuracy()
-    else:
-        results["speed"] = speed(arguments.repeats)
+    results["speed"] = speed(arguments.repeats)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=2) + "\n")
     print(f"written to {file.relative_to(ROOT)}")

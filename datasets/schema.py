@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 Stream = Literal["telemetry", "predictions"]
 STREAMS: tuple[Stream, ...] = ("telemetry", "predictions")
 
-MODES = ("parked", "driving", "charging")
+MODES = ("parked", "driving", "charging", "fast_charging")
 
 _KEY = pa.dictionary(pa.int32(), pa.string())
 _CATEGORY = pa.dictionary(pa.int8(), pa.string())
@@ -62,7 +62,10 @@ TELEMETRY_FIELDS: tuple[Field, ...] = (
     Field("battery_temperature", pa.float32(), "degC", "Mean cell temperature", 3, f"{_TBATTERY}.Temperature.Average"),
     Field("charge_cycles", pa.float64(), "", "Equivalent full cycles since new", 5),
     Field("power_consumption", pa.float32(), "kW", "Power at the pack terminals, positive discharges", 4),
-    Field("cell_voltage", pa.float32(), "V", "Voltage of the representative cell", 5),
+    Field("cell_voltage_min", pa.float32(), "V", "Lowest cell group of the pack", 5, f"{_TBATTERY}.CellVoltage.Min"),
+    Field("cell_voltage_max", pa.float32(), "V", "Highest cell group of the pack", 5, f"{_TBATTERY}.CellVoltage.Max"),
+    Field("cell_temperature_min", pa.float32(), "degC", "Coldest cell", 3, f"{_TBATTERY}.Temperature.Min"),
+    Field("cell_temperature_max", pa.float32(), "degC", "Warmest cell", 3, f"{_TBATTERY}.Temperature.Max"),
     Field("resistance", pa.float32(), "Ohm", "Pack resistance dV/dI of the last step", 6),
     Field("ambient_temperature", pa.float32(), "degC", "Outside air", 3, "Vehicle.Exterior.AirTemperature"),
     Field("mode", _CATEGORY, "", "One of " + ", ".join(MODES)),

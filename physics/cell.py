@@ -32,12 +32,18 @@ from physics.layout import (
     CURRENT,
     CURRENT_HIGH,
     CURRENT_LOW,
+    DEAD,
+    DT,
     FLAG_POWER,
     FLAG_RANGE,
     FLAG_VOLTAGE,
     HEAT,
+    LAM_SCALE,
     LANES,
+    PLATED,
+    PLATING_SCALE,
     POWER,
+    Q_LAM,
     Q_SEI,
     Q_SIDE,
     R_DYNAMIC,
@@ -48,6 +54,7 @@ from physics.layout import (
     VOLTAGE,
     VOLTAGE_HIGH,
     VOLTAGE_LOW,
+    WORK_SIZE,
     X_EMPTY,
     X_FULL,
     X_N,
@@ -62,6 +69,7 @@ _COLDEST_C: Final = -60.0
 _HOTTEST_C: Final = 100.0
 _LARGEST_C_RATE: Final = 50.0
 _NO_LIMIT_V: Final = 1e3
+PROFILE_ROWS: Final = 17  # of what `run_profile` writes
 
 
 @dataclass(frozen=True)
@@ -83,9 +91,15 @@ class CellResult(Mapping[str, Any]):
     sei_thickness_m: FloatArray
     stoichiometry_n: FloatArray
     stoichiometry_p: FloatArray
+    plated_C: FloatArray
+    """Reversibly plated lithium as charge [C]."""
+    dead_C: FloatArray
+    active_n: FloatArray
+    """Active material left, fraction of fresh."""
+    active_p: FloatArray
     lithium_C: FloatArray
-    """All lithium of the cell as charge [C]: particles, film, and side reactions not yet booked. Constant but for
-    rounding."""
+    """All lithium of the cell as charge [C]: particles, film, metal, what went with lost active material, and side
+    reactions not yet booked. Constant but for rounding."""
     flags: npt.NDArray[np.int32]
     """Bit field of `physics.FLAGS`, for each step."""
 
@@ -111,26 +125,32 @@ def run_profile(
     low_A: FloatArray,
     high_A: FloatArray,
     power_W: FloatArray,
+    v_low: float,
+    v_high: float,
     refresh_ticks: int,
     capacity_ticks: int,
     dt: float,
     c: CellModel,
     out: FloatArray,
 ) -> None:
-    """Drive all lanes of a block through demands of shape (n,); results of lane 0 into `out`, shape (12, n)."""
+    """Drive all lanes of a block through demands of shape (n,) within v_low, v_high [V]; lane 0 into `out`, (17, n)."""
+    work = np.zeros(WORK_SIZE)
+    work[DT : DT + LANES] = dt
+    work[VOLTAGE_LOW : VOLTAGE_LOW + LANES] = v_low
+    work[VOLTAGE_HIGH : VOLTAGE_HIGH + LANES] = v_high
     for tick in range(low_A.size):
         if tick % refresh_ticks == 0:
-            refresh_cells(block, dt, c)
+            refresh_cells(block, work, c)
         if tick % capacity_ticks == 0:
             refresh_capacity(block, c)
         for k in range(LANES):
-            block[CURRENT_LOW + k] = low_A[tick]
-            block[CURRENT_HIGH + k] = high_A[tick]
-            block[POWER + k] = power_W[tick]
+            work[CURRENT_LOW + k] = low_A[tick]
+            work[CURRENT_HIGH + k] = high_A[tick]
+            work[POWER + k] = power_W[tick]
             block[FLAG_RANGE + k] = 0.0
             block[FLAG_VOLTAGE + k] = 0.0
             block[FLAG_POWER + k] = 0.0
-        step_cells(block, dt, c)
+        step_cells(block, work, c)
         out[0, tick] = block[VOLTAGE]
         out[1, tick] = block[CURRENT]
         out[2, tick] = block[TEMPERATURE]
@@ -142,22 +162,33 @@ def run_profile(
         out[8, tick] = block[X_N]
         out[9, tick] = block[X_P]
         out[10, tick] = block[Q_SIDE]
+        out[12, tick] = block[PLATED]
+        out[13, tick] = block[DEAD]
+        out[14, tick] = block[ACTIVE_N]
+        out[15, tick] = block[ACTIVE_P]
+        out[16, tick] = block[Q_LAM]
         out[11, tick] = 1.0 * block[FLAG_RANGE] + 2.0 * block[FLAG_VOLTAGE] + 4.0 * block[FLAG_POWER]
 
 
 @numba.njit(**CACHED)
 def advance_cells(
-    blocks: FloatArray, tick_0: int, ticks: int, refresh_ticks: int, capacity_ticks: int, dt: float, c: CellModel
+    blocks: FloatArray,
+    work: FloatArray,
+    tick_0: int,
+    ticks: int,
+    refresh_ticks: int,
+    capacity_ticks: int,
+    c: CellModel,
 ) -> None:
-    """Advance blocks, shape (blocks, BLOCK_SIZE), under unchanging demand rows."""
+    """Advance blocks, shape (blocks, BLOCK_SIZE), under the unchanging demand of `work`, shape (WORK_SIZE,)."""
     for j in range(blocks.shape[0]):
         block = blocks[j]
         for tick in range(tick_0, tick_0 + ticks):
             if tick % refresh_ticks == 0:
-                refresh_cells(block, dt, c)
+                refresh_cells(block, work, c)
             if tick % capacity_ticks == 0:
                 refresh_capacity(block, c)
-            step_cells(block, dt, c)
+            step_cells(block, work, c)
 
 
 def rested_block(
@@ -169,8 +200,10 @@ def rested_block(
     capacity_scale: float = 1.0,
     resistance_scale: float = 1.0,
     sei: bool = True,
+    plating: bool = True,
+    lam: bool = True,
 ) -> FloatArray:
-    """A block of 128 equal cells at rest at their ambient temperature, with no voltage limits, shape (BLOCK_SIZE,)."""
+    """A block of 128 equal cells at rest at their ambient temperature, shape (BLOCK_SIZE,)."""
     block = np.zeros(BLOCK_SIZE)
     film = model.sei_initial if sei_thickness_m is None else sei_thickness_m
     inventory, x_full, x_empty = (float(v[0]) for v in aged_limits(model, np.array([film])))
@@ -189,8 +222,8 @@ def rested_block(
         RESISTANCE_SCALE: resistance_scale,
         COOLING_SCALE: 1.0,
         SEI_SCALE: 1.0 if sei else 0.0,
-        VOLTAGE_LOW: 0.0,
-        VOLTAGE_HIGH: _NO_LIMIT_V,
+        PLATING_SCALE: 1.0 if plating else 0.0,
+        LAM_SCALE: 1.0 if lam else 0.0,
     }
     for offset, value in values.items():
         block[offset : offset + LANES] = value
@@ -206,6 +239,8 @@ def simulate_cell(
     ambient_C: float = 25.0,
     *,
     sei: bool = True,
+    plating: bool = True,
+    lam: bool = True,
     voltage_limits: bool = True,
     sei_thickness_m: float | None = None,
     capacity_scale: float = 1.0,
@@ -218,7 +253,7 @@ def simulate_cell(
     step_s            [s]
     initial_soc       between the cell's own voltage limits at rest, 0 to 1
     ambient_C         [degC]; air around the cell, which loses `heat_transfer_W_m2K` to it
-    sei               False switches SEI growth off
+    sei, plating, lam False switches SEI growth, lithium plating, loss of active material off
     voltage_limits    the cell's limits cut the current, as a battery management system would; False: whatever was asked
     sei_thickness_m   film at the start; its lithium is missing from the cell. Default: the fresh cell's
     capacity_scale, resistance_scale   this cell against the nominal one
@@ -252,13 +287,14 @@ def simulate_cell(
         capacity_scale=capacity_scale,
         resistance_scale=resistance_scale,
         sei=sei,
+        plating=plating,
+        lam=lam,
     )
-    if voltage_limits:
-        block[VOLTAGE_LOW : VOLTAGE_LOW + LANES] = model.voltage_min
-        block[VOLTAGE_HIGH : VOLTAGE_HIGH + LANES] = model.voltage_max
-    out = np.empty((12, current.size))
+    limits = (model.voltage_min, model.voltage_max) if voltage_limits else (0.0, _NO_LIMIT_V)
+    out = np.empty((PROFILE_ROWS, current.size))
     refresh_ticks, capacity_ticks = (max(1, round(s / step_s)) for s in (REFRESH_S, CAPACITY_REFRESH_S))
-    run_profile(block, current, current, np.zeros_like(current), refresh_ticks, capacity_ticks, step_s, model, out)
+    power = np.zeros_like(current)
+    run_profile(block, current, current, power, *limits, refresh_ticks, capacity_ticks, step_s, model, out)
     area = model.area * capacity_scale
     return CellResult(
         time_s=step_s * np.arange(1.0, current.size + 1.0),
@@ -269,10 +305,17 @@ def simulate_cell(
         soh=out[4],
         resistance_Ohm=out[5],
         heat_W=out[6],
-        sei_thickness_m=out[7] * model.sei_length,
+        sei_thickness_m=out[7] * model.sei_length / out[14],
         stoichiometry_n=out[8],
         stoichiometry_p=out[9],
-        lithium_C=area * (model.q_n * out[8] + model.q_p * out[9] + out[7] - out[10]),
+        plated_C=area * out[12],
+        dead_C=area * out[13],
+        active_n=out[14],
+        active_p=out[15],
+        lithium_C=area
+        * (
+            model.q_n * out[14] * out[8] + model.q_p * out[15] * out[9] + out[7] + out[12] + out[13] + out[16] - out[10]
+        ),
         flags=out[11].astype(np.int32),
     )
 

@@ -1,9 +1,15 @@
 """A vehicle's days: when it drives what. A pure function of (seed, vehicle, day): nothing is stored but the next entry.
 
-Three trips are possible a day: 0 out (to work, or for leisure), 1 an errand around noon, 2 back home. Workdays: 92 % go
-to work, 15 % of them run the errand; other days: 65 % go out. Out and back take the same route: one of the speed
-traces, repeated up to three times. At home the vehicle is plugged in as its owner's habit says, always below half
-charge.
+Up to three trips a day, 0, 1 and 2, each a speed trace repeated; what follows a trip is parking, a fast charge on the
+road, or the charger at home (after trip 2). Four kinds of use:
+
+commuter       out and back on the same route; workdays: 92 % go to work, 15 % of them run an errand at noon; other
+               days 65 % go out. Charges at home as its owner's habit says, always below half charge.
+delivery       six days a week, city rounds in the morning and the afternoon, depot charger every evening
+taxi           nearly every day, three shifts of two to three hours in town, fast charge between them when below 60 %
+long_distance  most workdays, motorway in two or three legs with fast charges between them
+
+Shares of uses, hours and lengths are set for variety, in the range of national travel surveys; they are not fitted.
 """
 
 from __future__ import annotations
@@ -23,23 +29,69 @@ _TRIP: Final = 200
 _HABIT: Final = 201
 _OWNER: Final = 202
 
+USES: Final = ("commuter", "delivery", "taxi", "long_distance")
+USE_SHARES: Final = (0.84, 0.06, 0.04, 0.06)
+COMMUTER: Final = 0
+
 WORKS: Final = 0.92
 ERRAND: Final = 0.15
 LEISURE: Final = 0.65
-LONGEST_TRIP_S: Final = 6000.0
-PAUSE_S: Final = 600.0
-EVENTS: Final = 6  # entries of a day: start and end of three trips
+TRIPS: Final = 3
+EVENTS: Final = 2 * TRIPS  # entries of a day: start and end of three trips
+
+# What follows a trip.
+STAYS: Final = 0
+HOME: Final = 1
+FAST: Final = 2
+_AFTER: Final = np.array([[STAYS, STAYS, HOME], [STAYS, STAYS, HOME], [FAST, FAST, HOME], [FAST, FAST, HOME]])
+
+# Professional uses, a row each as in USES (the commuter's row is not read).
+_WORKDAY: Final = np.array([0.0, 0.95, 0.95, 0.80])
+_SATURDAY: Final = np.array([0.0, 0.85, 0.95, 0.25])
+_SUNDAY: Final = np.array([0.0, 0.0, 0.85, 0.25])
+_HOURS: Final = np.array([[0.0, 0.0, 0.0], [7.5, -1.0, 13.0], [6.0, 11.0, 16.5], [7.0, -1.0, 15.5]])  # -1: no such trip
+_ROUTES: Final = np.array([[0, 0], [0, 0], [0, 3], [1, 2]])  # which traces: UDDS, HWFET, US06, WLTC
+_SHORTEST_S: Final = np.array([0.0, 5400.0, 7200.0, 4500.0])
+_LONGEST_S: Final = np.array([6000.0, 9000.0, 10800.0, 9000.0])
+_PAUSE_S: Final = np.array([600.0, 1800.0, 2700.0, 2400.0])
+LONGEST_TRIP_S: Final = float(_LONGEST_S.max())
 
 
 @numba.njit(**LOOP)
-def trip(
+def _leg(
+    seed: int, vehicle: int, use: int, day: int, k: int, after: float, dt: float, cycle_ticks: npt.NDArray[np.int64]
+) -> tuple[float, float, int]:
+    """(start, end, cycle) of leg `k` of a professional's day, not before `after`; cycle -1 where there is none."""
+    if _HOURS[use, k] < 0.0:
+        return after, after, -1
+    hour = _HOURS[use, k] + uniform(seed, _OWNER, vehicle, 8) + 0.5 * uniform(seed, _TRIP, vehicle, 16 * day + 3 + k)
+    choice = 0 if uniform(seed, _TRIP, vehicle, 16 * day + 6 + k) < 0.5 else 1
+    cycle = min(_ROUTES[use, choice], cycle_ticks.size - 1)
+    once = cycle_ticks[cycle] * dt
+    share = uniform(seed, _TRIP, vehicle, 16 * day + 9 + k)
+    wanted = _SHORTEST_S[use] + share * (_LONGEST_S[use] - _SHORTEST_S[use])
+    start = max(hour * 3600.0, after + _PAUSE_S[use]) if k > 0 else hour * 3600.0
+    return start, start + min(max(1.0, math.floor(wanted / once)) * once, _LONGEST_S[use]), cycle
+
+
+@numba.njit(**LOOP)
+def _professional(
+    seed: int, vehicle: int, use: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
+) -> tuple[float, float, int]:
+    weekday = (day + 3) % 7
+    works = _WORKDAY[use] if weekday < 5 else (_SATURDAY[use] if weekday == 5 else _SUNDAY[use])
+    if uniform(seed, _TRIP, vehicle, 16 * day) >= works:
+        return 0.0, 0.0, -1
+    start, end, cycle = 0.0, 0.0, -1
+    for k in range(which + 1):
+        start, end, cycle = _leg(seed, vehicle, use, day, k, end, dt, cycle_ticks)
+    return start, end, cycle
+
+
+@numba.njit(**LOOP)
+def _commute(
     seed: int, vehicle: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
-    """(start, end, cycle) of trip 0, 1 or 2 of a local day, start and end in seconds of that day; cycle -1: no such
-    trip.
-
-    `cycle_ticks`: steps of one run through each cycle, shape (cycles,). 1970-01-01 was a Thursday.
-    """
     workday = (day + 3) % 7 < 5
     at_work = workday and uniform(seed, _TRIP, vehicle, 16 * day) < WORKS
     goes_out = at_work or uniform(seed, _TRIP, vehicle, 16 * day + 1) < LEISURE
@@ -68,23 +120,44 @@ def trip(
             repeats = 1 + int(3.0 * uniform(seed, _TRIP, vehicle, 16 * day + 7))
         cycle = min(int(route * cycles), cycles - 1)
         once = cycle_ticks[cycle] * dt
-        while repeats > 1 and repeats * once > LONGEST_TRIP_S:
+        while repeats > 1 and repeats * once > _LONGEST_S[COMMUTER]:
             repeats -= 1
-        start = hour * 3600.0 if k == 0 else max(hour * 3600.0, end + PAUSE_S)
-        end = start + min(repeats * once, LONGEST_TRIP_S)
+        start = hour * 3600.0 if k == 0 else max(hour * 3600.0, end + _PAUSE_S[COMMUTER])
+        end = start + min(repeats * once, _LONGEST_S[COMMUTER])
     return start, end, cycle
 
 
 @numba.njit(**LOOP)
-def plugs_in(seed: int, vehicle: int, day: int, habit: float) -> bool:
-    """Does the owner plug in on this evening?"""
-    return bool(uniform(seed, _HABIT, vehicle, day) < habit)
+def trip(
+    seed: int, vehicle: int, use: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
+) -> tuple[float, float, int]:
+    """(start, end, cycle) of trip 0, 1 or 2 of a local day, start and end in seconds of that day; cycle -1: no such
+    trip.
+
+    `cycle_ticks`: steps of one run through each cycle, shape (cycles,). 1970-01-01 was a Thursday.
+    """
+    if use == COMMUTER:
+        return _commute(seed, vehicle, day, which, dt, cycle_ticks)
+    return _professional(seed, vehicle, use, day, which, dt, cycle_ticks)
+
+
+@numba.njit(**LOOP)
+def what_follows(use: int, which: int) -> int:
+    """STAYS, HOME (the charger there) or FAST (a charger on the road) after trip `which`."""
+    return int(_AFTER[use, which])
+
+
+@numba.njit(**LOOP)
+def plugs_in(seed: int, vehicle: int, use: int, day: int, habit: float) -> bool:
+    """Does the owner plug in on this evening? Professionals always do."""
+    return use != COMMUTER or bool(uniform(seed, _HABIT, vehicle, day) < habit)
 
 
 @numba.njit(**LOOP)
 def find_event(
     seed: int,
     vehicle: int,
+    use: int,
     day: int,
     event: int,
     utc_offset_s: float,
@@ -99,7 +172,7 @@ def find_event(
     while True:
         if event >= EVENTS:
             event, day = 0, day + 1
-        begin, end, cycle = trip(seed, vehicle, day, event // 2, dt, cycle_ticks)
+        begin, end, cycle = trip(seed, vehicle, use, day, event // 2, dt, cycle_ticks)
         if cycle >= 0:
             moment = 86400.0 * day - utc_offset_s - start_s + (begin if event % 2 == 0 else end)
             return math.ceil(moment / dt), day, event

@@ -1,13 +1,14 @@
 """A fleet that drives, parks and charges: the whole simulation of one shard, stepped in blocks of ticks.
 
 Results depend only on (population, cycles, start, step) and the tick: not on how vehicles are divided into shards, nor
-on how many ticks a call advances.
+on how many ticks a call advances. Vehicles of one kind of cell share blocks.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numba
@@ -18,6 +19,7 @@ from physics.cells import load_cell
 from physics.climate import CITIES, ambient_K
 from physics.constants import KELVIN
 from physics.duty import find_event, resample
+from physics.faults import BAD_ELECTROLYTE, FAULTS, STUCK, V_OFFSET, Fault, apply_faults, hottest_K
 from physics.kernel import (
     refresh_capacity,
     refresh_cells,
@@ -37,21 +39,35 @@ from physics.layout import (
     CHARGE_LIMIT,
     CHARGER,
     CITY,
+    COOLING_HEALTH,
     COOLING_SCALE,
     CURRENT,
     DAY,
+    DEAD,
+    DT,
+    ELAPSED,
     EVENT,
+    FAILED,
+    FAULT,
+    FAULT_ONSET,
+    FAULT_SEVERITY,
     FLAG_POWER,
     FLAG_RANGE,
     FLAG_VOLTAGE,
     FLAGS,
     HABIT,
+    HOT_SHARE,
+    LAM_SCALE,
     LANES,
     MASS,
     MODE,
     NEXT_EVENT,
+    NOW,
     ODOMETER,
-    PLUGGED,
+    PACK_SEI,
+    PLATED,
+    PLATING_SCALE,
+    Q_LAM,
     Q_SEI,
     R_DYNAMIC,
     REFRESH_S,
@@ -60,24 +76,31 @@ from physics.layout import (
     SEI_SCALE,
     SPEED,
     SPEED_SCALE,
+    STRONG_CAPACITY,
+    STRONG_RESISTANCE,
     TEMPERATURE,
     THROUGHPUT,
     TRACE_END,
+    USE,
     UTC_OFFSET,
+    V_HIGHEST,
+    V_LOWEST,
     VEHICLE,
     VOLTAGE,
+    WEAK_CAPACITY,
+    WEAK_RESISTANCE,
+    WORK_SIZE,
     X_EMPTY,
     X_FULL,
     X_N,
     X_P,
 )
-from physics.maths import CACHED
+from physics.maths import CACHED, LOOP
 from physics.modal import CellModel, cell_model, equilibrium_voltage
+from physics.pack import age_pack, pack_extremes
 from physics.parameters import FloatArray
 from physics.population import Population, aged_limits
 from physics.vehicle import (
-    CELLS_PARALLEL,
-    CELLS_SERIES,
     CHARGER_MARGIN_V,
     CHARGING,
     PACK_COOLING_SCALE,
@@ -98,7 +121,10 @@ COLUMNS: Final = (
     ("battery_temperature", 3),
     ("charge_cycles", 5),
     ("power_consumption", 4),
-    ("cell_voltage", 5),
+    ("cell_voltage_min", 5),
+    ("cell_voltage_max", 5),
+    ("cell_temperature_min", 3),
+    ("cell_temperature_max", 3),
     ("resistance", 6),
     ("ambient_temperature", 3),
     ("driving_speed", 3),
@@ -106,11 +132,13 @@ COLUMNS: Final = (
     ("mode", 0),
     ("flags", 0),
 )
-_TYPES: Final[dict[str, Any]] = {"mode": np.int8, "flags": np.int32}
+COLUMN_TYPES: Final[dict[str, Any]] = {"mode": np.int8, "flags": np.int32}
 
 _RANGE: Final = float(FLAGS["outside_valid_range"])
 _VOLTAGE: Final = float(FLAGS["voltage_limited"])
 _POWER: Final = float(FLAGS["power_not_met"])
+_RUNAWAY: Final = float(FLAGS["thermal_runaway"])
+_DAY_S: Final = 86400.0
 
 
 @numba.njit(**CACHED)
@@ -121,29 +149,53 @@ def _round(x: float, per_unit: float) -> float:
 
 
 @numba.njit(**CACHED)
-def _sample(block: FloatArray, c: CellModel) -> None:
-    """Telemetry of 128 vehicles into the SAMPLE rows; the flags start afresh."""
+def sample_vehicles(block: FloatArray, work: FloatArray, c: CellModel) -> None:
+    """Telemetry of 128 vehicles at NOW into the SAMPLE rows, as their sensors read."""
     for k in range(LANES):
+        now_s = work[NOW + k]
         current, voltage = block[CURRENT + k], block[VOLTAGE + k]
-        block[SAMPLE + 0 * LANES + k] = _round(soc_of(block, k), 1e6)
-        block[SAMPLE + 1 * LANES + k] = _round(soh_of(block, k, c), 1e7)
-        block[SAMPLE + 2 * LANES + k] = _round(voltage * CELLS_SERIES, 1e3)
-        block[SAMPLE + 3 * LANES + k] = _round(current * CELLS_PARALLEL, 1e3)
-        block[SAMPLE + 4 * LANES + k] = _round(block[TEMPERATURE + k] - KELVIN, 1e3)
-        block[SAMPLE + 5 * LANES + k] = _round(block[THROUGHPUT + k] / (2.0 * c.nominal_Ah), 1e5)
-        block[SAMPLE + 6 * LANES + k] = _round(voltage * current * (CELLS_SERIES * CELLS_PARALLEL / 1000.0), 1e4)
-        block[SAMPLE + 7 * LANES + k] = _round(voltage, 1e5)
-        block[SAMPLE + 8 * LANES + k] = _round(block[R_DYNAMIC + k] * (CELLS_SERIES / CELLS_PARALLEL), 1e6)
-        block[SAMPLE + 9 * LANES + k] = _round(block[AMBIENT + k] - KELVIN, 1e3)
-        block[SAMPLE + 10 * LANES + k] = _round(block[SPEED + k] * 3.6, 1e3)
-        block[SAMPLE + 11 * LANES + k] = _round(block[ODOMETER + k] / 1000.0, 1e4)
-        block[SAMPLE + 12 * LANES + k] = block[MODE + k]
-        block[SAMPLE + 13 * LANES + k] = (
-            _RANGE * block[FLAG_RANGE + k] + _VOLTAGE * block[FLAG_VOLTAGE + k] + _POWER * block[FLAG_POWER + k]
+        celsius = block[TEMPERATURE + k] - KELVIN
+        cooler = block[HOT_SHARE + k] * max(block[TEMPERATURE + k] - block[AMBIENT + k], 0.0)
+        fault, severity = block[FAULT + k], block[FAULT_SEVERITY + k]
+        days = (now_s - block[FAULT_ONSET + k]) * (1.0 / _DAY_S)
+        wrong = severity if days >= 0.0 else 0.0
+        drifted = severity * max(days, 0.0)
+        off_V = wrong if fault == V_OFFSET else (drifted if fault == V_OFFSET + 1.0 else 0.0)
+        off_A = wrong if fault == V_OFFSET + 2.0 else (drifted if fault == V_OFFSET + 3.0 else 0.0)
+        off_K = wrong if fault == V_OFFSET + 4.0 else (drifted if fault == V_OFFSET + 5.0 else 0.0)
+        stuck = (fault == STUCK) & (days >= 0.0)
+        pack_V = voltage * c.series + off_V
+        pack_A = current * c.parallel + off_A
+        work[SAMPLE + 0 * LANES + k] = _round(soc_of(block, k), 1e6)
+        work[SAMPLE + 1 * LANES + k] = _round(soh_of(block, k, c), 1e7)
+        work[SAMPLE + 2 * LANES + k] = _round(pack_V, 1e3)
+        work[SAMPLE + 3 * LANES + k] = _round(pack_A, 1e3)
+        work[SAMPLE + 4 * LANES + k] = _round(severity if stuck else celsius + off_K, 1e3)
+        work[SAMPLE + 5 * LANES + k] = _round(block[THROUGHPUT + k] / (2.0 * c.nominal_Ah), 1e5)
+        work[SAMPLE + 6 * LANES + k] = _round(pack_V * pack_A * (1.0 / 1000.0), 1e4)
+        work[SAMPLE + 7 * LANES + k] = _round(voltage + block[V_LOWEST + k], 1e5)
+        work[SAMPLE + 8 * LANES + k] = _round(voltage + block[V_HIGHEST + k], 1e5)
+        work[SAMPLE + 9 * LANES + k] = _round(celsius - cooler, 1e3)
+        work[SAMPLE + 10 * LANES + k] = _round(hottest_K(block, now_s, k) - KELVIN, 1e3)
+        work[SAMPLE + 11 * LANES + k] = _round(block[R_DYNAMIC + k] * c.series / c.parallel, 1e6)
+        work[SAMPLE + 12 * LANES + k] = _round(block[AMBIENT + k] - KELVIN, 1e3)
+        work[SAMPLE + 13 * LANES + k] = _round(block[SPEED + k] * 3.6, 1e3)
+        work[SAMPLE + 14 * LANES + k] = _round(block[ODOMETER + k] / 1000.0, 1e4)
+        work[SAMPLE + 15 * LANES + k] = block[MODE + k]
+        work[SAMPLE + 16 * LANES + k] = (
+            _RANGE * block[FLAG_RANGE + k]
+            + _VOLTAGE * block[FLAG_VOLTAGE + k]
+            + _POWER * block[FLAG_POWER + k]
+            + _RUNAWAY * block[FAILED + k]
         )
-        block[FLAG_RANGE + k] = 0.0
-        block[FLAG_VOLTAGE + k] = 0.0
-        block[FLAG_POWER + k] = 0.0
+
+
+@numba.njit(**LOOP)
+def clear_flags(block: FloatArray, k: int) -> None:
+    """After a sample a vehicle's flags start afresh."""
+    block[FLAG_RANGE + k] = 0.0
+    block[FLAG_VOLTAGE + k] = 0.0
+    block[FLAG_POWER + k] = 0.0
 
 
 @numba.njit(**CACHED)
@@ -169,6 +221,9 @@ def advance_fleet(
     `sample_every`.
     """
     vehicles = samples.shape[2]
+    work = np.zeros(WORK_SIZE)
+    work[DT : DT + LANES] = dt
+    work[ELAPSED : ELAPSED + LANES] = capacity_ticks * dt
     for j in range(blocks.shape[0]):
         block = blocks[j]
         first = j * LANES
@@ -176,21 +231,29 @@ def advance_fleet(
         next_plan = -1.0
         row = 0
         for tick in range(tick_0, tick_0 + ticks):
-            if tick % refresh_ticks == 0:
-                refresh_cells(block, dt, c)
+            now_s = start_s + tick * dt
             if tick % capacity_ticks == 0:
+                work[NOW : NOW + LANES] = now_s
+                refresh_climate(block, work, seed)
+                apply_faults(block, work, PACK_COOLING_SCALE, c)
                 refresh_capacity(block, c)
-                refresh_climate(block, seed, start_s + tick * dt)
+                age_pack(block, work, c)
+            if tick % refresh_ticks == 0:
+                refresh_cells(block, work, c)
+                pack_extremes(block, c)
             if tick >= next_plan:
                 next_plan = follow_plans(block, tick, seed, start_s, dt, cycle_start, cycle_ticks)
-            read_traces(block, traces)
-            ask_cells(block, dt, c)
-            step_cells(block, dt, c)
+            read_traces(block, work, traces)
+            ask_cells(block, work, c)
+            step_cells(block, work, c)
             if (tick + 1) % sample_every == 0:
-                _sample(block, c)
+                work[NOW : NOW + LANES] = now_s + dt
+                sample_vehicles(block, work, c)
                 for column in range(samples.shape[0]):
                     for k in range(here):
-                        samples[column, row, first + k] = block[SAMPLE + column * LANES + k]
+                        samples[column, row, first + k] = work[SAMPLE + column * LANES + k]
+                for k in range(LANES):
+                    clear_flags(block, k)
                 row += 1
 
 
@@ -204,12 +267,82 @@ def _set_up(
         for k in range(LANES):
             offset = block[UTC_OFFSET + k]
             today = math.floor((start_s + offset) / 86400.0)
-            tick, day, event = find_event(seed, int(block[VEHICLE + k]), today, 0, offset, start_s, dt, cycle_ticks)
+            tick, day, event = find_event(
+                seed, int(block[VEHICLE + k]), int(block[USE + k]), today, 0, offset, start_s, dt, cycle_ticks
+            )
             block[NEXT_EVENT + k] = tick
             block[DAY + k] = day
             block[EVENT + k] = event
             block[TEMPERATURE + k] = ambient_K(seed, int(block[CITY + k]), start_s + offset)
         rest_cells(block, c)
+
+
+@dataclass(eq=False)
+class CellGroup:
+    """The vehicles of a population with one kind of cell: `of` are their positions, shape (n,)."""
+
+    of: npt.NDArray[np.int64]
+    model: CellModel
+    blocks: FloatArray
+    """Shape (blocks, BLOCK_SIZE)."""
+
+    def row(self, offset: int) -> FloatArray:
+        """One row of the layout for these vehicles, shape (n,)."""
+        return self.blocks.reshape(len(self.blocks), -1, LANES)[:, offset // LANES].reshape(-1)[: self.of.size]
+
+
+def first_blocks(population: Population, of: npt.NDArray[np.int64], model: CellModel) -> FloatArray:
+    """Blocks of the vehicles at positions `of`, at rest, plugged in; spare lanes repeat the last vehicle."""
+    p = population
+    count = -(-of.size // LANES)
+    blocks = np.zeros((count, BLOCK_SIZE))
+    rows = blocks.reshape(count, -1, LANES)
+    lanes = np.minimum(np.arange(count * LANES), of.size - 1)
+
+    def put(offset: int, values: FloatArray | npt.NDArray[np.int64] | float) -> None:
+        full = np.broadcast_to(np.asarray(values, dtype=np.float64), (of.size,))
+        rows[:, offset // LANES] = full[lanes].reshape(count, LANES)
+
+    inventory, x_full, x_empty = aged_limits(model, p.sei_thickness_m[of])
+    x_n = x_empty + p.initial_soc[of] * (x_full - x_empty)
+    put(X_N, x_n)
+    put(X_P, (inventory - model.q_n * x_n) / model.q_p)
+    put(X_FULL, x_full)
+    put(X_EMPTY, x_empty)
+    put(Q_SEI, p.sei_thickness_m[of] / model.sei_length)
+    put(PACK_SEI, p.sei_thickness_m[of] / model.sei_length)
+    limit = equilibrium_voltage(model, x_empty + p.soc_limit[of] * (x_full - x_empty), inventory)
+    put(CHARGE_LIMIT, np.minimum(limit, model.voltage_max - CHARGER_MARGIN_V))
+    put(AREA, model.area * p.capacity_scale[of])
+    put(COOLING_SCALE, PACK_COOLING_SCALE)
+    for offset in (ACTIVE_N, ACTIVE_P, PLATING_SCALE, LAM_SCALE, COOLING_HEALTH, TRACE_END):
+        put(offset, 1.0)
+    put(MODE, CHARGING)
+    put(THROUGHPUT, p.charge_cycles[of] * 2.0 * model.nominal_Ah)
+    put(ODOMETER, p.odometer_km[of] * 1000.0)
+    put(UTC_OFFSET, np.array([city.utc_offset_s for city in CITIES])[p.city[of]])
+    for offset, values in (
+        (RESISTANCE_SCALE, p.resistance_scale),
+        (SEI_SCALE, p.sei_scale),
+        (VEHICLE, p.vehicle),
+        (SPEED_SCALE, p.speed_scale),
+        (MASS, p.mass_kg),
+        (AUXILIARY, p.auxiliary_W),
+        (CHARGER, p.charger_W),
+        (HABIT, p.plug_habit),
+        (CITY, p.city),
+        (USE, p.use),
+        (WEAK_CAPACITY, p.weak_capacity),
+        (WEAK_RESISTANCE, p.weak_resistance),
+        (STRONG_CAPACITY, -p.weak_capacity),
+        (STRONG_RESISTANCE, -p.weak_resistance),
+        (HOT_SHARE, p.hot_share),
+        (FAULT, p.fault),
+        (FAULT_ONSET, p.fault_onset_s),
+        (FAULT_SEVERITY, p.fault_severity),
+    ):
+        put(offset, values[of])
+    return blocks
 
 
 class FleetPhysics:
@@ -238,56 +371,31 @@ class FleetPhysics:
         self.tick = 0
         self.step_s = float(step_s)
         self.start_s = int(start_s)
-        self._model = cell_model(load_cell(population.cell))
         tables = [resample(np.asarray(speeds, dtype=np.float64), step_s) for speeds in cycles]
         self._cycle_ticks = np.array([table.size - 1 for table in tables], dtype=np.int64)
         self._cycle_start = 2 + np.concatenate([[0], np.cumsum(self._cycle_ticks + 1)[:-1]]).astype(np.int64)
         self._traces = np.concatenate([[0.0, 0.0], *tables])  # a parked vehicle reads the two zeros
         self._refresh_ticks = max(1, round(REFRESH_S / step_s))
         self._capacity_ticks = max(1, round(CAPACITY_REFRESH_S / step_s))
-        self._blocks = self._first_blocks()
+        self._groups = []
+        for index, name in enumerate(population.cells):
+            of = self._in_order(np.flatnonzero(population.cell == index))
+            if of.size:
+                model = cell_model(load_cell(name))
+                group = CellGroup(of, model, first_blocks(population, of, model))
+                _set_up(group.blocks, self.step_s, float(start_s), population.seed, model, self._cycle_ticks)
+                self._groups.append(group)
 
-    def _first_blocks(self) -> FloatArray:
-        p, model = self.population, self._model
-        count = -(-len(p) // LANES)
-        blocks = np.zeros((count, BLOCK_SIZE))
-        rows = blocks.reshape(count, -1, LANES)
-        lanes = np.minimum(np.arange(count * LANES), len(p) - 1)  # spare lanes repeat the last vehicle
+    def take_over(self, groups: Sequence[CellGroup]) -> None:
+        """Put these vehicles, of the same population, at rest at the start of this fleet's time."""
+        self._groups = [CellGroup(group.of, group.model, group.blocks.copy()) for group in groups]
+        for group in self._groups:
+            args = self.step_s, float(self.start_s), self.population.seed, group.model, self._cycle_ticks
+            _set_up(group.blocks, *args)
 
-        def put(offset: int, values: FloatArray | npt.NDArray[np.int64] | float) -> None:
-            full = np.broadcast_to(np.asarray(values, dtype=np.float64), (len(p),))
-            rows[:, offset // LANES] = full[lanes].reshape(count, LANES)
-
-        inventory, x_full, x_empty = aged_limits(model, p.sei_thickness_m)
-        x_n = x_empty + p.initial_soc * (x_full - x_empty)
-        put(X_N, x_n)
-        put(X_P, (inventory - model.q_n * x_n) / model.q_p)
-        put(X_FULL, x_full)
-        put(X_EMPTY, x_empty)
-        put(Q_SEI, p.sei_thickness_m / model.sei_length)
-        limit = equilibrium_voltage(model, x_empty + p.soc_limit * (x_full - x_empty), inventory)
-        put(CHARGE_LIMIT, np.minimum(limit, model.voltage_max - CHARGER_MARGIN_V))
-        put(ACTIVE_N, 1.0)
-        put(ACTIVE_P, 1.0)
-        put(AREA, model.area * p.capacity_scale)
-        put(RESISTANCE_SCALE, p.resistance_scale)
-        put(COOLING_SCALE, PACK_COOLING_SCALE)
-        put(SEI_SCALE, p.sei_scale)
-        put(THROUGHPUT, p.charge_cycles * 2.0 * model.nominal_Ah)
-        put(ODOMETER, p.odometer_km * 1000.0)
-        put(VEHICLE, p.vehicle)
-        put(SPEED_SCALE, p.speed_scale)
-        put(MASS, p.mass_kg)
-        put(AUXILIARY, p.auxiliary_W)
-        put(CHARGER, p.charger_W)
-        put(HABIT, p.plug_habit)
-        put(CITY, p.city)
-        put(UTC_OFFSET, np.array([city.utc_offset_s for city in CITIES])[p.city])
-        put(MODE, CHARGING)
-        put(PLUGGED, 1.0)
-        put(TRACE_END, 1.0)
-        _set_up(blocks, self.step_s, float(self.start_s), p.seed, model, self._cycle_ticks)
-        return blocks
+    def _in_order(self, of: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Which vehicles share a block: results do not depend on it."""
+        return of
 
     def __len__(self) -> int:
         return len(self.population)
@@ -295,7 +403,7 @@ class FleetPhysics:
     @property
     def bytes_a_vehicle(self) -> float:
         """Memory of the blocks over the number of vehicles."""
-        return self._blocks.nbytes / len(self)
+        return sum(group.blocks.nbytes for group in self._groups) / len(self)
 
     def advance(self, ticks: int, sample_every: int) -> dict[str, Column]:
         """Step `ticks` times; telemetry at every absolute tick divisible by `sample_every`, each (n_samples,
@@ -308,8 +416,21 @@ class FleetPhysics:
             raise ValueError(f"expected ticks >= 0 and sample_every >= 1, got {ticks} and {sample_every}")
         count = (self.tick + ticks) // sample_every - self.tick // sample_every
         samples = np.empty((len(COLUMNS), count, len(self)))
+        for group in self._groups:
+            whole = len(self._groups) == 1 and np.array_equal(group.of, np.arange(len(self)))
+            part = samples if whole else np.empty((len(COLUMNS), count, group.of.size))
+            self._advance(group, ticks, sample_every, part)
+            if not whole:
+                samples[:, :, group.of] = part
+        self.tick += ticks
+        return {
+            name: samples[k].astype(COLUMN_TYPES.get(name, np.float64), copy=False)
+            for k, (name, _) in enumerate(COLUMNS)
+        }
+
+    def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: FloatArray) -> None:
         advance_fleet(
-            self._blocks,
+            group.blocks,
             self.tick,
             ticks,
             sample_every,
@@ -318,31 +439,83 @@ class FleetPhysics:
             self.step_s,
             float(self.start_s),
             self.population.seed,
-            self._model,
+            group.model,
             self._traces,
             self._cycle_start,
             self._cycle_ticks,
             samples,
         )
-        self.tick += ticks
-        return {
-            name: samples[k].astype(_TYPES.get(name, np.float64), copy=False) for k, (name, _) in enumerate(COLUMNS)
-        }
+
+    def inject(self, position: int, fault: Fault) -> None:
+        """Give the vehicle at `position` a fault; it takes the place of the one it may have."""
+        for group in self._groups:
+            lane = np.flatnonzero(group.of == position)
+            if lane.size:
+                where = divmod(int(lane[0]), LANES)
+                block = group.blocks[where[0]]
+                if fault.kind == FAULTS[BAD_ELECTROLYTE]:
+                    block[SEI_SCALE + where[1]] *= 1.0 + fault.severity
+                block[FAULT + where[1]] = FAULTS.index(fault.kind)
+                block[FAULT_ONSET + where[1]] = fault.onset_s
+                block[FAULT_SEVERITY + where[1]] = fault.severity
+                return
+        raise ValueError(f"expected a position from 0 to {len(self) - 1}, got {position}")
+
+    def truth(self) -> dict[str, Column]:
+        """What no vehicle reports, each of shape (n_vehicles,): aging by mechanism and faults.
+
+        lli: lithium lost of the fresh cell's cyclable lithium; lam_ne, lam_pe: active material lost; of them sei,
+        dead_lithium, plated_lithium and lam_lithium say where the lithium went.
+        """
+        out: dict[str, Column] = {"vehicle": self.population.vehicle}
+        names = (
+            *("lli", "sei", "dead_lithium", "plated_lithium", "lam_lithium", "lam_ne", "lam_pe"),
+            *("sei_thickness_m", "fault_onset_s", "fault_severity", "failed"),
+        )
+        parts: dict[str, FloatArray] = {name: np.empty(len(self)) for name in names}
+        fault = np.zeros(len(self), dtype=np.int64)
+        for group in self._groups:
+            model, of = group.model, group.of
+            first = model.sei_initial / model.sei_length
+            for name, values in (
+                ("sei", (group.row(Q_SEI) - first) / model.inventory),
+                ("dead_lithium", group.row(DEAD) / model.inventory),
+                ("plated_lithium", group.row(PLATED) / model.inventory),
+                ("lam_lithium", group.row(Q_LAM) / model.inventory),
+                ("lam_ne", 1.0 - group.row(ACTIVE_N)),
+                ("lam_pe", 1.0 - group.row(ACTIVE_P)),
+                ("sei_thickness_m", group.row(Q_SEI) * model.sei_length / group.row(ACTIVE_N)),
+                ("fault_onset_s", group.row(FAULT_ONSET)),
+                ("fault_severity", group.row(FAULT_SEVERITY)),
+                ("failed", group.row(FAILED)),
+            ):
+                parts[name][of] = values
+            fault[of] = group.row(FAULT).astype(np.int64)
+        parts["lli"] = parts["sei"] + parts["dead_lithium"] + parts["plated_lithium"] + parts["lam_lithium"]
+        out |= parts
+        out["fault"] = np.array(FAULTS)[fault]
+        out["cell"] = np.array(self.population.cells)[self.population.cell]
+        return out
 
     def snapshot(self) -> dict[str, Column]:
         """Everything needed to go on byte-exactly with the same population, cycles, start and step."""
-        return {"tick": np.array(self.tick, dtype=np.int64), "blocks": self._blocks.copy()}
+        blocks = np.concatenate([group.blocks for group in self._groups])
+        return {"tick": np.array(self.tick, dtype=np.int64), "blocks": blocks}
 
     def restore(self, snapshot: dict[str, Column]) -> None:
         """Go back (or on) to a snapshot of a FleetPhysics made with the same arguments."""
         blocks = np.asarray(snapshot["blocks"])
-        if blocks.shape != self._blocks.shape or blocks.dtype != np.float64:
+        shape = (sum(len(group.blocks) for group in self._groups), BLOCK_SIZE)
+        if blocks.shape != shape or blocks.dtype != np.float64:
             raise ValueError(
-                f"the snapshot's blocks are {blocks.shape} {blocks.dtype}, this fleet's {self._blocks.shape} float64:"
+                f"the snapshot's blocks are {blocks.shape} {blocks.dtype}, this fleet's {shape} float64:"
                 " it was made with other vehicles or another version"
             )
-        vehicles = blocks.reshape(blocks.shape[0], -1, LANES)[:, VEHICLE // LANES].reshape(-1)[: len(self)]
-        if not np.array_equal(vehicles, self.population.vehicle):
-            raise ValueError("the snapshot is of other vehicles")
-        self._blocks = blocks.copy()
+        first = 0
+        for group in self._groups:
+            mine = blocks[first : first + len(group.blocks)].copy()
+            first += len(mine)
+            if not np.array_equal(CellGroup(group.of, group.model, mine).row(VEHICLE), group.row(VEHICLE)):
+                raise ValueError("the snapshot is of other vehicles")
+            group.blocks = mine
         self.tick = int(snapshot["tick"])

@@ -5,8 +5,10 @@ xs    surface stoichiometry                 g             R j/(F D c_max), the d
 v_T   2RT/F [V]                             eta           charge-transfer overpotential [V]
 u     mean electrolyte deviation, c_e/c_0-1 b             potential across the negative surface film, U_n + eta_n [V]
 
-Every function here loops over the lanes of one block with constant offsets; helpers are inlined. Nothing branches on a
-lane: both sides are computed and one is selected, so that a lane's bits never depend on its neighbours.
+`block` holds what goes on from step to step, `work` what a step asks and scribbles (layout.py). Every function here
+loops over the lanes of one block with constant offsets; helpers are inlined. Nothing branches on a lane: both sides are
+computed and one is selected, so that a lane's bits never depend on its neighbours. A step is three loops, because the
+one in the middle, which gathers from the tables of the open-circuit potentials, cannot vectorise.
 """
 
 from __future__ import annotations
@@ -25,17 +27,21 @@ from physics.layout import (
     AREA,
     ASINH_N,
     ASINH_P,
+    ASKED,
     CHARGE_TRANSFER,
     CONTACT,
     COOLING_SCALE,
     CURRENT,
     CURRENT_HIGH,
     CURRENT_LOW,
+    DEAD,
     DECAY_E,
     DECAY_N,
     DECAY_P,
     DECAY_T,
     DRIFT,
+    DT,
+    DYING,
     ENERGY_OUT,
     ENTROPY_N,
     ENTROPY_P,
@@ -43,23 +49,38 @@ from physics.layout import (
     FLAG_POWER,
     FLAG_RANGE,
     FLAG_VOLTAGE,
+    FLUX_N,
     GAIN_E,
     GAIN_N,
     GAIN_P,
     HEAT,
+    INSIDE,
     INV_Q_N,
     INV_Q_P,
     KINETIC_N,
     KINETIC_P,
+    LAM_N,
+    LAM_P,
+    LAM_SCALE,
     LANES,
+    LEAK,
+    OCP_N,
+    OCP_P,
     OHMIC,
     PARTICLE_MODES,
+    PLATE,
+    PLATED,
+    PLATING_SCALE,
     POWER,
+    PUMP,
+    Q_LAM,
     Q_SEI,
     Q_SIDE,
     R_DYNAMIC,
     R_LINEAR,
     RESISTANCE_SCALE,
+    SALT_N,
+    SALT_P,
     SCRATCH_E,
     SCRATCH_N,
     SCRATCH_P,
@@ -69,9 +90,17 @@ from physics.layout import (
     SENSE_E,
     SENSE_N,
     SENSE_P,
+    SLOPE_N,
+    SLOPE_P,
+    SPREAD_OHM,
+    SPREAD_SALT,
+    STRIP,
+    SURFACE_N,
+    SURFACE_P,
     TEMPERATURE,
     THERMAL_RESISTANCE,
     THROUGHPUT,
+    V_LINEAR,
     VOLTAGE,
     VOLTAGE_HIGH,
     VOLTAGE_LOW,
@@ -84,18 +113,19 @@ from physics.layout import (
     Y_E,
 )
 from physics.maths import LOOP, asinh_and_root, clip, exp, polynomial
-from physics.modal import L2, STATIC_WEIGHT, TABLE_CELLS, TABLES, WEIGHT, CellModel
+from physics.modal import L2, STATIC_WEIGHT, TABLE_CELLS, WEIGHT, CellModel
 from physics.parameters import FloatArray
 
 R_F: Final = GAS_CONSTANT / FARADAY
 INV_R: Final = 1.0 / GAS_CONSTANT
 L2_ARRAY: Final = np.array(L2)
 WEIGHT_ARRAY: Final = np.array(WEIGHT)
-_FLAT_TABLES: Final = np.ascontiguousarray(TABLES.reshape(-1))
 _TABLE_SIZE: Final = 2 * TABLE_CELLS
 
 X_SURFACE_MIN: Final = 1e-4
 X_MEAN_MIN: Final = 2e-3  # the current is cut before a mean stoichiometry leaves [this, 1 - this]
+ACTIVE_MIN: Final = 0.1  # of the fresh active material: by then the cell has long been dead
+PORES_MIN: Final = 0.05  # share of the fresh pores that films never fill
 T_HARD_MIN: Final = 200.0  # [K]
 T_HARD_MAX: Final = 420.0
 POWER_TOLERANCE: Final = 0.02
@@ -103,17 +133,11 @@ PLANNED_BELOW_V: Final = 1e-3  # an upper voltage limit this far below the cell'
 
 
 @numba.njit(**LOOP)
-def piece(table: int, x: float) -> int:
-    """Where the linear piece at stoichiometry x is in the flat tables."""
-    return table * _TABLE_SIZE + 2 * int(clip(x, 0.0, 0.9999999) * TABLE_CELLS)
-
-
-@numba.njit(**LOOP)
-def lookup(table: int, x: float) -> tuple[float, float]:
-    """Value and slope of a table at x."""
-    k = piece(table, x)
-    slope = _FLAT_TABLES[k + 1]
-    return _FLAT_TABLES[k] + slope * x, slope
+def lookup(tables: FloatArray, table: int, x: float) -> tuple[float, float]:
+    """Value and slope of one of a cell's tables at x."""
+    k = table * _TABLE_SIZE + 2 * int(clip(x, 0.0, 0.9999999) * TABLE_CELLS)
+    slope = tables[k + 1]
+    return tables[k] + slope * x, slope
 
 
 @numba.njit(**LOOP)
@@ -143,39 +167,27 @@ def within_limits(
 
 
 @numba.njit(**LOOP)
-def step_cells(block: FloatArray, dt: float, c: CellModel) -> None:
-    """Advance 128 cells by dt [s] under their demand rows.
-
-    The current solves P = V I on a forecast of the voltage at the end of the step: linear in I (ohmic, diffusion) but
-    for charge transfer, whose asinh is linearised around a first guess. Then it is clipped to its limits; voltage
-    limits only ever reduce it towards zero. POWER is ignored where CURRENT_LOW = CURRENT_HIGH.
-    """
-    table_n, table_p = c.table, c.table + 1
-    t_ref, transport = c.t_ref, c.transport
+def _currents_and_lithium(block: FloatArray, work: FloatArray, c: CellModel) -> None:
+    """First third of a step: the current, then lithium in the particles and salt in the electrolyte."""
     ge_n0, ge_n1, ge_n2 = c.gain_e_n
     ge_p0, ge_p1, ge_p2 = c.gain_e_p
     static_e_n, static_e_p = c.static_e_n, c.static_e_p
     u_max_n, u_max_p = c.deviation_max_n, c.deviation_max_p
-    ln_n, ln_p, sqrt_n, sqrt_p = c.ln_n, c.ln_p, c.sqrt_n, c.sqrt_p
-    sei_potential = c.sei_potential
-    v_planned = c.voltage_max - PLANNED_BELOW_V
-    t_min, t_max = c.t_min, c.t_max
-    inv_dt = 1.0 / dt
-    hours = dt / 3600.0
     for k in range(LANES):
-        # --- the current ---------------------------------------------------------------------------------
+        dt = work[DT + k]
+        inv_dt = 1.0 / dt
         area = block[AREA + k]
-        temperature = block[TEMPERATURE + k]
-        v_t = 2.0 * R_F * temperature
+        v_t = 2.0 * R_F * block[TEMPERATURE + k]
         inv_q_n, inv_q_p = block[INV_Q_N + k], block[INV_Q_P + k]
         x_n, x_p = block[X_N + k], block[X_P + k]
         to_current = area * inv_dt
-        empty = min((x_n - X_MEAN_MIN) / inv_q_n, (1.0 - X_MEAN_MIN - x_p) / inv_q_p) * to_current
-        full = min((1.0 - X_MEAN_MIN - x_n) / inv_q_n, (x_p - X_MEAN_MIN) / inv_q_p) * to_current
+        q_side = block[Q_SIDE + k]
+        empty = min((x_n - X_MEAN_MIN) / inv_q_n - q_side, (1.0 - X_MEAN_MIN - x_p) / inv_q_p) * to_current
+        full = min((1.0 - X_MEAN_MIN - x_n) / inv_q_n + q_side, (x_p - X_MEAN_MIN) / inv_q_p) * to_current
         empty, full = max(empty, 0.0), max(full, 0.0)
-        power = block[POWER + k]
-        low, high = block[CURRENT_LOW + k], block[CURRENT_HIGH + k]
-        v_low, v_high = block[VOLTAGE_LOW + k], block[VOLTAGE_HIGH + k]
+        power = work[POWER + k]
+        low, high = work[CURRENT_LOW + k], work[CURRENT_HIGH + k]
+        v_low, v_high = work[VOLTAGE_LOW + k], work[VOLTAGE_HIGH + k]
         # V = v_0 - R I around the last current gives a guess; charge transfer is then linearised anew around it.
         r_linear = block[R_LINEAR + k]
         v_linear = block[VOLTAGE + k] + r_linear * block[CURRENT + k] + block[CHARGE_TRANSFER + k] + block[DRIFT + k]
@@ -184,17 +196,20 @@ def step_cells(block: FloatArray, dt: float, c: CellModel) -> None:
         guess = within_limits(
             delivering(power, v_0, resistance, low, high), v_0, resistance, v_low, v_high, empty, full
         )
-        asinh_n, root_n = asinh_and_root(block[ASINH_N + k] * guess)
-        asinh_p, root_p = asinh_and_root(block[ASINH_P + k] * guess)
+        # Beside what leaves by the terminals, an internal short draws on both electrodes, side reactions on one.
+        short = block[LEAK + k] * block[VOLTAGE + k]
+        aside = short + q_side * to_current
+        asinh_n, root_n = asinh_and_root(block[ASINH_N + k] * (guess + aside))
+        asinh_p, root_p = asinh_and_root(block[ASINH_P + k] * (guess + short))
         r_transfer = v_t * (block[ASINH_N + k] / root_n + block[ASINH_P + k] / root_p)
         resistance = r_linear + r_transfer
         v_0 = v_linear - v_t * (asinh_n + asinh_p) + r_transfer * guess
-        current_asked = delivering(power, v_0, resistance, low, high)
-        current = within_limits(current_asked, v_0, resistance, v_low, v_high, empty, full)
-        i = current / area
+        asked = delivering(power, v_0, resistance, low, high)
+        current = within_limits(asked, v_0, resistance, v_low, v_high, empty, full)
+        i = (current + short) / area
 
         # --- lithium: the side reactions of the last step are paid as the charge they took ----------------
-        i_n = i + block[Q_SIDE + k] * inv_dt
+        i_n = i + q_side * inv_dt
         x_n = x_n - dt * i_n * inv_q_n
         x_p = x_p + dt * i * inv_q_p
         g_n = -block[GAIN_N + k] * i_n
@@ -229,13 +244,65 @@ def step_cells(block: FloatArray, dt: float, c: CellModel) -> None:
         u_p_free = ge_p0 * y_0 + ge_p1 * y_1 + ge_p2 * y_2 + static_e_p * i_e
         u_n = clip(u_n_free, -u_max_n, u_max_n)
         u_p = clip(u_p_free, -u_max_p, u_max_p)
+        inside = (xs_n == xs_n_free) & (xs_p == xs_p_free) & (u_n == u_n_free) & (u_p == u_p_free)
+
+        # --- loss of active material: stress of the surface being emptier than the mean, tensile only -------
+        tension_n = max(x_n - xs_n, 0.0)
+        tension_p = max(x_p - xs_p, 0.0)
+        active_n, active_p = block[ACTIVE_N + k], block[ACTIVE_P + k]
+        lost_n = min(dt * block[LAM_N + k] * tension_n * tension_n, active_n - ACTIVE_MIN)
+        lost_p = min(dt * block[LAM_P + k] * tension_p * tension_p, active_p - ACTIVE_MIN)
+        active_n, active_p = active_n - lost_n, active_p - lost_p
+        block[ACTIVE_N + k] = active_n
+        block[ACTIVE_P + k] = active_p
+        block[INV_Q_N + k] = 1.0 / (c.q_n * active_n)  # not left to the refresh: lithium balances at every step
+        block[INV_Q_P + k] = 1.0 / (c.q_p * active_p)
+        block[Q_LAM + k] = block[Q_LAM + k] + lost_n * c.q_n * x_n + lost_p * c.q_p * x_p
+
+        block[X_N + k] = x_n
+        block[X_P + k] = x_p
+        block[CURRENT + k] = current
+        work[ASKED + k] = asked
+        work[V_LINEAR + k] = v_linear
+        work[FLUX_N + k] = i_n
+        work[SURFACE_N + k] = xs_n
+        work[SURFACE_P + k] = xs_p
+        work[SALT_N + k] = u_n
+        work[SALT_P + k] = u_p
+        work[INSIDE + k] = 1.0 if inside else 0.0
+
+
+@numba.njit(**LOOP)
+def _look_up(work: FloatArray, tables: FloatArray) -> None:
+    """Second third: open-circuit potentials, their slopes and entropic changes at the surface stoichiometries."""
+    for k in range(LANES):
+        work[ENTROPY_N + k] = lookup(tables, 2, work[SURFACE_N + k])[0]
+        work[ENTROPY_P + k] = lookup(tables, 3, work[SURFACE_P + k])[0]
+        work[OCP_N + k], work[SLOPE_N + k] = lookup(tables, 0, work[SURFACE_N + k])
+        work[OCP_P + k], work[SLOPE_P + k] = lookup(tables, 1, work[SURFACE_P + k])
+
+
+@numba.njit(**LOOP)
+def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -> None:
+    """Last third: voltage, heat, side reactions, counters, flags."""
+    t_ref, transport = c.t_ref, c.transport
+    ln_n, ln_p, sqrt_n, sqrt_p = c.ln_n, c.ln_p, c.sqrt_n, c.sqrt_p
+    v_planned = c.voltage_max - PLANNED_BELOW_V
+    t_min, t_max = c.t_min, c.t_max
+    for k in range(LANES):
+        dt = work[DT + k]
+        inv_area = 1.0 / block[AREA + k]
+        temperature, current = block[TEMPERATURE + k], block[CURRENT + k]
+        i = (current + block[LEAK + k] * block[VOLTAGE + k]) * inv_area
+        i_n = work[FLUX_N + k]
+        v_t = 2.0 * R_F * temperature
+        xs_n, xs_p = work[SURFACE_N + k], work[SURFACE_P + k]
+        u_n, u_p = work[SALT_N + k], work[SALT_P + k]
 
         # --- voltage --------------------------------------------------------------------------------------
-        entropy_n, entropy_p = block[ENTROPY_N + k], block[ENTROPY_P + k]
-        ocp_n, slope_n = lookup(table_n, xs_n)
-        ocp_p, slope_p = lookup(table_p, xs_p)
-        ocp_n = ocp_n + (temperature - t_ref) * entropy_n
-        ocp_p = ocp_p + (temperature - t_ref) * entropy_p
+        entropy_n, entropy_p = work[ENTROPY_N + k], work[ENTROPY_P + k]
+        ocp_n = work[OCP_N + k] + (temperature - t_ref) * entropy_n
+        ocp_p = work[OCP_P + k] + (temperature - t_ref) * entropy_p
         per_current_n = block[KINETIC_N + k] / (polynomial(sqrt_n, u_n) * math.sqrt(xs_n * (1.0 - xs_n)))
         per_current_p = block[KINETIC_P + k] / (polynomial(sqrt_p, u_p) * math.sqrt(xs_p * (1.0 - xs_p)))
         asinh_n, root_n = asinh_and_root(per_current_n * i_n)
@@ -245,37 +312,61 @@ def step_cells(block: FloatArray, dt: float, c: CellModel) -> None:
         concentration = v_t * transport * (polynomial(ln_p, u_p) - polynomial(ln_n, u_n))
         ohmic, film = block[OHMIC + k], block[FILM + k]
         voltage = ocp_p - ocp_n - eta - i * ohmic - i_n * film + concentration
-        inv_area = 1.0 / area
         r_linear_new = (
             ohmic
             + film
-            - slope_n * block[SENSE_N + k]
-            - slope_p * block[SENSE_P + k]
+            - work[SLOPE_N + k] * block[SENSE_N + k]
+            - work[SLOPE_P + k] * block[SENSE_P + k]
             + temperature * block[SENSE_E + k]
         ) * inv_area
         r_transfer_new = v_t * (per_current_n / root_n + per_current_p / root_p) * inv_area
         # What the forecast missed is mostly relaxation, which goes on: expect half of it again.
-        missed = voltage + r_linear * current + eta - v_linear
+        missed = voltage + block[R_LINEAR + k] * current + eta - work[V_LINEAR + k]
         block[DRIFT + k] = block[DRIFT + k] + 0.5 * missed
 
-        # --- heat -----------------------------------------------------------------------------------------
-        heat = current * (ocp_p - ocp_n - voltage) + current * temperature * (entropy_n - entropy_p)
-        t_end = block[AMBIENT + k] + heat * block[THERMAL_RESISTANCE + k]
+        # --- heat: of the cell's own current (without the film's), and of a short inside it ---------------
+        short = block[LEAK + k] * block[VOLTAGE + k]
+        heat = (
+            (current + short) * (ocp_p - ocp_n - voltage - i_n * film)
+            + (current + short) * temperature * (entropy_n - entropy_p)
+            + short * voltage
+        )
+        t_end = block[AMBIENT + k] + (heat + work[PUMP + k]) * block[THERMAL_RESISTANCE + k]
         t_free = t_end + block[DECAY_T + k] * (temperature - t_end)
         t_new = clip(t_free, T_HARD_MIN, T_HARD_MAX)
 
-        # --- SEI ------------------------------------------------------------------------------------------
+        # --- side reactions: SEI ~ exp(-10 z), plating ~ exp(-13 z), stripping ~ exp(7 z), z = F b/(20 RT) ---
         b = ocp_n + eta_n
-        reaction = exp((sei_potential - b) / v_t)
-        q_side = dt * block[SEI_CURRENT + k] * reaction / (1.0 + block[SEI_DIFFUSION + k] * reaction)
+        up = exp(0.1 * b / v_t)
+        down = 1.0 / up
+        down_2 = down * down
+        down_4 = down_2 * down_2
+        down_10 = down_4 * down_4 * down_2
+        down_13 = down_10 * down_2 * down
+        up_2 = up * up
+        up_7 = up_2 * up_2 * up_2 * up
+        q_sei = dt * block[SEI_CURRENT + k] * down_10 / (1.0 + block[SEI_DIFFUSION + k] * down_10)
+        # Plating averages c_e exp(-0.65 F b/RT) over the electrode: b and c_e are parabolas s^2 - 1/3 of depth s.
+        salt = block[SPREAD_SALT + k] * block[Y_E + 1 * LANES + k]
+        spread = i * block[SPREAD_OHM + k] + v_t * transport * salt / (1.0 + u_n)
+        y = clip(1.3 * spread / v_t, -2.0, 2.0)
+        uneven = (1.0 + u_n) * (1.0 + y * y * (4.0 / 90.0 - y * (16.0 / 5670.0))) + salt * y * (4.0 / 45.0)
+        plated = block[PLATED + k]
+        # It takes no more than the charging current brings, and strips no more than the particles can take back.
+        most = max(-i, 0.0) + block[PLATE + k]
+        deposit = dt * min(block[PLATE + k] * down_13 * max(uneven, 0.0), most)
+        room = 0.5 * max(1.0 - X_MEAN_MIN - block[X_N + k], 0.0) / block[INV_Q_N + k]
+        dying = dt * block[DYING + k]
+        plated_new = max((plated + deposit) / (1.0 + dt * block[STRIP + k] * up_7 + dying), plated - room)
+        died = dying * plated_new
+        q_side = q_sei + plated_new - plated + died
 
         # --- write back -----------------------------------------------------------------------------------
-        block[X_N + k] = x_n
-        block[X_P + k] = x_p
         block[TEMPERATURE + k] = t_new
         block[Q_SIDE + k] = q_side
-        block[Q_SEI + k] = block[Q_SEI + k] + q_side
-        block[CURRENT + k] = current
+        block[Q_SEI + k] = block[Q_SEI + k] + q_sei
+        block[PLATED + k] = plated_new
+        block[DEAD + k] = block[DEAD + k] + died
         block[VOLTAGE + k] = voltage
         block[R_DYNAMIC + k] = r_linear_new + r_transfer_new
         block[R_LINEAR + k] = r_linear_new
@@ -283,28 +374,37 @@ def step_cells(block: FloatArray, dt: float, c: CellModel) -> None:
         block[ASINH_N + k] = per_current_n * inv_area
         block[ASINH_P + k] = per_current_p * inv_area
         block[HEAT + k] = heat
-        block[THROUGHPUT + k] = block[THROUGHPUT + k] + abs(current) * hours
+        block[THROUGHPUT + k] = block[THROUGHPUT + k] + abs(current) * dt * (1.0 / 3600.0)
         block[ENERGY_OUT + k] = block[ENERGY_OUT + k] + voltage * current * dt
-        inside = (
-            (xs_n == xs_n_free)
-            & (xs_p == xs_p_free)
-            & (u_n == u_n_free)
-            & (u_p == u_p_free)
-            & (t_new > t_min)
-            & (t_new < t_max)
-        )
+        inside = (work[INSIDE + k] > 0.5) & (t_new > t_min) & (t_new < t_max)
         block[FLAG_RANGE + k] = block[FLAG_RANGE + k] if inside else 1.0
         # A charger's own constant voltage below the cell's limit is no incident.
-        planned = (current < 0.0) & (v_high < v_planned)
-        block[FLAG_VOLTAGE + k] = block[FLAG_VOLTAGE + k] if (current == current_asked) | planned else 1.0
-        short = voltage * current < (1.0 - POWER_TOLERANCE) * power
-        block[FLAG_POWER + k] = 1.0 if short & (power > 0.0) else block[FLAG_POWER + k]
+        planned = (current < 0.0) & (work[VOLTAGE_HIGH + k] < v_planned)
+        unlimited = (current == work[ASKED + k]) | planned
+        block[FLAG_VOLTAGE + k] = block[FLAG_VOLTAGE + k] if unlimited else 1.0
+        power = work[POWER + k]
+        missing = voltage * current < (1.0 - POWER_TOLERANCE) * power
+        block[FLAG_POWER + k] = 1.0 if missing & (power > 0.0) else block[FLAG_POWER + k]
 
 
 @numba.njit(**LOOP)
-def refresh_cells(block: FloatArray, dt: float, c: CellModel) -> None:
-    """Recompute what depends on temperature and on slow states. Called on ticks divisible by `refresh_ticks`."""
+def step_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
+    """Advance 128 cells, each by its DT, under their demand rows.
+
+    The current solves P = V I on a forecast of the voltage at the end of the step: linear in I (ohmic, diffusion) but
+    for charge transfer, whose asinh is linearised around a first guess. Then it is clipped to its limits; voltage
+    limits only ever reduce it towards zero. POWER is ignored where CURRENT_LOW = CURRENT_HIGH.
+    """
+    _currents_and_lithium(block, work, c)
+    _look_up(work, c.tables)
+    _voltage_heat_and_aging(block, work, c)
+
+
+@numba.njit(**LOOP)
+def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
+    """Recompute what depends on temperature, on slow states and on the length of a step, for steps of DT."""
     for k in range(LANES):
+        dt = work[DT + k]
         t = block[TEMPERATURE + k]
         inverse_t = INV_R * (1.0 / c.t_ref - 1.0 / t)
         scale = block[RESISTANCE_SCALE + k]
@@ -312,9 +412,9 @@ def refresh_cells(block: FloatArray, dt: float, c: CellModel) -> None:
         faster_n = exp(c.e_diffusion_n * inverse_t)
         faster_p = exp(c.e_diffusion_p * inverse_t)
         faster_e = exp(c.e_electrolyte * inverse_t)
-        block[SCRATCH_N + k] = -dt * faster_n / c.tau_n
-        block[SCRATCH_P + k] = -dt * faster_p / c.tau_p
-        block[SCRATCH_E + k] = -dt * faster_e
+        work[SCRATCH_N + k] = -dt * faster_n / c.tau_n
+        work[SCRATCH_P + k] = -dt * faster_p / c.tau_p
+        work[SCRATCH_E + k] = -dt * faster_e
         inv_q_n = 1.0 / (c.q_n * active_n)
         inv_q_p = 1.0 / (c.q_p * active_p)
         block[INV_Q_N + k] = inv_q_n
@@ -324,17 +424,27 @@ def refresh_cells(block: FloatArray, dt: float, c: CellModel) -> None:
         block[GAIN_E + k] = 1.0 / faster_e
         block[KINETIC_N + k] = scale * c.kinetic_n / (active_n * exp(c.e_kinetic_n * inverse_t))
         block[KINETIC_P + k] = scale * c.kinetic_p / (active_p * exp(c.e_kinetic_p * inverse_t))
-        length = block[Q_SEI + k] * c.sei_length
-        pores = max(1.0 - c.area_n * (length - c.sei_initial) / c.porosity_n, 0.05)
+        length = block[Q_SEI + k] * c.sei_length / active_n
+        metal = c.plated_volume * (block[PLATED + k] + block[DEAD + k])
+        filled = active_n * (c.area_n * (length - c.sei_initial) + metal)
+        pores = max(1.0 - filled / c.porosity_n, PORES_MIN)
         slower_pores = 1.0 / (pores * math.sqrt(pores))
-        block[OHMIC + k] = (
-            scale
-            * ((c.r_electrolyte_n * slower_pores + c.r_electrolyte_sp) * exp(-c.e_conductivity * inverse_t) + c.r_solid)
-            + block[CONTACT + k]
-        )
-        block[FILM + k] = c.sei_resistance * length
-        block[SEI_CURRENT + k] = block[SEI_SCALE + k] * c.sei_current * exp(c.e_sei * inverse_t)
-        block[SEI_DIFFUSION + k] = c.sei_rate_over_diffusivity * length
+        worse_salt = exp(-c.e_conductivity * inverse_t)
+        ohmic_n = c.r_electrolyte_n * slower_pores * worse_salt
+        block[OHMIC + k] = scale * (ohmic_n + c.r_electrolyte_sp * worse_salt + c.r_solid) + block[CONTACT + k]
+        block[FILM + k] = c.sei_resistance * length / active_n
+        # exp(F 0.4 V/2RT): the rates that follow are those at b = 0.
+        at_zero = exp(c.sei_potential / (2.0 * R_F * t))
+        reaction = exp(c.e_sei * inverse_t) * at_zero
+        block[SEI_CURRENT + k] = block[SEI_SCALE + k] * c.sei_current * active_n * reaction
+        block[SEI_DIFFUSION + k] = c.sei_rate_over_diffusivity * length * reaction * exp(-c.e_sei_diffusion * inverse_t)
+        block[PLATE + k] = block[PLATING_SCALE + k] * c.plating_current * active_n
+        block[STRIP + k] = block[PLATING_SCALE + k] * c.stripping * active_n
+        block[DYING + k] = c.dead_rate * c.sei_initial / length
+        block[SPREAD_OHM + k] = 1.5 * ohmic_n
+        block[SPREAD_SALT + k] = c.spread_salt * slower_pores
+        block[LAM_N + k] = block[LAM_SCALE + k] * c.lam_n * exp(c.e_lam_n * inverse_t)
+        block[LAM_P + k] = block[LAM_SCALE + k] * c.lam_p * exp(c.e_lam_p * inverse_t)
         block[THERMAL_RESISTANCE + k] = 1.0 / (c.cooling * block[COOLING_SCALE + k])
         block[DECAY_T + k] = exp(-dt * c.cooling * block[COOLING_SCALE + k] / c.heat_capacity)
         block[SENSE_N + k] = dt * inv_q_n + block[GAIN_N + k] * STATIC_WEIGHT
@@ -343,22 +453,20 @@ def refresh_cells(block: FloatArray, dt: float, c: CellModel) -> None:
     for mode in range(PARTICLE_MODES):
         row = mode * LANES
         for k in range(LANES):
-            block[DECAY_N + row + k] = exp(L2_ARRAY[mode] * block[SCRATCH_N + k])
+            block[DECAY_N + row + k] = exp(L2_ARRAY[mode] * work[SCRATCH_N + k])
         for k in range(LANES):
-            block[DECAY_P + row + k] = exp(L2_ARRAY[mode] * block[SCRATCH_P + k])
+            block[DECAY_P + row + k] = exp(L2_ARRAY[mode] * work[SCRATCH_P + k])
         for k in range(LANES):
             block[SENSE_N + k] += block[GAIN_N + k] * WEIGHT_ARRAY[mode] * (1.0 - block[DECAY_N + row + k])
         for k in range(LANES):
             block[SENSE_P + k] += block[GAIN_P + k] * WEIGHT_ARRAY[mode] * (1.0 - block[DECAY_P + row + k])
     for k in range(LANES):
         for mode in range(3):
-            decay = exp(c.rate_e[mode] * block[SCRATCH_E + k])
+            decay = exp(c.rate_e[mode] * work[SCRATCH_E + k])
             block[DECAY_E + mode * LANES + k] = decay
             block[SENSE_E + k] += (c.gain_e_n[mode] - c.gain_e_p[mode]) * (1.0 - decay)
     for k in range(LANES):
         block[SENSE_E + k] *= 2.0 * R_F * c.transport * block[GAIN_E + k]
-        block[ENTROPY_N + k] = lookup(c.table + 2, clip(block[X_N + k], 0.0, 1.0))[0]
-        block[ENTROPY_P + k] = lookup(c.table + 3, clip(block[X_P + k], 0.0, 1.0))[0]
 
 
 @numba.njit(**LOOP)
@@ -373,8 +481,8 @@ def rest_cells(block: FloatArray, c: CellModel) -> None:
             block[Y_E + row * LANES + k] = 0.0
     for k in range(LANES):
         warmer = block[TEMPERATURE + k] - c.t_ref
-        ocp_p = lookup(c.table + 1, block[X_P + k])[0] + warmer * lookup(c.table + 3, block[X_P + k])[0]
-        ocp_n = lookup(c.table, block[X_N + k])[0] + warmer * lookup(c.table + 2, block[X_N + k])[0]
+        ocp_p = lookup(c.tables, 1, block[X_P + k])[0] + warmer * lookup(c.tables, 3, block[X_P + k])[0]
+        ocp_n = lookup(c.tables, 0, block[X_N + k])[0] + warmer * lookup(c.tables, 2, block[X_N + k])[0]
         block[VOLTAGE + k] = ocp_p - ocp_n
         # First guesses, until the first step computes them.
         block[R_DYNAMIC + k] = 0.025 * c.area / block[AREA + k]
@@ -388,26 +496,33 @@ def rest_cells(block: FloatArray, c: CellModel) -> None:
 
 
 @numba.njit(**LOOP)
-def refresh_capacity(block: FloatArray, c: CellModel) -> None:
-    """Follow the stoichiometries at the voltage limits (at rest, 25 degC) as lithium is lost: one Newton step.
+def capacity_of(block: FloatArray, k: int, c: CellModel) -> None:
+    """Follow one cell's stoichiometries at the voltage limits (at rest, 25 degC) as it ages: one Newton step.
 
     From one refresh to the next they move by less than 1e-6, so one step from the last value is exact to rounding.
+    Plated lithium counts as cyclable: a discharge strips it.
     """
+    q_n = c.q_n * block[ACTIVE_N + k]
+    q_p = c.q_p * block[ACTIVE_P + k]
+    inventory = q_n * block[X_N + k] + q_p * block[X_P + k] + block[PLATED + k] - block[Q_SIDE + k]
+    for upper in range(2):
+        x = block[X_FULL + k] if upper == 1 else block[X_EMPTY + k]
+        target = c.voltage_max if upper == 1 else c.voltage_min
+        ocp_n, slope_n = lookup(c.tables, 0, x)
+        ocp_p, slope_p = lookup(c.tables, 1, (inventory - q_n * x) / q_p)
+        newton = (target - ocp_p + ocp_n) / (-slope_n - slope_p * q_n / q_p)
+        x = clip(x + clip(newton, -0.01, 0.01), X_SURFACE_MIN, 1.0 - X_SURFACE_MIN)
+        if upper == 1:
+            block[X_FULL + k] = x
+        else:
+            block[X_EMPTY + k] = x
+
+
+@numba.njit(**LOOP)
+def refresh_capacity(block: FloatArray, c: CellModel) -> None:
+    """The same for all; called every simulated minute or so."""
     for k in range(LANES):
-        q_n = c.q_n * block[ACTIVE_N + k]
-        q_p = c.q_p * block[ACTIVE_P + k]
-        inventory = q_n * block[X_N + k] + q_p * block[X_P + k] - block[Q_SIDE + k]
-        for upper in range(2):
-            x = block[X_FULL + k] if upper == 1 else block[X_EMPTY + k]
-            target = c.voltage_max if upper == 1 else c.voltage_min
-            ocp_n, slope_n = lookup(c.table, x)
-            ocp_p, slope_p = lookup(c.table + 1, (inventory - q_n * x) / q_p)
-            newton = (target - ocp_p + ocp_n) / (-slope_n - slope_p * q_n / q_p)
-            x = clip(x + clip(newton, -0.01, 0.01), X_SURFACE_MIN, 1.0 - X_SURFACE_MIN)
-            if upper == 1:
-                block[X_FULL + k] = x
-            else:
-                block[X_EMPTY + k] = x
+        capacity_of(block, k, c)
 
 
 @numba.njit(**LOOP)

@@ -5,10 +5,10 @@ compile-time constants, so the compiler can prove that rows do not overlap and v
 always full (lanes beyond the last vehicle run along idle), so a vehicle goes through the same instructions however a
 fleet is divided, and its results have the same bits.
 
-Groups: STATE goes on from step to step; COEFFICIENTS follow from temperature and state every 10 s; CELL are constants
-of this vehicle's cells; DEMAND is what the vehicle asks of its cells; VEHICLE is plan, car and climate; SAMPLE is
-telemetry. A later mechanism adds its rows to its group (RESERVED marks rows that are there already for plating and
-loss of active material); nothing else refers to row numbers.
+Groups of a block: STATE goes on from step to step; COEFFICIENTS follow from temperature and state every 10 s; CELL are
+constants of this vehicle's cells; VEHICLE is plan, car and climate. What lives no longer than a step (DEMAND, SAMPLE,
+SCRATCH) is in `work[OFFSET + lane]`, one array a thread for all blocks. A later mechanism adds its rows to its group;
+nothing else refers to row numbers.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ LANES: Final = 128
 PARTICLE_MODES: Final = 6
 ELECTROLYTE_MODES: Final = 3
 
-_count = 0
+_counts = {"block": 0, "work": 0}
 
 
-def _rows(count: int = 1) -> int:
+def _rows(count: int = 1, of: str = "block") -> int:
     """Offset of the next `count` rows."""
-    global _count
-    offset = _count * LANES
-    _count += count
+    offset = _counts[of] * LANES
+    _counts[of] += count
     return offset
 
 
@@ -39,10 +38,11 @@ Y_E: Final = _rows(ELECTROLYTE_MODES)  # slow electrolyte modes: the current den
 TEMPERATURE: Final = _rows()  # [K]
 Q_SEI: Final = _rows()  # lithium bound in the SEI film, as charge [C/m2 of cell]
 Q_SIDE: Final = _rows()  # charge of the last step's side reactions, not yet taken from X_N [C/m2]
-PLATED: Final = _rows()  # RESERVED: reversibly plated lithium as charge [C/m2], 0
-DEAD: Final = _rows()  # RESERVED: dead lithium as charge [C/m2], 0
-ACTIVE_N: Final = _rows()  # active material left, fraction of fresh; 1 until its loss is built
+PLATED: Final = _rows()  # reversibly plated lithium as charge [C/m2]
+DEAD: Final = _rows()  # dead lithium as charge [C/m2]
+ACTIVE_N: Final = _rows()  # active material left, fraction of fresh
 ACTIVE_P: Final = _rows()
+Q_LAM: Final = _rows()  # lithium lost inside lost active material, as charge [C/m2]
 CURRENT: Final = _rows()  # cell current of the last step [A]
 VOLTAGE: Final = _rows()  # cell voltage at the end of the last step [V]
 R_DYNAMIC: Final = _rows()  # -dV/dI over one step [Ohm]
@@ -76,34 +76,32 @@ KINETIC_N: Final = _rows()  # asinh argument of unit current density at c_e = c_
 KINETIC_P: Final = _rows()
 OHMIC: Final = _rows()  # electrolyte, solid and contact resistance [Ohm m2]
 FILM: Final = _rows()  # SEI film resistance [Ohm m2]
-SEI_CURRENT: Final = _rows()  # side current at zero overpotential and no diffusion limit [A/m2]
-SEI_DIFFUSION: Final = _rows()  # L k_sei/D_ec at zero overpotential
-ENTROPY_N: Final = _rows()  # dU/dT [V/K]
-ENTROPY_P: Final = _rows()
+SEI_CURRENT: Final = _rows()  # side current at b = 0 and no diffusion limit [A/m2]
+SEI_DIFFUSION: Final = _rows()  # L k_sei/D_ec at b = 0
+PLATE: Final = _rows()  # plating current at b = 0 and c_e = c_0 [A/m2]
+STRIP: Final = _rows()  # stripping rate at b = 0 [1/s]
+DYING: Final = _rows()  # rate at which plated lithium dies [1/s]
+SPREAD_OHM: Final = _rows()  # b at the collector against the separator: half the ohmic drop [Ohm m2]
+SPREAD_SALT: Final = _rows()  # the same for c_e/c_0 [m2/A]
+LAM_N: Final = _rows()  # loss of active material at unit (x - x_surf)^2 [1/s]
+LAM_P: Final = _rows()
 DECAY_T: Final = _rows()  # exp(-hA dt/C)
 THERMAL_RESISTANCE: Final = _rows()  # 1/(hA) [K/W]
-SCRATCH_N: Final = _rows()
-SCRATCH_P: Final = _rows()
-SCRATCH_E: Final = _rows()
 
 # --- CELL (constants of this vehicle's cells) -----------------------------------------------------------------------
 AREA: Final = _rows()  # electrode area [m2]; carries the spread of capacity
 RESISTANCE_SCALE: Final = _rows()  # on ohmic and charge-transfer resistance
 CONTACT: Final = _rows()  # extra series resistance [Ohm m2]
+LEAK: Final = _rows()  # conductance of an internal short [S]
 COOLING_SCALE: Final = _rows()  # on h A
+COOLING_HEALTH: Final = _rows()  # of the thermal management, 1 to 0
 SEI_SCALE: Final = _rows()  # on the SEI's rate; 0 switches it off
+PLATING_SCALE: Final = _rows()  # on the rate of plating and stripping
+LAM_SCALE: Final = _rows()  # on the loss of active material
 AMBIENT: Final = _rows()  # air around the cell [K]
-
-# --- DEMAND ---------------------------------------------------------------------------------------------------------
-POWER: Final = _rows()  # cell power asked for, + discharges [W]
-CURRENT_LOW: Final = _rows()  # [A]
-CURRENT_HIGH: Final = _rows()
-VOLTAGE_LOW: Final = _rows()  # [V]
-VOLTAGE_HIGH: Final = _rows()
 
 # --- VEHICLE --------------------------------------------------------------------------------------------------------
 MODE: Final = _rows()  # 0 parked, 1 driving, 2 charging
-PLUGGED: Final = _rows()  # 1 from arrival at the charger to departure
 NEXT_EVENT: Final = _rows()  # tick of the next entry of the plan
 EVENT: Final = _rows()  # which entry: 2 trip + (0 start, 1 end)
 DAY: Final = _rows()  # local day of the plan, days since 1970-01-01
@@ -112,7 +110,6 @@ TRACE: Final = _rows()  # position in the speed table, 0 when not driving
 TRACE_START: Final = _rows()
 TRACE_END: Final = _rows()
 SPEED: Final = _rows()  # at the end of the tick [m/s]
-SPEED_BEFORE: Final = _rows()
 ODOMETER: Final = _rows()  # [m]
 CABIN: Final = _rows()  # heating or cooling of the cabin [W]
 SPEED_SCALE: Final = _rows()  # the driver: trace speeds times this
@@ -123,14 +120,67 @@ CHARGE_LIMIT: Final = _rows()  # cell voltage of the SoC limit [V]
 CITY: Final = _rows()
 UTC_OFFSET: Final = _rows()  # [s]
 HABIT: Final = _rows()  # probability of plugging in on arrival
+USE: Final = _rows()  # index in duty.USES
 
-# --- SAMPLE ---------------------------------------------------------------------------------------------------------
-SAMPLE: Final = _rows(14)
+# --- PACK: its weakest and its strongest cell group, as deviations from the mean (pack.py) ----------------------------
+WEAK_CAPACITY: Final = _rows()  # relative, below 0
+WEAK_RESISTANCE: Final = _rows()  # relative, above 0
+WEAK_SHIFT: Final = _rows()  # negative stoichiometry against the mean when the mean is full
+STRONG_CAPACITY: Final = _rows()
+STRONG_RESISTANCE: Final = _rows()
+STRONG_SHIFT: Final = _rows()
+HOT_SHARE: Final = _rows()  # how much warmer the warmest cell gets, of the mean's rise over the air
+PACK_SEI: Final = _rows()  # Q_SEI when the deviations last aged
+V_LOWEST: Final = _rows()  # voltage of the lowest cell against the mean [V], below 0
+V_HIGHEST: Final = _rows()
 
-ROWS: Final = _count
+# --- FAULT ------------------------------------------------------------------------------------------------------------
+FAULT: Final = _rows()  # index in faults.FAULTS, 0 for none
+FAULT_ONSET: Final = _rows()  # seconds since 1970
+FAULT_SEVERITY: Final = _rows()  # unit of the kind
+FAILED: Final = _rows()  # 1 after thermal runaway: the vehicle is out of service
+
+ROWS: Final = _counts["block"]
 BLOCK_SIZE: Final = ROWS * LANES
+
+# --- WORK: DEMAND ---------------------------------------------------------------------------------------------------
+DT: Final = _rows(of="work")  # length of this step [s]
+NOW: Final = _rows(of="work")  # seconds since 1970, UTC
+ELAPSED: Final = _rows(of="work")  # since the slow parts (faults, pack) last acted [s]
+POWER: Final = _rows(of="work")  # cell power asked for, + discharges [W]
+CURRENT_LOW: Final = _rows(of="work")  # [A]
+CURRENT_HIGH: Final = _rows(of="work")
+VOLTAGE_LOW: Final = _rows(of="work")  # [V]
+VOLTAGE_HIGH: Final = _rows(of="work")
+
+# --- WORK: SCRATCH --------------------------------------------------------------------------------------------------
+SPEED_BEFORE: Final = _rows(of="work")  # at the beginning of the step [m/s]
+PUMP: Final = _rows(of="work")  # heat that the thermal management brings to a cell [W], below 0 when it cools
+
+SCRATCH_N: Final = _rows(of="work")
+SCRATCH_P: Final = _rows(of="work")
+SCRATCH_E: Final = _rows(of="work")
+ASKED: Final = _rows(of="work")  # current before the voltage limits [A]
+V_LINEAR: Final = _rows(of="work")
+FLUX_N: Final = _rows(of="work")  # current density with the side reactions of the last step [A/m2]
+SURFACE_N: Final = _rows(of="work")  # surface stoichiometries
+SURFACE_P: Final = _rows(of="work")
+SALT_N: Final = _rows(of="work")  # mean c_e/c_0 - 1 of the electrodes
+SALT_P: Final = _rows(of="work")
+INSIDE: Final = _rows(of="work")  # 1 where all is within the fitted range
+OCP_N: Final = _rows(of="work")
+OCP_P: Final = _rows(of="work")
+SLOPE_N: Final = _rows(of="work")
+SLOPE_P: Final = _rows(of="work")
+ENTROPY_N: Final = _rows(of="work")  # dU/dT at the surface [V/K]
+ENTROPY_P: Final = _rows(of="work")
+
+# --- WORK: SAMPLE ---------------------------------------------------------------------------------------------------
+SAMPLE: Final = _rows(17, of="work")
+
+WORK_SIZE: Final = _counts["work"] * LANES
 
 REFRESH_S: Final = 10.0
 CAPACITY_REFRESH_S: Final = 60.0
 
-FLAGS: Final = {"outside_valid_range": 1, "voltage_limited": 2, "power_not_met": 4}
+FLAGS: Final = {"outside_valid_range": 1, "voltage_limited": 2, "power_not_met": 4, "thermal_runaway": 8}

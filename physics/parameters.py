@@ -73,11 +73,40 @@ class SeiParameters:
     ec_concentration_mol_m3: float
     potential_V: float
     activation_J_mol: float
+    """Of the reaction."""
+    diffusivity_activation_J_mol: float
+    """Of EC's diffusion through the film."""
     molar_volume_m3_mol: float
     lithium_per_mole: float
     """z: moles of lithium in a mole of film."""
     resistivity_Ohm_m: float
     initial_thickness_m: float
+
+
+@dataclass(frozen=True)
+class PlatingParameters:
+    """Partly reversible lithium plating (O'Kane et al. 2022, eq. 30-33): deposits where the negative surface falls
+    towards Li/Li+, strips again, dies at a rate that falls as the film grows. Transfer coefficients 0.65 and 0.35."""
+
+    rate_m_s: float
+    """k in j = F k (c_Li exp(0.35 F b/RT) - c_e exp(-0.65 F b/RT))."""
+    dead_rate_1_s: float
+    """gamma_0: rate of dying at the fresh film's thickness."""
+    metal_molar_volume_m3_mol: float
+
+
+@dataclass(frozen=True)
+class LamParameters:
+    """Loss of active material by stress (Laresgoiti et al. 2015; O'Kane et al. 2022, eq. 40):
+    d eps/dt = -rate (sigma_h/sigma_crit)^2, sigma_h = 2/9 Omega E c_max (x - x_surf)/(1 - nu), tensile only."""
+
+    rate_1_s: float
+    """beta: of the volume fraction, at the critical stress."""
+    activation_J_mol: float
+    critical_stress_Pa: float
+    youngs_modulus_Pa: float
+    poisson_ratio: float
+    partial_molar_volume_m3_mol: float
 
 
 @dataclass(frozen=True)
@@ -111,14 +140,20 @@ class CellParameters:
     positive: ElectrodeParameters
     electrolyte: ElectrolyteParameters
     sei: SeiParameters
+    plating: PlatingParameters | None
+    """None: not modelled."""
+    lam_negative: LamParameters | None
+    lam_positive: LamParameters | None
     valid_temperature_C: tuple[float, float]
     valid_c_rate: tuple[float, float]
     """Largest charging (negative) and discharging C-rate."""
 
     def __post_init__(self) -> None:
         _require_positive(self, self.name)
-        for part in (self.negative, self.positive, self.electrolyte, self.sei):
-            _require_positive(part, f"{self.name}, {type(part).__name__}")
+        parts = (self.negative, self.positive, self.electrolyte, self.sei)
+        for part in (*parts, self.plating, self.lam_negative, self.lam_positive):
+            if part is not None:
+                _require_positive(part, f"{self.name}, {type(part).__name__}")
         if self.voltage_min_V >= self.voltage_max_V:
             raise ValueError(
                 f"{self.name}: voltage_min_V {self.voltage_min_V} must be below voltage_max_V {self.voltage_max_V}"

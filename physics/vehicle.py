@@ -1,6 +1,7 @@
 """The car around the pack: what it asks of its cells on a speed trace, at the charger and at rest.
 
-A compact electric car, about 60 kWh: 96 cells in series, 34 in parallel, all alike. Longitudinal model
+A compact electric car, about 60 kWh, its pack of the 400 V class from any cell (`modal.PACK_VOLTAGE_V`). Longitudinal
+model
     F = m (1 + 4 %) dv/dt + m g c_rr + 1/2 rho CdA v^2 ,   P = F v / eta + auxiliaries
 with regeneration limited by inverter power, by speed and by a cold battery. Road grade is not modelled.
 """
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from physics.climate import ambient_K
 from physics.constants import GRAVITY, KELVIN
-from physics.duty import find_event, plugs_in, trip
+from physics.duty import FAST, HOME, find_event, plugs_in, trip, what_follows
 from physics.kernel import soc_of
 from physics.layout import (
     AMBIENT,
@@ -24,19 +25,23 @@ from physics.layout import (
     CHARGE_LIMIT,
     CHARGER,
     CITY,
+    COOLING_HEALTH,
     CURRENT,
     CURRENT_HIGH,
     CURRENT_LOW,
     DAY,
+    DT,
     EVENT,
+    FAILED,
     HABIT,
     LANES,
     MASS,
     MODE,
     NEXT_EVENT,
+    NOW,
     ODOMETER,
-    PLUGGED,
     POWER,
+    PUMP,
     SPEED,
     SPEED_BEFORE,
     SPEED_SCALE,
@@ -44,11 +49,17 @@ from physics.layout import (
     TRACE,
     TRACE_END,
     TRACE_START,
+    USE,
     UTC_OFFSET,
+    V_HIGHEST,
+    V_LOWEST,
     VEHICLE,
     VOLTAGE,
     VOLTAGE_HIGH,
     VOLTAGE_LOW,
+    X_EMPTY,
+    X_FULL,
+    X_N,
 )
 from physics.maths import LOOP, clip
 from physics.modal import CellModel
@@ -56,14 +67,11 @@ from physics.parameters import FloatArray
 
 IntArray = npt.NDArray[np.int64]
 
-MODES: Final = ("parked", "driving", "charging")
+MODES: Final = ("parked", "driving", "charging", "fast_charging")
 PARKED: Final = 0.0
 DRIVING: Final = 1.0
 CHARGING: Final = 2.0
-
-CELLS_SERIES: Final = 96
-CELLS_PARALLEL: Final = 34
-CELLS_PACK: Final = CELLS_SERIES * CELLS_PARALLEL
+FAST_CHARGING: Final = 3.0
 
 CD_A_M2: Final = 0.62  # drag coefficient 0.27 times 2.3 m2
 ROLLING: Final = 0.0095
@@ -80,6 +88,15 @@ CHARGE_C_RATE: Final = 1.0  # of a warm battery; falls with temperature below
 COLD_ZERO_C: Final = -15.0  # least charging current at and below
 COLD_FULL_C: Final = 15.0  # full charging current at and above
 COLD_SHARE: Final = 0.05
+# Fast charging: the current a charger and the car agree on falls with the state of charge and in the cold.
+FAST_C_RATE: Final = 2.2  # of an empty, warm battery
+FAST_FALLS: Final = 1.9  # and so much less of a full one
+FAST_MAX_C_RATE: Final = 1.8
+MAX_FAST_W: Final = 150e3  # at the pack
+FAST_UNTIL: Final = 0.8  # state of charge
+FAST_BELOW: Final = 0.6  # no stop is made above
+FAST_COLD_ZERO_C: Final = -10.0
+FAST_COLD_FULL_C: Final = 25.0
 CHARGED_C_RATE: Final = 1.0 / 60.0  # constant-voltage phase ends below
 CHARGED_WINDOW_V: Final = 0.003
 CHARGER_MARGIN_V: Final = 0.002  # a charger keeps this far below the cell's upper limit
@@ -94,19 +111,45 @@ CABIN_MAX_W: Final = 3500.0
 
 PACK_COOLING_SCALE: Final = 0.15
 """Heat loss of a cell inside its pack, against a single cell in still air: gives the pack about 1.5 h to follow the
-air. Active cooling and heating are not modelled yet."""
+air."""
+
+# Thermal management, while driving or plugged in and charging: proportional over a band, limited, drawn from the pack.
+HEAT_BELOW_C: Final = 8.0
+HEAT_BELOW_FAST_C: Final = 22.0
+COOL_ABOVE_C: Final = 32.0
+BAND_K: Final = 3.0
+HEATER_W: Final = 4000.0
+COOLER_W: Final = 4500.0
+COOLER_COP: Final = 2.5
 
 
 @numba.njit(**LOOP)
-def refresh_climate(block: FloatArray, seed: int, now_s: float) -> None:
-    """Ambient temperature and cabin power; called every simulated minute. `now_s`: seconds since 1970, UTC."""
+def climate_of(block: FloatArray, work: FloatArray, seed: int, k: int) -> None:
+    """Ambient temperature and cabin power of one vehicle at NOW."""
+    ambient = ambient_K(seed, int(block[CITY + k]), work[NOW + k] + block[UTC_OFFSET + k])
+    block[AMBIENT + k] = ambient
+    outside = ambient - KELVIN
+    heating = HEATING_W_K * max(COMFORT_LOW_C - outside, 0.0)
+    cooling = COOLING_W_K * max(outside - COMFORT_HIGH_C, 0.0)
+    block[CABIN + k] = min(heating + cooling, CABIN_MAX_W)
+
+
+@numba.njit(**LOOP)
+def refresh_climate(block: FloatArray, work: FloatArray, seed: int) -> None:
+    """The same for all; called every simulated minute."""
     for k in range(LANES):
-        ambient = ambient_K(seed, int(block[CITY + k]), now_s + block[UTC_OFFSET + k])
-        block[AMBIENT + k] = ambient
-        outside = ambient - KELVIN
-        heating = HEATING_W_K * max(COMFORT_LOW_C - outside, 0.0)
-        cooling = COOLING_W_K * max(outside - COMFORT_HIGH_C, 0.0)
-        block[CABIN + k] = min(heating + cooling, CABIN_MAX_W)
+        climate_of(block, work, seed, k)
+
+
+@numba.njit(**LOOP)
+def arrive(block: FloatArray, k: int, seed: int, vehicle: int, use: int, day: int, which: int) -> None:
+    """What happens after a trip: parked already, the vehicle is plugged in where its plan and its charge say so."""
+    follows = what_follows(use, which)
+    soc = soc_of(block, k)
+    home = (follows == HOME) and (plugs_in(seed, vehicle, use, day, block[HABIT + k]) or soc < PLUG_ALWAYS_BELOW)
+    fast = (follows == FAST) and soc < FAST_BELOW
+    if (home or fast) and block[FAILED + k] == 0.0:
+        block[MODE + k] = FAST_CHARGING if fast else CHARGING
 
 
 @numba.njit(**LOOP)
@@ -118,11 +161,11 @@ def follow_plans(
     for k in range(LANES):
         while block[NEXT_EVENT + k] <= tick:
             vehicle, day, event = int(block[VEHICLE + k]), int(block[DAY + k]), int(block[EVENT + k])
+            use = int(block[USE + k])
             late = tick - int(block[NEXT_EVENT + k])
             if event % 2 == 0:
-                cycle = trip(seed, vehicle, day, event // 2, dt, cycle_ticks)[2]
-                block[MODE + k] = DRIVING
-                block[PLUGGED + k] = 0.0
+                cycle = trip(seed, vehicle, use, day, event // 2, dt, cycle_ticks)[2]
+                block[MODE + k] = DRIVING if block[FAILED + k] == 0.0 else PARKED
                 block[TRACE_START + k] = cycle_start[cycle]
                 block[TRACE_END + k] = cycle_start[cycle] + cycle_ticks[cycle] + 1
                 block[TRACE + k] = cycle_start[cycle] + late % cycle_ticks[cycle]
@@ -131,15 +174,10 @@ def follow_plans(
                 block[TRACE_START + k] = 0.0
                 block[TRACE_END + k] = 1.0
                 block[TRACE + k] = 0.0
-                if event == 5 and (
-                    plugs_in(seed, vehicle, day, block[HABIT + k]) or soc_of(block, k) < PLUG_ALWAYS_BELOW
-                ):
-                    block[PLUGGED + k] = 1.0
-                    block[MODE + k] = CHARGING
+                arrive(block, k, seed, vehicle, use, day, event // 2)
             block[SPEED + k] = 0.0
-            block[SPEED_BEFORE + k] = 0.0
             next_tick, next_day, next_event = find_event(
-                seed, vehicle, day, event + 1, block[UTC_OFFSET + k], start_s, dt, cycle_ticks
+                seed, vehicle, use, day, event + 1, block[UTC_OFFSET + k], start_s, dt, cycle_ticks
             )
             block[NEXT_EVENT + k] = next_tick
             block[DAY + k] = next_day
@@ -149,51 +187,69 @@ def follow_plans(
 
 
 @numba.njit(**LOOP)
-def read_traces(block: FloatArray, traces: FloatArray) -> None:
+def read_traces(block: FloatArray, work: FloatArray, traces: FloatArray) -> None:
     """Speed at the beginning and end of this tick. The only loop over lanes that cannot vectorise (it gathers)."""
     for k in range(LANES):
         position = int(block[TRACE + k])
-        block[SPEED_BEFORE + k] = traces[position] * block[SPEED_SCALE + k]
+        work[SPEED_BEFORE + k] = traces[position] * block[SPEED_SCALE + k]
         block[SPEED + k] = traces[position + 1] * block[SPEED_SCALE + k]
         following = block[TRACE + k] + 1.0
         block[TRACE + k] = following if following + 1.0 < block[TRACE_END + k] else block[TRACE_START + k]
 
 
 @numba.njit(**LOOP)
-def ask_cells(block: FloatArray, dt: float, c: CellModel) -> None:
+def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Write the demand rows: cell power and limits from what each vehicle is doing; and count the distance.
 
     A charger that reached its limit in the last step stops here, until the vehicle is unplugged.
     """
-    inv_dt = 1.0 / dt
     enough = -CHARGED_C_RATE * c.nominal_Ah
     nominal, voltage_min, voltage_max = c.nominal_Ah, c.voltage_min, c.voltage_max
+    share = 1.0 / (c.series * c.parallel)
     for k in range(LANES):
-        limit = block[CHARGE_LIMIT + k]
+        dt = work[DT + k]
+        highest, lowest = block[V_HIGHEST + k], block[V_LOWEST + k]
+        limit = min(block[CHARGE_LIMIT + k], voltage_max - CHARGER_MARGIN_V - highest)
         full = (block[CURRENT + k] > enough) & (block[VOLTAGE + k] > limit - CHARGED_WINDOW_V)
+        # State of charge without a division: x between the aged cell's limits.
+        until = block[X_EMPTY + k] + FAST_UNTIL * (block[X_FULL + k] - block[X_EMPTY + k])
         mode = block[MODE + k]
         mode = PARKED if full & (mode == CHARGING) else mode
+        mode = PARKED if (full | (block[X_N + k] > until)) & (mode == FAST_CHARGING) else mode
         block[MODE + k] = mode
-        driving, charging = mode == DRIVING, mode == CHARGING
-        before, after = block[SPEED_BEFORE + k], block[SPEED + k]
+        driving, charging, fast = mode == DRIVING, mode == CHARGING, mode == FAST_CHARGING
+        before, after = work[SPEED_BEFORE + k], block[SPEED + k]
         speed = 0.5 * (before + after)
         block[ODOMETER + k] += speed * dt
         mass = block[MASS + k]
         force = (
-            ROTATING * mass * (after - before) * inv_dt
+            ROTATING * mass * (after - before) / dt
             + (ROLLING * GRAVITY * mass if speed > 0.0 else 0.0)
             + 0.5 * AIR_DENSITY * CD_A_M2 * speed * speed
         )
         wheel = force * speed
         traction = wheel * (1.0 / DRIVE_EFFICIENCY)
         recovered = max(wheel * REGENERATION_EFFICIENCY, -REGENERATION_MAX_W) if speed > REGENERATION_MIN_MPS else 0.0
+        # Thermal management
+        celsius = block[TEMPERATURE + k] - KELVIN
+        active = driving | charging | fast
+        heat_below = HEAT_BELOW_FAST_C if fast else HEAT_BELOW_C
+        warming = HEATER_W * clip((heat_below - celsius) * (1.0 / BAND_K), 0.0, 1.0) if active else 0.0
+        cooling = COOLER_W * clip((celsius - COOL_ABOVE_C) * (1.0 / BAND_K), 0.0, 1.0) if active else 0.0
+        cooling = cooling * block[COOLING_HEALTH + k]
+        work[PUMP + k] = (warming - cooling) * share
+        managed = warming + cooling * (1.0 / COOLER_COP)
         on_the_road = (traction if wheel > 0.0 else recovered) + block[AUXILIARY + k] + block[CABIN + k]
         at_charger = -CHARGER_EFFICIENCY * block[CHARGER + k]
-        power = on_the_road if driving else (at_charger if charging else 0.0)
-        block[POWER + k] = power * (1.0 / CELLS_PACK)
-        cold = (block[TEMPERATURE + k] - KELVIN - COLD_ZERO_C) * (1.0 / (COLD_FULL_C - COLD_ZERO_C))
-        charge_limit = -CHARGE_C_RATE * nominal * clip(cold, COLD_SHARE, 1.0)
-        block[CURRENT_LOW + k] = charge_limit if driving | charging else 0.0
-        block[CURRENT_HIGH + k] = DISCHARGE_C_RATE * nominal if driving else 0.0
-        block[VOLTAGE_LOW + k] = voltage_min
-        block[VOLTAGE_HIGH + k] = limit if charging else voltage_max
+        power = on_the_road if driving else (at_charger if charging else (-MAX_FAST_W if fast else 0.0))
+        work[POWER + k] = (power + managed) * share
+        cold = (celsius - COLD_ZERO_C) * (1.0 / (COLD_FULL_C - COLD_ZERO_C))
+        gentle = -CHARGE_C_RATE * nominal * clip(cold, COLD_SHARE, 1.0)
+        filled = (block[X_N + k] - block[X_EMPTY + k]) * (FAST_UNTIL / (until - block[X_EMPTY + k]))
+        cold_fast = (celsius - FAST_COLD_ZERO_C) * (1.0 / (FAST_COLD_FULL_C - FAST_COLD_ZERO_C))
+        rate = min(FAST_C_RATE - FAST_FALLS * filled, FAST_MAX_C_RATE) * clip(cold_fast, COLD_SHARE, 1.0)
+        charge_limit = -rate * nominal if fast else gentle
+        work[CURRENT_LOW + k] = charge_limit if active else 0.0
+        work[CURRENT_HIGH + k] = DISCHARGE_C_RATE * nominal if driving else 0.0
+        work[VOLTAGE_LOW + k] = voltage_min - lowest
+        work[VOLTAGE_HIGH + k] = limit if charging | fast else voltage_max - highest

@@ -23,10 +23,10 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from models.bundle import BUNDLED, Bundle, Manifest
 from models.features import FEATURES
 from physics import physics_version
-from training.lives import ACCELERATION, END_OF_LIFE_SOH, HORIZON_DAYS, STEP_S, Lives, live
+from training.lives import CELLS, END_OF_LIFE_SOH, HORIZON_DAYS, Lives, live
 
-VERSION = "1.0.0"
-SEED, VEHICLES, SIM_DAYS = 20261124, 768, 640
+VERSION = "2.0.0"
+SEED, VEHICLES, YEARS = 20261124, 1024, 40
 COVERAGE = 0.9
 QUANTILES = (0.05, 0.5, 0.95)
 _ROUNDS = 250
@@ -82,7 +82,7 @@ def fit(split: Split) -> tuple[Manifest, xgb.Booster, xgb.Booster]:
     isotonic = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
     isotonic.fit(failure.inplace_predict(held), split.calibration["fails"])
     manifest = Manifest(
-        name="sei-lives-seven-inputs",
+        name="fleet-lives-seven-inputs",
         version=VERSION,
         features=FEATURES,
         quantiles=QUANTILES,
@@ -158,8 +158,7 @@ def card(lives: Lives, split: Split, scores: dict[str, Any], seconds: float) -> 
         horizon=HORIZON_DAYS,
         vehicles=VEHICLES,
         seed=SEED,
-        acceleration=ACCELERATION,
-        step=STEP_S,
+        cells=CELLS,
         lives=lives,
         groups={name: (rows["vehicle"].nunique(), len(rows)) for name, rows in vars(split).items()},
         truth=(split.test["rul_EFC"].min(), split.test["rul_EFC"].max()),
@@ -171,7 +170,7 @@ def card(lives: Lives, split: Split, scores: dict[str, Any], seconds: float) -> 
 def main() -> None:
     """Simulate, fit, score, write the bundle."""
     begun = time.perf_counter()
-    lives = live(VEHICLES, seed=SEED, sim_days=SIM_DAYS)
+    lives = live(VEHICLES, seed=SEED, years=YEARS)
     split = split_by_vehicle(lives.rows)
     manifest, rul, failure = fit(split)
     # Scores come from the bundle as it is loaded, not from what is still in memory.

@@ -1,17 +1,15 @@
 """Whole lives of vehicles, from the physics, with the labels a model learns: remaining useful life and failure.
 
-Ageing here is SEI growth alone, so lives are long. They are made short by one exact-in-the-limit trick: the SEI's rate
-is multiplied by `ACCELERATION`, and each simulated day then stands for as many days, its cycles for as many cycles.
-Because the film grows by time and state only, that is the life itself as long as one simulated day changes the cell
-little (at most some tenths of a percent of capacity). What it blurs is the season: a life sees few rounds of the year.
-
-End of life is SoH 0.8. RUL counts equivalent full cycles (EFC) to it; a failure is end of life within `HORIZON_DAYS`.
+New vehicles of the default fleet (cells, uses, climates, habits, faults) live until long after their batteries' end.
+Between, now and then, a day is simulated closely and telemetry is taken from it at every hour and in every mode: those
+are the rows. End of life is SoH 0.8. RUL counts equivalent full cycles (EFC) to it; a failure is end of life within
+`HORIZON_DAYS`.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +17,16 @@ import pandas as pd
 
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.schema import MODEL_INPUTS
-from physics import FleetPhysics, draw_population
+from physics import FleetLives, draw_population
 
-ACCELERATION = 60.0
-STEP_S = 10.0
+CELLS = {"chen2020": 0.75, "prada2013": 0.25}
 END_OF_LIFE_SOH = 0.8
 HORIZON_DAYS = 730.0
-_DAY_S = 86_400.0
+STEP_S = 10.0
+_LOOK_DAYS = 240
+_SAMPLE_DAYS = 30
 _START_S = 1_767_225_600  # 2026-01-01
-_SNAPSHOTS_A_DAY = 3
-_LANES = 128
+_LANES = 256
 
 
 @dataclass(frozen=True)
@@ -41,53 +39,53 @@ class Lives:
     years: float
 
 
-def live(vehicles: int, *, seed: int, sim_days: int, rows_per_vehicle: int = 150, threads: int = 2) -> Lives:
-    """Simulate vehicles 0..n-1 of the population `seed` for `sim_days` accelerated days and label what happened."""
+def live(vehicles: int, *, seed: int, years: int, rows_per_vehicle: int = 150, threads: int = 2) -> Lives:
+    """Let vehicles 0..n-1 of the population `seed` live for `years` and label what happened."""
     blocks = [np.arange(first, min(first + _LANES, vehicles)) for first in range(0, vehicles, _LANES)]
     with ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(lambda block: _live_block(block, seed, sim_days, rows_per_vehicle), blocks))
+        parts = list(pool.map(lambda block: _live_block(block, seed, years, rows_per_vehicle), blocks))
     rows = pd.concat([part for part, _ in parts], ignore_index=True)
-    return Lives(rows, sum(missing for _, missing in parts), sim_days * ACCELERATION / 365.0)
+    return Lives(rows, sum(missing for _, missing in parts), float(years))
 
 
 def _live_block(
-    vehicles: npt.NDArray[np.int64], seed: int, sim_days: int, rows_per_vehicle: int
+    vehicles: npt.NDArray[np.int64], seed: int, years: int, rows_per_vehicle: int
 ) -> tuple[pd.DataFrame, int]:
-    population = draw_population(seed, vehicles)
-    population = replace(population, sei_scale=population.sei_scale * ACCELERATION)
-    physics = FleetPhysics(
-        population,
-        cycles=[load_drive_cycle(name).speed_mps for name in drive_cycle_names()],
-        start_s=_START_S,
-        step_s=STEP_S,
-    )
-    # Snapshots at times that share no factor with the day, so that every hour and mode is seen.
-    period = round(_DAY_S / STEP_S / _SNAPSHOTS_A_DAY) + 7
-    day_ticks = round(_DAY_S / STEP_S)
-    parts = [physics.advance(day_ticks * 8, period) for _ in range(sim_days // 8)]
-    samples = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    soh = samples["soh"]
-    sim_time_days = (np.arange(len(soh)) + 1) * period * STEP_S / _DAY_S
-    days = sim_time_days * ACCELERATION
-    efc = population.charge_cycles + (samples["charge_cycles"] - population.charge_cycles) * ACCELERATION
-    samples["charge_cycles"] = efc
+    population = draw_population(seed, vehicles, CELLS, oldest_years=0.0, start_s=_START_S)
+    cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
+    lives = FleetLives(population, cycles=cycles, start_s=_START_S)
+    # A closer look every 240 days, at intervals that share no factor with the hour.
+    hour = round(3600.0 / STEP_S) + 1
+    looks, soh, efc = [], [], []
+    for _ in range(years * 365 // _LOOK_DAYS):
+        passed = lives.advance(_LOOK_DAYS * lives.day_ticks, _SAMPLE_DAYS * lives.day_ticks)
+        soh.append(passed["soh"])
+        efc.append(passed["charge_cycles"])
+        looks.append(lives.awake(STEP_S).advance(24 * hour, hour))
+    soh_of, efc_of = np.concatenate(soh), np.concatenate(efc)
+    sampled_days = _SAMPLE_DAYS * np.arange(1.0, len(soh_of) + 1.0)
+    samples = {name: np.concatenate([look[name] for look in looks]) for name in looks[0]}
+    days = np.repeat(_LOOK_DAYS * np.arange(1.0, len(looks) + 1.0), len(looks[0]["soh"]))
     generator = np.random.default_rng([seed, int(vehicles[0])])
     frames, unfinished = [], 0
     for lane, vehicle in enumerate(vehicles):
-        crossed = np.flatnonzero(soh[:, lane] < END_OF_LIFE_SOH)
-        if not len(crossed):
+        crossed = np.flatnonzero(soh_of[:, lane] < END_OF_LIFE_SOH)
+        if not len(crossed) or crossed[0] == 0:
             unfinished += 1
             continue
-        end = int(crossed[0])
-        if end < rows_per_vehicle:
-            continue  # born at its end
-        chosen = np.sort(generator.choice(end, rows_per_vehicle, replace=False))
+        after = int(crossed[0])
+        pair = soh_of[after - 1 : after + 1, lane]
+        share = (pair[0] - END_OF_LIFE_SOH) / (pair[0] - pair[1])
+        end_day = sampled_days[after - 1] + share * _SAMPLE_DAYS
+        end_efc = efc_of[after - 1, lane] + share * (efc_of[after, lane] - efc_of[after - 1, lane])
+        alive = np.flatnonzero((days < end_day) & (samples["charge_cycles"][:, lane] < end_efc))
+        chosen = np.sort(generator.choice(alive, min(rows_per_vehicle, len(alive)), replace=False))
         frame = {column: samples[name][chosen, lane] for column, name in MODEL_INPUTS.items()}
         frame |= {
-            "vehicle": np.full(rows_per_vehicle, vehicle),
+            "vehicle": np.full(len(chosen), vehicle),
             "days": days[chosen],
-            "rul_EFC": efc[end, lane] - efc[chosen, lane],
-            "fails": (days[end] - days[chosen] <= HORIZON_DAYS).astype(np.int8),
+            "rul_EFC": end_efc - frame["Charge_Cycles"],
+            "fails": (end_day - days[chosen] <= HORIZON_DAYS).astype(np.int8),
         }
         frames.append(pd.DataFrame(frame))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(), unfinished

@@ -31,7 +31,7 @@ Config = Annotated[Path | None, typer.Option("--config", help="settings from a Y
 Kafka = Annotated[str | None, typer.Option(help="Kafka servers, host:port[,host:port]")]
 Mqtt = Annotated[str | None, typer.Option(help="MQTT broker, mqtt://[user:password@]host[:port]")]
 Timescale = Annotated[str | None, typer.Option(help="database, postgresql://user[:password]@host[:port]/database")]
-Cell = Annotated[str | None, typer.Option(help="parameter set of the cell [default: chen2020]")]
+Cell = Annotated[str | None, typer.Option(help="cell, or cells with shares [default: chen2020:0.75,prada2013:0.25]")]
 Bundle = Annotated[str | None, typer.Option(help="model bundle (a folder) [default: the one that ships]")]
 RestPort = Annotated[str | None, typer.Option(help="port of the predictor's REST interface [default: 8000]")]
 MetricsPort = Annotated[str | None, typer.Option(help="Prometheus metrics, 0 for off [default: 9100]")]
@@ -49,7 +49,9 @@ def run(
     vehicles: Annotated[str | None, typer.Option(help="how many vehicles [default: 1000]")] = None,
     duration: Annotated[str | None, typer.Option(help="simulated time: 90s, 10min, 6h, 30d [default: 1h]")] = None,
     step: Annotated[str | None, typer.Option(help="simulation step [default: 1s]")] = None,
-    telemetry_every: Annotated[str | None, typer.Option(help="period of telemetry [default: 2s]")] = None,
+    telemetry_every: Annotated[
+        str | None, typer.Option(help="period of telemetry [default: 2s; 1d from 30d on]")
+    ] = None,
     predict_every: Annotated[str | None, typer.Option(help="period of predictions [default: 5s]")] = None,
     checkpoint_every: Annotated[str | None, typer.Option(help="simulated time between checkpoints")] = None,
     pace: Annotated[str | None, typer.Option(help="max, 1 for real time, 60 for 60 times it [default: max]")] = None,
@@ -59,6 +61,9 @@ def run(
     start: Annotated[str | None, typer.Option(help="simulated start [default: 2026-06-01T07:00Z]")] = None,
     run_id: Annotated[str | None, typer.Option(help="name of the run [default: from its settings]")] = None,
     cell: Cell = None,
+    use: Annotated[str | None, typer.Option(help="commuter, delivery, taxi, long_distance [default: a mix]")] = None,
+    oldest: Annotated[str | None, typer.Option(help="age of the oldest vehicle [default: 10y; 0s for lives]")] = None,
+    fault_share: Annotated[str | None, typer.Option(help="vehicles with a fault in ten years [default: 0.02]")] = None,
     kafka: Kafka = None,
     mqtt: Mqtt = None,
     timescale: Timescale = None,
@@ -191,6 +196,39 @@ def schema(stream: Annotated[str, typer.Argument(help="telemetry or predictions"
             typer.echo(json.dumps(json_schema(name), indent=2))
             return
     raise BadInput(f"expected telemetry or predictions, got {stream}")
+
+
+@app.command()
+def cell(
+    cycle: Annotated[str, typer.Option(help='protocol, such as "CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50"')],
+    cell: Annotated[str, typer.Option(help="parameter set of the cell")] = "chen2020",
+    cycles: Annotated[str, typer.Option(help="repetitions of the protocol")] = "1",
+    ambient: Annotated[str, typer.Option(help="air around the cell [degC]")] = "25",
+    soc: Annotated[
+        str | None, typer.Option(help="at the start, 0 to 1 [default: full, empty if charged first]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="new folder for plot and tables [default: runs/cell-<time>]")] = None,
+) -> None:
+    """Cycle one cell as in the laboratory: a table, a plot, the data."""
+    from twin.laboratory import cycle_cell
+
+    cycle_cell(cell, cycle, cycles=cycles, ambient=ambient, soc=soc, out=out, say=typer.echo)
+
+
+validate = typer.Typer(help="Compare with independent references.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(validate, name="validate")
+
+
+@validate.command("physics")
+def validate_physics(
+    quick: Annotated[bool, typer.Option("--quick", help="25 degC and 30 cycles only")] = False,
+    only: Annotated[str | None, typer.Option(help="electrical or aging [default: both]")] = None,
+    out: Annotated[Path | None, typer.Option(help="new folder [default: runs/validate-physics-<time>]")] = None,
+) -> None:
+    """Voltage, temperature and aging against PyBaMM: tables and a figure, made afresh (minutes)."""
+    from twin.validation.command import validate_physics
+
+    validate_physics(quick=quick, out=out, only=only, say=typer.echo)
 
 
 def _say(text: str) -> None:

@@ -25,7 +25,7 @@ class Finding:
 
 def examine(settings: RunSettings) -> Iterator[Finding]:
     """Look at everything these settings would use."""
-    yield _try("physics", lambda: f"cell {load_cell(settings.cell).name}, version {physics_version()}", ValueError)
+    yield _try("physics", lambda: _physics(settings), ValueError)
     yield _try("model", lambda: _model(settings.bundle or BUNDLED), BundleError)
     yield _port("rest", settings.rest_host, settings.rest_port)
     if settings.metrics_port:
@@ -43,6 +43,11 @@ def _try(part: str, look: Callable[[], str], error_type: type[Exception]) -> Fin
         return Finding(part, True, look())
     except error_type as error:
         return Finding(part, False, str(error))
+
+
+def _physics(settings: RunSettings) -> str:
+    names = ", ".join(load_cell(name).name for name, _ in settings.cells())
+    return f"cells {names}, version {physics_version()}"
 
 
 def _model(folder: Path) -> str:

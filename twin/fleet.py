@@ -19,12 +19,13 @@ import ray
 
 from actors.metrics import Exporter
 from actors.predictor import PoolSettings, undeploy
+from actors.shard import PopulationPlan
 from actors.sinks import KafkaTarget, MqttTarget, SinkError, SinkUnavailable, Target, TimescaleTarget
 from actors.status import FleetStatus
 from actors.supervisor import FleetFailed, FleetPlan, Supervisor
 from datasets.schema import vehicle_id, vehicle_index
 from models.bundle import BUNDLED, Bundle, BundleError
-from physics import load_cell, physics_version
+from physics import Fault, load_cell, physics_version
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.settings import RunSettings, load_settings, parse_duration
@@ -62,6 +63,18 @@ class Vehicle:
         """Its last telemetry record, as Python values by column name; {} before the first one."""
         return self._supervisor.vehicle_state(self._index)
 
+    def inject(self, kind: str, severity: float, onset_s: float = 0.0) -> None:
+        """Break it: a fault of `physics.FAULTS` with its severity (`physics.faults.SEVERITIES` has the units), from
+        simulated time `onset_s` [s since 1970] on, or at once. A vehicle has one fault; the new one takes its place.
+
+        An injected fault is not part of the run's identity: the same settings without it make other records.
+        """
+        try:
+            fault = Fault(kind, onset_s, severity)
+        except ValueError as error:
+            raise BadInput(str(error)) from None
+        self._supervisor.inject(self._index, fault.kind, fault.onset_s, fault.severity)
+
 
 class Fleet:
     """A fleet on Ray. Keyword arguments are the settings of `twin run` (`RunSettings`).
@@ -83,7 +96,8 @@ class Fleet:
         self.warnings: list[str] = []
         self._targets = targets_of(settings)
         try:
-            load_cell(settings.cell)
+            for name, _ in settings.cells():
+                load_cell(name)
         except ValueError as error:
             raise BadInput(f"--cell: {error}") from None
         self._bundle = _bundle_of(settings)
@@ -110,7 +124,7 @@ class Fleet:
             "state": "running",
             "settings": self.settings.shown(),
             "seed": self.settings.seed,
-            "period_s": self.settings.telemetry_every,
+            "period_s": self.settings.period,
             "versions": _versions() | {"model": self._bundle.manifest.version if self._bundle else None},
             "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -148,11 +162,17 @@ class Fleet:
             log_id=log_id,
             vehicles=settings.vehicles,
             shards=min(shards, settings.vehicles),
-            seed=settings.seed,
-            cell=settings.cell,
+            population=PopulationPlan(
+                seed=settings.seed,
+                cells=settings.cells(),
+                use=settings.use or None,
+                oldest_years=settings.oldest_years,
+                fault_share=settings.fault_share,
+            ),
+            fast_forward=settings.fast_forward,
             start_s=int(settings.start.timestamp()),
             step_s=settings.step,
-            telemetry_ticks=settings.ticks(settings.telemetry_every),
+            telemetry_ticks=settings.ticks(settings.period),
             predict_ticks=settings.ticks(settings.predict_every),
             checkpoint_ticks=max(1, settings.ticks(settings.checkpoint_every)),
             pace=settings.pace,

@@ -32,7 +32,7 @@ _BINS = 120
 _DAY_POINTS = 1500
 _FAN = ((0.05, 0.95), (0.25, 0.75))
 _INK, _BLUE, _RED, _GREY = "#1b2733", "#2a6fb0", "#b5452c", "#9aa7b2"
-_MODE_COLOURS = dict(zip(MODES, ("#c9d2da", "#2a6fb0", "#4f9d69"), strict=True))
+_MODE_COLOURS = dict(zip(MODES, ("#c9d2da", "#2a6fb0", "#4f9d69", "#e0882b"), strict=True))
 _STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",

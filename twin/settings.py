@@ -21,13 +21,15 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from actors.sinks.base import mask
+from physics.duty import USES
 from twin.errors import BadInput
 
+_DAY_S = 86400.0
 _UNITS_S = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 365 * 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d|w|y)")
 
 
-def parse_duration(value: object) -> float:
+def parse_duration(value: object, *, zero: bool = False) -> float:
     """Seconds of `90s`, `10min`, `6h`, `30d`, `2y`, `1h30min`; a bare number counts as seconds."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         seconds = float(value)
@@ -37,7 +39,7 @@ def parse_duration(value: object) -> float:
         if _DURATION.sub("", text).strip() or not parts:
             raise ValueError(f"expected a duration like 90s, 10min, 6h or 30d, got {value!r}")
         seconds = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
-    if not (math.isfinite(seconds) and seconds > 0):
+    if not (math.isfinite(seconds) and (seconds > 0 or (zero and seconds == 0))):
         raise ValueError(f"expected a duration above zero, got {value!r}")
     return seconds
 
@@ -71,15 +73,20 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     vehicles: int = Field(1000, ge=1, le=10_000_000, description="vehicles in the fleet")
-    duration: Duration | None = Field(3600.0, description="simulated time")
+    duration: float | None = Field(3600.0, description="simulated time")
     step: Duration = Field(1.0, description="simulation step")
-    telemetry_every: Duration = Field(2.0, description="period of telemetry, whole steps")
+    telemetry_every: float | None = Field(
+        None, description="period of telemetry; default 2s, from a month on 1d; a day or more: whole lives in seconds"
+    )
     predict_every: Duration = Field(5.0, description="period of predictions, whole steps")
     checkpoint_every: Duration = Field(600.0, description="simulated time between checkpoints")
     pace: Annotated[float, BeforeValidator(_parse_pace)] = Field(math.inf, description="simulated over real time")
     seed: int = Field(1, ge=0, lt=2**63, description="same seed, same fleet")
     shards: Annotated[int, BeforeValidator(_parse_shards)] = Field("auto", description="Ray actors; auto: one a core")
-    cell: str = Field("chen2020", description="parameter set of the cell")
+    cell: str = Field("chen2020:0.75,prada2013:0.25", description="cell, or cells with their shares of the fleet")
+    use: str = Field("", description="commuter, delivery, taxi or long_distance for all; default: a mix")
+    oldest: float | None = Field(None, description="vehicles are between new and this old; default 10y, new for years")
+    fault_share: float = Field(0.02, ge=0, le=1, description="share of vehicles that get a fault within ten years")
     start: datetime = Field(datetime(2026, 6, 1, 7, tzinfo=UTC), description="simulated time of the start, UTC")
     out: Path | None = Field(None, description="run directory; default runs/<time>")
     run_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="default: from the settings")
@@ -96,10 +103,48 @@ class RunSettings(BaseModel):
     address: str = Field("", description="Ray cluster (auto, ray://host:port); default: a local one")
     drain_timeout: Duration = Field(60.0, description="longest wait at the end without progress of a sink")
 
-    @field_validator("duration", mode="before")
+    @field_validator("duration", "telemetry_every", mode="before")
     @classmethod
     def _no_duration(cls, value: object) -> object:
         return None if value is None else parse_duration(value)
+
+    @field_validator("oldest", mode="before")
+    @classmethod
+    def _age(cls, value: object) -> object:
+        return None if value is None else parse_duration(value, zero=True)
+
+    @property
+    def period(self) -> float:
+        """Period of telemetry [s]."""
+        if self.telemetry_every is not None:
+            return self.telemetry_every
+        return _DAY_S if self.duration is not None and self.duration >= 30 * _DAY_S else 2.0
+
+    @property
+    def fast_forward(self) -> bool:
+        """Whether days are lived in full only now and then."""
+        return self.period >= _DAY_S
+
+    @property
+    def oldest_years(self) -> float:
+        """Age of the oldest vehicle at the start."""
+        if self.oldest is not None:
+            return self.oldest / (365 * _DAY_S)
+        return 0.0 if self.fast_forward else 10.0
+
+    def cells(self) -> tuple[tuple[str, float], ...]:
+        """(name, share) of each cell in the fleet."""
+        pairs = []
+        for part in self.cell.split(","):
+            name, colon, share = part.strip().partition(":")
+            try:
+                value = float(share) if colon else 1.0
+            except ValueError:
+                value = math.nan
+            if not name or not (math.isfinite(value) and value > 0):
+                raise ValueError(f"expected a cell's name, or name:share[,name:share], got {self.cell!r}")
+            pairs.append((name, value))
+        return tuple(pairs)
 
     @field_validator("start")
     @classmethod
@@ -108,10 +153,22 @@ class RunSettings(BaseModel):
 
     @model_validator(mode="after")
     def _periods(self) -> RunSettings:
-        for name in ("telemetry_every", "predict_every", "duration"):
-            value = getattr(self, name)
+        for name, value in (
+            ("telemetry_every", self.period),
+            ("predict_every", self.predict_every),
+            ("duration", self.duration),
+        ):
             if value is not None and abs(value / self.step - round(value / self.step)) > 1e-9:
                 raise ValueError(f"expected {name} as a whole number of steps of {self.step:g} s, got {value:g} s")
+        if self.use and self.use not in USES:
+            raise ValueError(f"expected use as one of {', '.join(USES)}, got {self.use}")
+        self.cells()
+        if self.fast_forward:
+            for name, value in (("telemetry_every", self.period), ("duration", self.duration)):
+                if value is not None and value % _DAY_S:
+                    raise ValueError(
+                        f"expected {name} as whole days where telemetry is daily or rarer, got {value:g} s"
+                    )
         if self.rest_host not in ("127.0.0.1", "::1", "localhost") and not self.api_token:
             raise ValueError(
                 f"expected an api_token (TWIN_API_TOKEN) where rest_host is {self.rest_host}: beyond loopback anybody "
@@ -127,8 +184,12 @@ class RunSettings(BaseModel):
         """The run_id: given, or the same for the same records (settings that decide them, and the physics' version)."""
         if self.run_id:
             return self.run_id
-        names = ("vehicles", "duration", "step", "telemetry_every", "predict_every", "seed", "cell", "start")
-        deciding = {name: str(getattr(self, name)) for name in names} | {"physics": physics}
+        names = ("vehicles", "duration", "step", "predict_every", "seed", "cell", "start")
+        deciding = {name: str(getattr(self, name)) for name in names} | {
+            "physics": physics,
+            "period": self.period,
+            "fleet": [self.use, self.oldest_years, self.fault_share],
+        }
         return "run-" + hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
     def shown(self) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from physics.cells.chen2020 import CHEN2020
+from physics.cells.okane2022 import OKANE2022
+from physics.cells.prada2013 import PRADA2013
 from physics.parameters import CellParameters
 
-# The order is the order of the tables in the compiled kernel: append only.
-CELLS: tuple[CellParameters, ...] = (CHEN2020,)
+CELLS: tuple[CellParameters, ...] = (CHEN2020, OKANE2022, PRADA2013)
 
 
 class UnknownCellError(ValueError):

@@ -1,11 +1,11 @@
 """LG M50 21700, 5 Ah: NMC811 against graphite with silicon (taken as graphite).
 
 Cell: Chen et al. 2020, J. Electrochem. Soc. 167, 080534 (doi 10.1149/1945-7111/ab9050). Electrolyte: Nyman, Behm and
-Lindbergh 2008, Electrochim. Acta 53, 6356 (doi 10.1016/j.electacta.2008.04.023). Activation energies and SEI constants
-as collected by O'Kane et al. 2022, Phys. Chem. Chem. Phys. 24, 7909 (doi 10.1039/d2cp00417h), who took them from Ecker
-et al. 2015 and Cabanero et al. 2018. Entropic changes: O'Regan et al. 2022, Electrochim. Acta 425, 140700
+Lindbergh 2008, Electrochim. Acta 53, 6356 (doi 10.1016/j.electacta.2008.04.023). Activation energies as collected by
+O'Kane et al. 2022, Phys. Chem. Chem. Phys. 24, 7909 (doi 10.1039/d2cp00417h), who took them from Ecker et al. 2015 and
+Cabanero et al. 2018. Entropic changes: O'Regan et al. 2022, Electrochim. Acta 425, 140700
 (doi 10.1016/j.electacta.2022.140700). SEI law: Yang et al. 2017, J. Power Sources 360, 28
-(doi 10.1016/j.jpowsour.2017.05.110).
+(doi 10.1016/j.jpowsour.2017.05.110); its constants are ours, fitted to calendar life data (docs/aging-calibration.md).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from physics.parameters import (
     ElectrodeParameters,
     ElectrolyteParameters,
     FloatArray,
+    LamParameters,
+    PlatingParameters,
     SeiParameters,
 )
 
@@ -71,8 +73,9 @@ CHEN2020 = CellParameters(
     sources=("Chen2020", "Nyman2008", "OKane2022", "ORegan2022", "Yang2017"),
     does_not_claim=(
         "silicon's hysteresis",
-        "aging other than SEI growth",
-        "SEI rate and diffusivity fitted to life data (see `sei` below)",
+        "cycling at 1C and above, or shallow and fast: stress makes too much of the rate, too little of the depth",
+        "damage by cold charging: nothing was fitted to it",
+        "the life of this very cell: the SEI constants are fitted to cells of electric vehicles (see `sei` below)",
         "cooling of a particular pack (10 W/m2K is still air around a single cell)",
     ),
     nominal_capacity_Ah=5.0,
@@ -135,19 +138,41 @@ CHEN2020 = CellParameters(
         bruggeman=1.5,
     ),
     sei=SeiParameters(
-        # The constants printed with this law (k_sei 1e-12, D_ec 2e-18, from Yang 2017) belong to another parameter set:
-        # here they consume the cell within hours. These two are set, not fitted: a cell kept at 25 degC loses 1.4 % of
-        # its capacity in the first year and 8 % in ten at half charge, 2.3 % and 10 % at 80 % charge, which is the
-        # order of published calendar life. Fitting them to life data is a step of its own.
-        rate_m_s=4e-17,
-        ec_diffusivity_m2_s=8e-22,
+        # Fitted to calendar life: the mean of three NMC-graphite cells of electric vehicles, 10-45 degC, 30-100 %
+        # charge, ten years; 0.9 points rms (docs/aging-calibration.md). The constants printed with this law (k_sei
+        # 1e-12, D_ec 2e-18, from Yang 2017) belong to another parameter set: here they consume the cell within hours.
+        # The LG M50 itself ages twice as fast in the laboratory; its own fit is 1.6e-16, 3.1e-21 and 41,000 J/mol.
+        rate_m_s=6.6e-17,
+        ec_diffusivity_m2_s=1.3e-21,
         ec_concentration_mol_m3=4541.0,
         potential_V=0.4,
-        activation_J_mol=38000.0,
+        activation_J_mol=57500.0,
+        diffusivity_activation_J_mol=57500.0,
         molar_volume_m3_mol=9.585e-5,
         lithium_per_mole=2.0,  # (CH2OCO2Li)2, as in Chen2020's set; O'Kane 2022 counts 1 "true to paper"
         resistivity_Ohm_m=2e5,
         initial_thickness_m=5e-9,
+    ),
+    # O'Kane's law has no threshold: a pool of metal stands at rest, too. At the published 1e-6 1/s its dying would cost
+    # 1 to 2 points in ten years of rest, for which the calendar data, fitted without it, have no room; a tenth has.
+    plating=PlatingParameters(rate_m_s=1e-9, dead_rate_1_s=1e-7, metal_molar_volume_m3_mol=1.3e-5),
+    # Fitted to cycling of the same cells at C/3 and C/2, 10-90 % charge, 10-45 degC, up to 1,000 equivalent full
+    # cycles: 0.8 points rms. Capacity cannot tell the electrodes apart: both lose the same part at C/2 and 25 degC.
+    lam_negative=LamParameters(
+        rate_1_s=1.335e-6,
+        activation_J_mol=53600.0,
+        critical_stress_Pa=60e6,
+        youngs_modulus_Pa=15e9,
+        poisson_ratio=0.3,
+        partial_molar_volume_m3_mol=3.1e-6,
+    ),
+    lam_positive=LamParameters(
+        rate_1_s=9.3e-11,
+        activation_J_mol=53600.0,
+        critical_stress_Pa=375e6,
+        youngs_modulus_Pa=375e9,
+        poisson_ratio=0.2,
+        partial_molar_volume_m3_mol=1.25e-5,
     ),
     valid_temperature_C=(-20.0, 60.0),
     valid_c_rate=(-1.5, 3.0),

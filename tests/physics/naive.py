@@ -10,15 +10,10 @@ import math
 from dataclasses import dataclass, field
 
 from physics.constants import FARADAY, GAS_CONSTANT
-from physics.modal import L2, TABLE_CELLS, TABLES, CellModel
+from physics.modal import L2, TABLE_CELLS, WEIGHT, CellModel
 
 MODES = range(6)
-TAIL = 0.2 - sum(2.0 / l2 for l2 in L2)
-
-
-def table(which: int, x: float) -> float:
-    k = min(int(x * TABLE_CELLS), TABLE_CELLS - 1)
-    return float(TABLES[which, k, 0] + TABLES[which, k, 1] * x)
+TAIL = 0.2 - sum(WEIGHT)
 
 
 def series(p: tuple[float, ...], u: float) -> float:
@@ -35,13 +30,23 @@ class NaiveCell:
     ambient: float
     q_sei: float
     q_side: float = 0.0
+    plated: float = 0.0
+    dead: float = 0.0
+    active_n: float = 1.0
+    active_p: float = 1.0
     w_n: list[float] = field(default_factory=lambda: [0.0] * 6)
     w_p: list[float] = field(default_factory=lambda: [0.0] * 6)
     y: list[float] = field(default_factory=lambda: [0.0] * 3)
     tick: int = 0
     T_held: float = 0.0
     length_held: float = 0.0
-    entropy: tuple[float, float] = (0.0, 0.0)
+    metal_held: float = 0.0
+    active_held: tuple[float, float] = (1.0, 1.0)
+
+    def table(self, which: int, x: float) -> float:
+        k = min(int(x * TABLE_CELLS), TABLE_CELLS - 1)
+        a, b = self.c.tables.reshape(4, TABLE_CELLS, 2)[which, k]
+        return float(a + b * x)
 
     def arrhenius(self, energy: float) -> float:
         return math.exp(energy / GAS_CONSTANT * (1.0 / self.c.t_ref - 1.0 / self.T_held))
@@ -50,26 +55,31 @@ class NaiveCell:
         """Advance by dt at `current` [A]; returns the voltage at the end."""
         c, dt = self.c, self.dt
         if self.tick % max(1, round(10.0 / dt)) == 0:
-            self.T_held, self.length_held = self.T, self.q_sei * c.sei_length
-            self.entropy = table(c.table + 2, self.x_n), table(c.table + 3, self.x_p)
+            self.T_held, self.active_held = self.T, (self.active_n, self.active_p)
+            self.length_held = self.q_sei * c.sei_length / self.active_n
+            self.metal_held = c.plated_volume * (self.plated + self.dead)
         self.tick += 1
+        active_n, active_p = self.active_held
+        q_n, q_p = c.q_n * self.active_n, c.q_p * self.active_p  # what is held is the gain's
         i = current / c.area
         i_n = i + self.q_side / dt
         # Particles
-        self.x_n -= i_n * dt / c.q_n
-        self.x_p += i * dt / c.q_p
+        self.x_n -= i_n * dt / q_n
+        self.x_p += i * dt / q_p
         surface = []
-        for x, w, tau, energy, q, flux in (
-            (self.x_n, self.w_n, c.tau_n, c.e_diffusion_n, c.q_n, -i_n),
-            (self.x_p, self.w_p, c.tau_p, c.e_diffusion_p, c.q_p, i),
+        for x, w, tau, energy, q_held, flux in (
+            (self.x_n, self.w_n, c.tau_n, c.e_diffusion_n, c.q_n * active_n, -i_n),
+            (self.x_p, self.w_p, c.tau_p, c.e_diffusion_p, c.q_p * active_p, i),
         ):
             rate = self.arrhenius(energy) / tau  # D/R^2
-            g = flux / (3.0 * rate * q)
+            g = flux / (3.0 * rate * q_held)
             for k in MODES:
-                target = 2.0 / L2[k] * g
+                target = WEIGHT[k] * g
                 w[k] = target + math.exp(-L2[k] * rate * dt) * (w[k] - target)
             surface.append(min(max(x + sum(w) + TAIL * g, 1e-4), 1.0 - 1e-4))
         xs_n, xs_p = surface
+        self.active_n -= dt * c.lam_n * self.arrhenius(c.e_lam_n) * max(self.x_n - xs_n, 0.0) ** 2
+        self.active_p -= dt * c.lam_p * self.arrhenius(c.e_lam_p) * max(self.x_p - xs_p, 0.0) ** 2
         # Electrolyte
         faster = self.arrhenius(c.e_electrolyte)
         i_e = i / faster
@@ -81,23 +91,42 @@ class NaiveCell:
         u_p = min(max(u_p, -c.deviation_max_p), c.deviation_max_p)
         # Voltage
         rt_f = GAS_CONSTANT * self.T / FARADAY
-        U_n = table(c.table, xs_n) + (self.T - c.t_ref) * self.entropy[0]
-        U_p = table(c.table + 1, xs_p) + (self.T - c.t_ref) * self.entropy[1]
-        z_n = c.kinetic_n * i_n / (self.arrhenius(c.e_kinetic_n) * series(c.sqrt_n, u_n) * math.sqrt(xs_n * (1 - xs_n)))
-        z_p = c.kinetic_p * i / (self.arrhenius(c.e_kinetic_p) * series(c.sqrt_p, u_p) * math.sqrt(xs_p * (1 - xs_p)))
+        entropy = self.table(2, xs_n), self.table(3, xs_p)
+        U_n = self.table(0, xs_n) + (self.T - c.t_ref) * entropy[0]
+        U_p = self.table(1, xs_p) + (self.T - c.t_ref) * entropy[1]
+        m_n = active_n * self.arrhenius(c.e_kinetic_n) * series(c.sqrt_n, u_n) * math.sqrt(xs_n * (1 - xs_n))
+        m_p = active_p * self.arrhenius(c.e_kinetic_p) * series(c.sqrt_p, u_p) * math.sqrt(xs_p * (1 - xs_p))
+        z_n, z_p = c.kinetic_n * i_n / m_n, c.kinetic_p * i / m_p
         eta_n, eta_p = 2.0 * rt_f * math.asinh(z_n), -2.0 * rt_f * math.asinh(z_p)
-        pores = 1.0 - c.area_n * (self.length_held - c.sei_initial) / c.porosity_n
-        ohmic = (c.r_electrolyte_n * pores**-1.5 + c.r_electrolyte_sp) / self.arrhenius(c.e_conductivity) + c.r_solid
-        film = c.sei_resistance * self.length_held
+        filled = active_n * (c.area_n * (self.length_held - c.sei_initial) + self.metal_held)
+        pores = 1.0 - filled / c.porosity_n
+        ohmic_n = c.r_electrolyte_n * pores**-1.5 / self.arrhenius(c.e_conductivity)
+        ohmic = ohmic_n + c.r_electrolyte_sp / self.arrhenius(c.e_conductivity) + c.r_solid
+        film = c.sei_resistance * self.length_held / active_n
         diffusion = 2.0 * rt_f * c.transport * (series(c.ln_p, u_p) - series(c.ln_n, u_n))
         V = U_p + eta_p - U_n - eta_n - i * ohmic - i_n * film + diffusion
         # Heat
-        Q = current * (U_p - U_n - V) + current * self.T * (self.entropy[0] - self.entropy[1])
+        Q = current * (U_p - U_n - V - i_n * film) + current * self.T * (entropy[0] - entropy[1])
         T_end = self.ambient + Q / c.cooling
         self.T = T_end + math.exp(-c.cooling * dt / c.heat_capacity) * (self.T - T_end)
-        # SEI
-        k_rel = math.exp((c.sei_potential - U_n - eta_n) / (2.0 * rt_f))
-        slow = 1.0 + c.sei_rate_over_diffusivity * self.length_held * k_rel
-        self.q_side = dt * c.sei_current * self.arrhenius(c.e_sei) * k_rel / slow
-        self.q_sei += self.q_side
+        # SEI, at the temperature before the step's heat
+        b = U_n + eta_n
+        k_rel = math.exp(-b / (2.0 * rt_f)) * math.exp(c.sei_potential * FARADAY / (2.0 * GAS_CONSTANT * self.T_held))
+        faster_sei, faster_ec = self.arrhenius(c.e_sei), self.arrhenius(c.e_sei_diffusion)
+        slow = 1.0 + c.sei_rate_over_diffusivity * self.length_held * k_rel * faster_sei / faster_ec
+        sei = dt * c.sei_current * active_n * faster_sei * k_rel / slow
+        # Plating: mean of c_e exp(-0.65 F b/RT) over the electrode, both parabolas of depth
+        salt = c.spread_salt * pores**-1.5 * self.y[1]
+        y = 1.3 * (1.5 * ohmic_n * i / (2.0 * rt_f) + c.transport * salt / (1.0 + u_n))
+        y = min(max(y, -2.0), 2.0)
+        uneven = (1.0 + u_n) * (1.0 + 4.0 / 90.0 * y**2 - 16.0 / 5670.0 * y**3) + 4.0 / 45.0 * salt * y
+        deposit = c.plating_current * active_n * math.exp(-0.65 * b / rt_f) * uneven
+        dying = c.dead_rate * c.sei_initial / self.length_held
+        stripping = c.stripping * active_n * math.exp(0.35 * b / rt_f)
+        before = self.plated
+        self.plated = (before + dt * deposit) / (1.0 + dt * (stripping + dying))
+        died = dt * dying * self.plated
+        self.dead += died
+        self.q_side = sei + self.plated - before + died
+        self.q_sei += sei
         return V

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
-from reference import drive_like_profile, simulation, solve
 
 from physics import simulate_cell
+from twin.validation.aging import CASES, ours, theirs
+from twin.validation.reference import drive_like_profile, simulation, solve
 
 
 def rms(x: np.ndarray) -> float:
@@ -21,7 +24,7 @@ def rms(x: np.ndarray) -> float:
 def test_drive_like_profile(ambient_C: float, peak_A: float, voltage_mV: float, temperature_K: float) -> None:
     t, current = drive_like_profile(peak_A=peak_A)
     expected = solve(simulation(t, current, ambient_C), t)
-    ours = simulate_cell("chen2020", current[1:], initial_soc=0.7, ambient_C=ambient_C)
+    ours = simulate_cell("okane2022", current[1:], initial_soc=0.7, ambient_C=ambient_C)
     assert rms(1000.0 * (ours.voltage_V - expected["voltage_V"][1:])) <= voltage_mV
     assert rms(ours.temperature_C - expected["temperature_C"][1:]) <= temperature_K
     grown, grown_expected = (film[-1] - 5e-9 for film in (ours.sei_thickness_m, expected["sei_thickness_m"]))
@@ -31,6 +34,15 @@ def test_drive_like_profile(ambient_C: float, peak_A: float, voltage_mV: float, 
 def test_stoichiometry_at_a_state_of_charge() -> None:
     t, current = drive_like_profile(seconds=60)
     expected = solve(simulation(t, 0.0 * current), t, initial_soc=0.7)
-    ours = simulate_cell("chen2020", 0.0 * current[1:], initial_soc=0.7)
+    ours = simulate_cell("okane2022", 0.0 * current[1:], initial_soc=0.7)
     assert ours.stoichiometry_n[0] == pytest.approx(expected["stoichiometry_n"][0], abs=1e-6)
     assert ours.voltage_V[0] == pytest.approx(expected["voltage_V"][0], abs=1e-4)
+
+
+def test_film_of_accelerated_cycles() -> None:
+    case = dataclasses.replace(CASES[0], cycles=6)  # the film alone
+    mine, other = ours(case), theirs(case)
+    np.testing.assert_allclose(mine.film_m - 5e-9, other.film_m - 5e-9, rtol=0.02)
+    np.testing.assert_allclose(mine.lithium_loss, other.lithium_loss, rtol=0.02)
+    np.testing.assert_allclose(mine.capacity_Ah, other.capacity_Ah, rtol=1e-4)
+    np.testing.assert_allclose(mine.delivered_Ah, other.delivered_Ah, rtol=1e-3)

@@ -1,16 +1,40 @@
-"""PyBaMM's SPMe with the same parameters and submodels: what the tests and benchmarks compare with."""
+"""PyBaMM with the same parameters and submodels as ours: what validation, tests and benchmarks compare with."""
 
 from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from physics import load_cell
+from twin.errors import BadInput
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+FINE = {"x_n": 30, "x_s": 15, "x_p": 30, "r_n": 60, "r_p": 60}
+"""Mesh points of the fine mesh; the default has 20 in each."""
+
+OPTIONS = {
+    "thermal": "lumped",
+    "SEI": "ec reaction limited",
+    "SEI film resistance": "distributed",
+    "SEI porosity change": "true",
+}
+
+
+def load_pybamm() -> Any:
+    """The module, or one line that says what to install."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module("pybamm")
+        except ImportError as error:
+            raise BadInput(
+                f"expected PyBaMM to compare with ({error}); install it: pip install 'pybamm>=26.10'"
+            ) from error
 
 
 def drive_like_profile(seconds: int = 1800, peak_A: float = 5.0) -> tuple[FloatArray, FloatArray]:
@@ -26,9 +50,9 @@ def drive_like_profile(seconds: int = 1800, peak_A: float = 5.0) -> tuple[FloatA
     return t, current
 
 
-def parameter_values(pybamm: Any) -> Any:
+def parameter_values(pybamm: Any, ambient_C: float = 25.0) -> Any:
     """O'Kane 2022 with Chen 2020's graphite OCP, O'Regan 2022's entropic change and our SEI constants."""
-    sei = load_cell("chen2020").sei
+    sei = load_cell("okane2022").sei
     values = pybamm.ParameterValues("OKane2022")
     values["Negative electrode OCP [V]"] = pybamm.ParameterValues("Chen2020")["Negative electrode OCP [V]"]
     regan = pybamm.ParameterValues("ORegan2022")
@@ -37,33 +61,32 @@ def parameter_values(pybamm: Any) -> Any:
         values[key] = regan[key]
     values["SEI kinetic rate constant [m.s-1]"] = sei.rate_m_s
     values["EC diffusivity [m2.s-1]"] = sei.ec_diffusivity_m2_s
+    values["SEI growth activation energy [J.mol-1]"] = sei.activation_J_mol
     values["Ratio of lithium moles to SEI moles"] = sei.lithium_per_mole
+    values["Ambient temperature [K]"] = ambient_C + 273.15
+    values["Initial temperature [K]"] = ambient_C + 273.15
     return values
 
 
 def simulation(
-    t: FloatArray, current: FloatArray, ambient_C: float = 25.0, *, fine: bool = False, model: str = "SPMe"
+    t: FloatArray,
+    current: FloatArray,
+    ambient_C: float = 25.0,
+    *,
+    fine: bool = False,
+    model: str = "SPMe",
+    options: Mapping[str, Any] = OPTIONS,
 ) -> Any:
-    """A PyBaMM simulation of the profile; particle mechanics off; solve it with t_eval = [0, end] and t_interp."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pybamm = importlib.import_module("pybamm")
-    options = {
-        "thermal": "lumped",
-        "SEI": "ec reaction limited",
-        "SEI film resistance": "distributed",
-        "SEI porosity change": "true",
-    }
-    values = parameter_values(pybamm)
+    """A PyBaMM simulation of the profile; solve it with t_eval = [0, end] and t_interp: every second in t_eval would
+    restart the solver."""
+    pybamm = load_pybamm()
+    values = parameter_values(pybamm, ambient_C)
     values["Current function [A]"] = pybamm.Interpolant(t, current, pybamm.t)
-    values["Ambient temperature [K]"] = ambient_C + 273.15
-    values["Initial temperature [K]"] = ambient_C + 273.15
-    points = {"x_n": 30, "x_s": 15, "x_p": 30, "r_n": 60, "r_p": 60} if fine else None
     return pybamm.Simulation(
-        getattr(pybamm.lithium_ion, model)(options),
+        getattr(pybamm.lithium_ion, model)(dict(options)),
         parameter_values=values,
         solver=pybamm.IDAKLUSolver(rtol=1e-6, atol=1e-8),
-        var_pts=points,
+        var_pts=FINE if fine else None,
     )
 
 

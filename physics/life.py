@@ -1,0 +1,780 @@
+"""Whole lives in seconds: some days in full, the days between by extrapolating what is slow, with controlled error.
+
+Each vehicle has its own clock. The 128 vehicles of a block take twenty steps together, but a driving one takes them of
+2 s while a charging one takes them of 3 to 6 s and a parked one of 3 minutes. So nobody waits for anybody: every
+vehicle lives its own day, and one that has come to the end of a call makes room for the next in the queue.
+
+After a day a vehicle jumps. The film (in the form in which it grows most evenly), dead lithium, active material, what
+they took along, throughput and distance are carried over the days between by their rates *per exposure*: degree-days
+weighted by the film's Arrhenius factor for the film, kilometres, weighted for cold where stress is concerned, for most
+of the rest. Exposures of the skipped days follow from climate and plan, which cost nothing, so a hot week or a long
+weekend is not missed by being skipped.
+
+The error is chosen: after the first day behind a jump there are two estimates of every rate, before and after. Where
+their difference, over the jump, is worth more than `tolerance` of SoH, the jump is taken back and half of it tried;
+else the mean of both rates is applied, and the next jump is as long as its expected error allows.
+
+A sample shows a vehicle at the end of its local day. Results do not depend on sharding or on how long a call is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from physics.climate import CITIES, ambient_K
+from physics.constants import GAS_CONSTANT
+from physics.duty import TRIPS, trip
+from physics.faults import fault_of
+from physics.fleet import COLUMNS, CellGroup, FleetPhysics, clear_flags, sample_vehicles
+from physics.kernel import capacity_of, lookup, refresh_capacity, refresh_cells, step_cells
+from physics.layout import (
+    ACTIVE_N,
+    ACTIVE_P,
+    BLOCK_SIZE,
+    CITY,
+    DEAD,
+    DT,
+    ELAPSED,
+    FAILED,
+    LANES,
+    MODE,
+    NOW,
+    ODOMETER,
+    PLATED,
+    Q_LAM,
+    Q_SEI,
+    Q_SIDE,
+    ROWS,
+    SAMPLE,
+    SPEED,
+    THROUGHPUT,
+    TRACE,
+    TRACE_END,
+    TRACE_START,
+    USE,
+    UTC_OFFSET,
+    VEHICLE,
+    WEAK_CAPACITY,
+    WORK_SIZE,
+    X_EMPTY,
+    X_FULL,
+    X_N,
+    X_P,
+)
+from physics.maths import CACHED, LOOP, clip
+from physics.modal import CellModel
+from physics.pack import age_pack, pack_extremes
+from physics.parameters import FloatArray
+from physics.population import Population, draw_population
+from physics.vehicle import (
+    CHARGING,
+    DRIVING,
+    FAST_CHARGING,
+    PACK_COOLING_SCALE,
+    PARKED,
+    arrive,
+    ask_cells,
+    climate_of,
+    read_traces,
+    refresh_climate,
+)
+
+IntArray = npt.NDArray[np.int64]
+
+DAY_S: Final = 86400.0
+DRIVE_STEP_S: Final = 2.0
+WINDOW: Final = 20  # steps between two looks at plans and coefficients
+CHARGE_STEP_S: Final = 6.0
+FAST_STEP_S: Final = 3.0
+CLIMATE_S: Final = 120.0  # between two looks at the air while driving or fast charging
+PARK_STEP_S: Final = 180.0
+LONGEST_JUMP: Final = 30
+TOLERANCE: Final = 1e-4
+"""Of SoH, for one jump."""
+LARGEST_FADE: Final = 4e-3
+"""Of SoH, in one jump: near the end of life, and past the knee, jumps get short."""
+MEMORY: Final = 0.6
+"""Weight that a rate's past keeps when a new day adds to it: averages the chance of single days."""
+
+WARMED_K: Final = 281.0
+"""On the road the thermal management keeps the cells about this warm."""
+
+# Slow quantities that jump, with what they are counted by: 0 the film's exposure, 1 distance, 2 distance weighted for
+# cold (stress grows as diffusion slows), 3 time over film thickness (the pool of
+# plated lithium dies slower under a thick one).
+_FILM, _DEAD, _ACTIVE_N, _ACTIVE_P, _LAM, _THROUGHPUT, _ODOMETER, _WEAK = range(8)
+SLOW: Final = 8
+_COUNTED_BY: Final = np.array([0, 3, 2, 2, 2, 1, 1, 0])
+EXPOSURES: Final = 4
+
+_counts = {"life": 0}
+
+
+def _rows(count: int = 1) -> int:
+    offset = _counts["life"] * LANES
+    _counts["life"] += count
+    return offset
+
+
+CLOCK: Final = _rows()  # of the day being lived [s]
+UNTIL: Final = _rows()  # end of the present phase [s]
+PHASE: Final = _rows()  # 2 w: standing before trip w, 2 w + 1: on trip w, 6: until midnight
+STARTED: Final = _rows(SLOW)  # slow quantities at the beginning of the day
+NEXT_DAY: Final = _rows()  # local day that is lived next, days since 1970
+FIRST_DAY: Final = _rows()  # local day of the start
+JUMPED: Final = _rows()  # days skipped before it
+NEXT_JUMP: Final = _rows()  # days to skip after it, as far as is known
+BEFORE: Final = _rows(SLOW)  # slow quantities before the jump
+RATE: Final = _rows(SLOW)  # their rates before it
+SUM: Final = _rows(SLOW)  # weighted sums of what days did
+EXPOSED: Final = _rows(EXPOSURES)  # weighted sums of what they were exposed to
+SKIPPED: Final = _rows(EXPOSURES)  # exposures of the days skipped
+SAMPLED_DAY: Final = _rows()  # days since the start at the two samples between which one interpolates
+LIVED_DAY: Final = _rows()
+SAMPLE_0: Final = _rows(len(COLUMNS))
+SAMPLE_1: Final = _rows(len(COLUMNS))
+LIFE_SIZE: Final = _counts["life"] * LANES
+
+_DECIMALS: Final = np.array([10.0**decimals for _, decimals in COLUMNS])
+_GROWS: Final = np.array([name in ("soh", "charge_cycles", "resistance", "distance_traveled") for name, _ in COLUMNS])
+_CUMULATIVE: Final = np.array([name in ("charge_cycles", "distance_traveled") for name, _ in COLUMNS])
+
+
+@numba.njit(**CACHED)
+def _next_phase(
+    block: FloatArray,
+    life: FloatArray,
+    k: int,
+    seed: int,
+    dt: float,
+    cycle_start: IntArray,
+    cycle_ticks: IntArray,
+) -> None:
+    """Set off or arrive: phase 2 w is the time before trip w, 2 w + 1 the trip; after the last one comes midnight."""
+    vehicle, use, day = int(block[VEHICLE + k]), int(block[USE + k]), int(life[NEXT_DAY + k])
+    clock = life[CLOCK + k]
+    while life[UNTIL + k] - clock < 1e-6 and life[PHASE + k] < 2 * TRIPS:
+        phase = int(life[PHASE + k])
+        which = phase // 2
+        if phase % 2 == 0:
+            begin, end, cycle = trip(seed, vehicle, use, day, which, dt, cycle_ticks)
+            ticks = WINDOW * round((end - begin) / (dt * WINDOW)) if cycle >= 0 else 0
+            if ticks > 0 and block[FAILED + k] == 0.0:
+                block[MODE + k] = DRIVING
+                block[TRACE_START + k] = cycle_start[cycle]
+                block[TRACE_END + k] = cycle_start[cycle] + cycle_ticks[cycle] + 1
+                block[TRACE + k] = cycle_start[cycle]
+                life[UNTIL + k] = clock + ticks * dt
+        else:
+            if block[MODE + k] == DRIVING:
+                block[MODE + k] = PARKED
+                block[SPEED + k] = 0.0
+                block[TRACE_START + k], block[TRACE_END + k], block[TRACE + k] = 0.0, 1.0, 0.0
+                arrive(block, k, seed, vehicle, use, day, which)
+            life[UNTIL + k] = _standing_until(block, k, day, which + 1, clock, seed, dt, cycle_ticks)
+        life[PHASE + k] = phase + 1.0
+
+
+@numba.njit(**CACHED)
+def _standing_until(
+    block: FloatArray, k: int, day: int, which: int, clock: float, seed: int, dt: float, cycle_ticks: IntArray
+) -> float:
+    """Start of trip `which` on the clock of the day, or midnight; now, where there is no such trip."""
+    if which >= TRIPS:
+        return max(DAY_S, clock)
+    begin, _, cycle = trip(seed, int(block[VEHICLE + k]), int(block[USE + k]), day, which, dt, cycle_ticks)
+    return max(begin, clock) if cycle >= 0 else clock
+
+
+@numba.njit(**LOOP)
+def _turning(c: CellModel) -> float:
+    """Film, as charge, at which diffusion begins to limit its growth at rest near full charge [C/m2]."""
+    return 1.0 / (c.sei_rate_over_diffusivity * math.exp((c.sei_potential - 0.1) / 0.0514) * c.sei_length)
+
+
+@numba.njit(**LOOP)
+def _evenly(film: float, c: CellModel) -> float:
+    """The film in the form in which it grows most evenly, q0 Q + Q^2/2: linear at first, then as a square root."""
+    return film * (_turning(c) + 0.5 * film)
+
+
+@numba.njit(**LOOP)
+def _film(even: float, c: CellModel) -> float:
+    """The inverse of `_evenly`."""
+    q0 = _turning(c)
+    return math.sqrt(q0 * q0 + 2.0 * max(even, 0.0)) - q0
+
+
+@numba.njit(**LOOP)
+def _slow(block: FloatArray, k: int, which: int, c: CellModel) -> float:
+    """A slow quantity in the form in which it grows most evenly."""
+    if which == _FILM:
+        return _evenly(block[Q_SEI + k], c)
+    if which == _DEAD:
+        return block[DEAD + k]
+    if which == _ACTIVE_N:
+        return block[ACTIVE_N + k]
+    if which == _ACTIVE_P:
+        return block[ACTIVE_P + k]
+    if which == _LAM:
+        return block[Q_LAM + k]
+    if which == _THROUGHPUT:
+        return block[THROUGHPUT + k]
+    if which == _ODOMETER:
+        return block[ODOMETER + k]
+    return block[WEAK_CAPACITY + k]
+
+
+@numba.njit(**CACHED)
+def _expose(
+    exposures: FloatArray, block: FloatArray, k: int, day: int, film: float, seed: int, dt: float, c: CellModel,
+    cycle_ticks: IntArray, cycle_m: FloatArray,
+) -> None:  # fmt: skip
+    """Add what one day exposes a vehicle to, with a film of charge `film`, to `exposures`, shape (EXPOSURES,)."""
+    mean = 0.0
+    for quarter in range(4):
+        t = ambient_K(seed, int(block[CITY + k]), DAY_S * day + DAY_S * (0.125 + 0.25 * quarter))
+        mean += 0.25 * t
+        exposures[3] += 0.25 / film
+        exposures[0] += 0.25 * math.exp(c.e_sei / GAS_CONSTANT * (1.0 / c.t_ref - 1.0 / t))
+    if block[FAILED + k] == 0.0:
+        cold = math.exp(
+            (2.0 * c.e_diffusion_n - c.e_lam_n) / GAS_CONSTANT * (1.0 / max(mean, WARMED_K) - 1.0 / c.t_ref)
+        )
+        for which in range(TRIPS):
+            begin, end, cycle = trip(seed, int(block[VEHICLE + k]), int(block[USE + k]), day, which, dt, cycle_ticks)
+            if cycle >= 0:
+                metres = cycle_m[cycle] * (end - begin) / (cycle_ticks[cycle] * dt)
+                exposures[1] += metres
+                exposures[2] += metres * cold
+
+
+@numba.njit(**CACHED)
+def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None:
+    """Put slow quantities, shape (SLOW,), into a vehicle: same state of charge, lithium balanced, new limits."""
+    a_n, a_p = block[ACTIVE_N + k], block[ACTIVE_P + k]
+    span = block[X_FULL + k] - block[X_EMPTY + k]
+    soc = (block[X_N + k] - block[X_EMPTY + k]) / span
+    inventory = c.q_n * a_n * block[X_N + k] + c.q_p * a_p * block[X_P + k]
+    film = _film(slow[_FILM], c)
+    inventory -= film - block[Q_SEI + k] + slow[_DEAD] - block[DEAD + k] + slow[_LAM] - block[Q_LAM + k]
+    block[Q_SEI + k] = film
+    block[DEAD + k] = slow[_DEAD]
+    block[Q_LAM + k] = slow[_LAM]
+    a_n = clip(slow[_ACTIVE_N], 0.1, 1.0)
+    a_p = clip(slow[_ACTIVE_P], 0.1, 1.0)
+    block[ACTIVE_N + k], block[ACTIVE_P + k] = a_n, a_p
+    block[THROUGHPUT + k] = slow[_THROUGHPUT]
+    block[ODOMETER + k] = slow[_ODOMETER]
+    block[WEAK_CAPACITY + k] = max(slow[_WEAK], -0.5)
+    q_n, q_p = c.q_n * a_n, c.q_p * a_p
+    cyclable = inventory + block[PLATED + k] - block[Q_SIDE + k]  # as in refresh_capacity
+    for upper in range(2):
+        x = block[X_FULL + k] if upper == 1 else block[X_EMPTY + k]
+        target = c.voltage_max if upper == 1 else c.voltage_min
+        for _ in range(12):
+            ocp_n, slope_n = lookup(c.tables, 0, x)
+            ocp_p, slope_p = lookup(c.tables, 1, clip((cyclable - q_n * x) / q_p, 0.0, 1.0))
+            newton = (target - ocp_p + ocp_n) / (-slope_n - slope_p * q_n / q_p)
+            x = clip(x + clip(newton, -0.01, 0.01), 1e-4, 1.0 - 1e-4)
+        if upper == 1:
+            block[X_FULL + k] = x
+        else:
+            block[X_EMPTY + k] = x
+    x_n = clip(block[X_EMPTY + k] + soc * (block[X_FULL + k] - block[X_EMPTY + k]), 2e-3, 1.0 - 2e-3)
+    block[X_N + k] = x_n
+    block[X_P + k] = clip((inventory - q_n * x_n) / q_p, 2e-3, 1.0 - 2e-3)
+
+
+@numba.njit(**CACHED)
+def _capacity_of(block: FloatArray, k: int, before: FloatArray, after: FloatArray, c: CellModel) -> float:
+    """About how much SoH lies between two sets of slow quantities: lithium, and the electrode that loses more."""
+    usable = c.q_n * (c.x_full - c.x_empty)
+    film = _film(after[_FILM], c) - _film(before[_FILM], c)
+    lithium = abs(film) + abs(after[_DEAD] - before[_DEAD]) + abs(after[_LAM] - before[_LAM])
+    material = max(abs(after[_ACTIVE_N] - before[_ACTIVE_N]), abs(after[_ACTIVE_P] - before[_ACTIVE_P]))
+    return lithium / usable + material
+
+
+@numba.njit(**CACHED)
+def _after_day(
+    block: FloatArray,
+    life: FloatArray,
+    k: int,
+    tolerance: float,
+    seed: int,
+    dt: float,
+    c: CellModel,
+    cycle_ticks: IntArray,
+    cycle_m: FloatArray,
+) -> bool:
+    """Judge the jump before the day just lived; True where it stands.
+
+    Where it does not, the vehicle is put behind a jump of half its length.
+    """
+    day = int(life[NEXT_DAY + k])
+    sums, exposed, rates = np.empty(SLOW), np.empty(EXPOSURES), np.empty(SLOW)
+    for e in range(EXPOSURES):
+        exposed[e] = MEMORY * life[EXPOSED + e * LANES + k]
+    _expose(exposed, block, k, day, block[Q_SEI + k], seed, dt, c, cycle_ticks, cycle_m)
+    for s in range(SLOW):
+        sums[s] = MEMORY * life[SUM + s * LANES + k] + _slow(block, k, s, c) - life[STARTED + s * LANES + k]
+        by = exposed[_COUNTED_BY[s]]
+        rates[s] = sums[s] / by if by > 0.0 else 0.0
+    jumped = int(life[JUMPED + k])
+    if jumped > 0:
+        one, other, now, mended = np.empty(SLOW), np.empty(SLOW), np.empty(SLOW), np.empty(SLOW)
+        for s in range(SLOW):
+            skipped = life[SKIPPED + _COUNTED_BY[s] * LANES + k]
+            before, rate = life[BEFORE + s * LANES + k], life[RATE + s * LANES + k]
+            one[s] = before + rate * skipped
+            other[s] = before + rates[s] * skipped
+            now[s] = _slow(block, k, s, c)
+            mended[s] = now[s] + 0.5 * (rates[s] - rate) * skipped
+        error = 0.5 * _capacity_of(block, k, one, other, c)
+        allowed = math.sqrt(tolerance / max(error, 1e-9))
+        if error > tolerance and jumped > 1:
+            half = jumped // 2
+            _jump(block, life, k, day - jumped, half, seed, dt, c, cycle_ticks, cycle_m)
+            life[NEXT_JUMP + k] = half
+            return False
+        _set_slow(block, k, mended, c)
+        life[NEXT_JUMP + k] = max(1.0, math.floor(jumped * min(2.0, max(0.5, 0.8 * allowed))))
+    for s in range(SLOW):
+        life[SUM + s * LANES + k] = sums[s]
+        life[RATE + s * LANES + k] = rates[s]
+    for e in range(EXPOSURES):
+        life[EXPOSED + e * LANES + k] = exposed[e]
+    return True
+
+
+@numba.njit(**CACHED)
+def _jump(
+    block: FloatArray,
+    life: FloatArray,
+    k: int,
+    first: int,
+    days: int,
+    seed: int,
+    dt: float,
+    c: CellModel,
+    cycle_ticks: IntArray,
+    cycle_m: FloatArray,
+) -> None:
+    """Carry a vehicle from BEFORE, at the beginning of day `first`, over `days` days by its rates."""
+    skipped = np.zeros(EXPOSURES)
+    film = _film(life[BEFORE + _FILM * LANES + k], c)
+    for day in range(first, first + days):
+        _expose(skipped, block, k, day, film, seed, dt, c, cycle_ticks, cycle_m)
+    # The film grows meanwhile: what goes by its thickness goes by the mean one.
+    after = _film(life[BEFORE + _FILM * LANES + k] + life[RATE + _FILM * LANES + k] * skipped[0], c)
+    skipped[3] *= 2.0 * film / (film + after)
+    slow = np.empty(SLOW)
+    for s in range(SLOW):
+        slow[s] = life[BEFORE + s * LANES + k] + life[RATE + s * LANES + k] * skipped[_COUNTED_BY[s]]
+    _set_slow(block, k, slow, c)
+    for e in range(EXPOSURES):
+        life[SKIPPED + e * LANES + k] = skipped[e]
+    life[JUMPED + k] = days
+    life[NEXT_DAY + k] = first + days
+
+
+@numba.njit(**CACHED)
+def _set_off(
+    block: FloatArray,
+    life: FloatArray,
+    k: int,
+    longest: int,
+    seed: int,
+    dt: float,
+    c: CellModel,
+    cycle_ticks: IntArray,
+    cycle_m: FloatArray,
+) -> None:
+    """Choose the next jump of a vehicle whose day stands, and make it."""
+    now, then = np.empty(SLOW), np.empty(SLOW)
+    for s in range(SLOW):
+        now[s] = _slow(block, k, s, c)
+        typical = life[EXPOSED + _COUNTED_BY[s] * LANES + k] * (1.0 - MEMORY)
+        then[s] = now[s] + life[RATE + s * LANES + k] * typical
+        life[BEFORE + s * LANES + k] = now[s]
+    fade_a_day = max(_capacity_of(block, k, now, then, c), 1e-9)
+    days = int(min(life[NEXT_JUMP + k], float(longest), LARGEST_FADE / fade_a_day))
+    _jump(block, life, k, int(life[NEXT_DAY + k]) + 1, max(days, 0), seed, dt, c, cycle_ticks, cycle_m)
+
+
+@numba.njit(**CACHED)
+def _emit(life: FloatArray, k: int, day_0: int, day_1: int, every: int, samples: FloatArray, column: int) -> None:
+    """Samples at multiples of `every` days in (day_0, day_1] that lie in what vehicle `k` has lived, into `samples`."""
+    begin, end = life[SAMPLED_DAY + k], life[LIVED_DAY + k]
+    for day in range((day_0 // every + 1) * every, day_1 + 1, every):
+        if begin < day <= end:
+            share = (day - begin) / (end - begin)
+            for s in range(samples.shape[0]):
+                value = life[SAMPLE_1 + s * LANES + k]
+                if _GROWS[s]:
+                    before = life[SAMPLE_0 + s * LANES + k]
+                    value = before + share * (value - before)
+                    value = np.rint(value * _DECIMALS[s]) / _DECIMALS[s]
+                samples[s, day // every - day_0 // every - 1, column] = value
+
+
+@numba.njit(**CACHED)
+def _begin_day(
+    block: FloatArray, life: FloatArray, k: int, seed: int, dt: float, c: CellModel, cycle_ticks: IntArray
+) -> None:
+    life[CLOCK + k] = 0.0
+    life[PHASE + k] = 0.0
+    life[UNTIL + k] = _standing_until(block, k, int(life[NEXT_DAY + k]), 0, 0.0, seed, dt, cycle_ticks)
+    for s in range(SLOW):
+        life[STARTED + s * LANES + k] = _slow(block, k, s, c)
+
+
+@numba.njit(**CACHED)
+def _window(block: FloatArray, work: FloatArray, life: FloatArray, seed: int, dt: float, c: CellModel) -> None:
+    """Choose each vehicle's step, bring up to date what is held over a window."""
+    for k in range(LANES):
+        mode, left = block[MODE + k], (life[UNTIL + k] - life[CLOCK + k]) / WINDOW
+        longest = CHARGE_STEP_S if mode == CHARGING else (FAST_STEP_S if mode == FAST_CHARGING else PARK_STEP_S)
+        step = dt if mode == DRIVING else max(min(longest, left), 1e-3)
+        work[DT + k] = step
+        work[ELAPSED + k] = WINDOW * step
+        if life[CLOCK + k] % CLIMATE_S < WINDOW * step:
+            climate_of(block, work, seed, k)
+    refresh_capacity(block, c)
+    age_pack(block, work, c)
+    refresh_cells(block, work, c)
+    pack_extremes(block, c)
+
+
+@numba.njit(**LOOP)
+def _move(source: FloatArray, from_lane: int, target: FloatArray, to_lane: int, rows: int) -> None:
+    """One vehicle from a lane of one block to a lane of another."""
+    for row in range(rows):
+        target[row * LANES + to_lane] = source[row * LANES + from_lane]
+
+
+@numba.njit(**CACHED)
+def live(
+    blocks: FloatArray,
+    lives: FloatArray,
+    day_0: int,
+    day_1: int,
+    every: int,
+    dt: float,
+    seed: int,
+    longest: int,
+    tolerance: float,
+    c: CellModel,
+    traces: FloatArray,
+    cycle_start: IntArray,
+    cycle_ticks: IntArray,
+    cycle_m: FloatArray,
+    samples: FloatArray,
+) -> int:
+    """Live until day `day_1` (days since the start); samples every `every` days after `day_0`, shape (columns, n,
+    vehicles). Returns how many vehicle-days were lived in full.
+
+    Vehicles are taken from the last to the first: those at the end should be the ones that take longest.
+    """
+    block, life, work = np.zeros(BLOCK_SIZE), np.zeros(LIFE_SIZE), np.zeros(WORK_SIZE)
+    who = np.full(LANES, -1, dtype=np.int64)
+    over = np.zeros(LANES, dtype=np.bool_)
+    queue = samples.shape[2]
+    lived, busy = 0, 0
+    for k in range(LANES):  # a lane without a vehicle runs along idle, and needs a state that makes sense
+        _move(blocks[0], 0, block, k, ROWS)
+        _move(lives[0], 0, life, k, LIFE_SIZE // LANES)
+    while True:
+        for k in range(LANES):
+            while who[k] < 0 and queue > 0:
+                queue -= 1
+                j, lane = queue // LANES, queue % LANES
+                _emit(lives[j], lane, day_0, day_1, every, samples, queue)
+                if lives[j, LIVED_DAY + lane] < day_1:
+                    _move(blocks[j], lane, block, k, ROWS)
+                    _move(lives[j], lane, life, k, LIFE_SIZE // LANES)
+                    who[k] = queue
+                    busy += 1
+        if busy == 0:
+            return lived
+        ended = 0
+        for k in range(LANES):
+            if who[k] >= 0 and life[UNTIL + k] - life[CLOCK + k] < 1e-6:
+                _next_phase(block, life, k, seed, dt, cycle_start, cycle_ticks)
+            over[k] = who[k] >= 0 and life[CLOCK + k] > DAY_S - 1e-6
+            ended += over[k]
+            work[NOW + k] = DAY_S * life[NEXT_DAY + k] + life[CLOCK + k] - block[UTC_OFFSET + k]
+            work[ELAPSED + k] = DAY_S * (1.0 + life[JUMPED + k]) if over[k] else 0.0
+        if ended > 0:
+            lived += ended
+            for k in range(LANES):
+                if over[k]:
+                    fault_of(block, work, k, PACK_COOLING_SCALE, c)
+                    capacity_of(block, k, c)
+                    over[k] = _after_day(block, life, k, tolerance, seed, dt, c, cycle_ticks, cycle_m)
+                    if not over[k]:
+                        _begin_day(block, life, k, seed, dt, c, cycle_ticks)
+            sample_vehicles(block, work, c)
+            for k in range(LANES):
+                if over[k]:
+                    clear_flags(block, k)
+                    life[SAMPLED_DAY + k] = life[LIVED_DAY + k]
+                    life[LIVED_DAY + k] = life[NEXT_DAY + k] + 1.0 - life[FIRST_DAY + k]
+                    for s in range(samples.shape[0]):
+                        life[SAMPLE_0 + s * LANES + k] = life[SAMPLE_1 + s * LANES + k]
+                        life[SAMPLE_1 + s * LANES + k] = work[SAMPLE + s * LANES + k]
+                    _emit(life, k, day_0, day_1, every, samples, who[k])
+                    _set_off(block, life, k, longest, seed, dt, c, cycle_ticks, cycle_m)
+                    _begin_day(block, life, k, seed, dt, c, cycle_ticks)
+                    if life[LIVED_DAY + k] >= day_1:
+                        j, lane = who[k] // LANES, who[k] % LANES
+                        _move(block, k, blocks[j], lane, ROWS)
+                        _move(life, k, lives[j], lane, LIFE_SIZE // LANES)
+                        who[k] = -1
+                        busy -= 1
+            continue
+        _window(block, work, life, seed, dt, c)
+        for _ in range(WINDOW):
+            read_traces(block, work, traces)
+            ask_cells(block, work, c)
+            step_cells(block, work, c)
+        for k in range(LANES):
+            life[CLOCK + k] += work[ELAPSED + k] if who[k] >= 0 else 0.0
+
+
+@numba.njit(**CACHED)
+def _begin(
+    blocks: FloatArray, lives: FloatArray, start_s: float, seed: int, dt: float, c: CellModel, cycle_ticks: IntArray
+) -> None:
+    """Local day of the start, first sample."""
+    work = np.zeros(WORK_SIZE)
+    work[DT : DT + LANES] = 1.0
+    for j in range(blocks.shape[0]):
+        block, life = blocks[j], lives[j]
+        for k in range(LANES):
+            work[NOW + k] = start_s
+            life[FIRST_DAY + k] = math.floor((start_s + block[UTC_OFFSET + k]) / DAY_S)
+            life[NEXT_DAY + k] = life[FIRST_DAY + k]
+            life[NEXT_JUMP + k] = 1.0
+            block[MODE + k] = PARKED
+            _begin_day(block, life, k, seed, dt, c, cycle_ticks)
+        refresh_climate(block, work, seed)
+        refresh_cells(block, work, c)
+        pack_extremes(block, c)
+        sample_vehicles(block, work, c)
+        for s in range(len(_GROWS)):
+            for k in range(LANES):
+                life[SAMPLE_1 + s * LANES + k] = work[SAMPLE + s * LANES + k]
+
+
+@numba.njit(**CACHED)
+def _hours(seed: int, vehicle: IntArray, use: IntArray, day: int, dt: float, cycle_ticks: IntArray) -> FloatArray:
+    """Time on the road in the four weeks from `day` [s], shape (n,)."""
+    out = np.zeros(vehicle.size)
+    for k in range(vehicle.size):
+        for d in range(day, day + 28):
+            for which in range(TRIPS):
+                begin, end, cycle = trip(seed, vehicle[k], use[k], d, which, dt, cycle_ticks)
+                out[k] += end - begin if cycle >= 0 else 0.0
+    return out
+
+
+class FleetLives(FleetPhysics):
+    """The vehicles of `FleetPhysics`, at years a second: `advance` by whole days, samples at multiples of a day.
+
+    step_s         what a tick counts [s]
+    drive_step_s   step while driving; 2 s against 1 s costs 0.1 % of the fade
+    longest_jump   days; 0 lives every day in full
+    tolerance      error of SoH that one jump may make, estimated from the rates before and after it
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        *,
+        cycles: Sequence[npt.NDArray[np.float64]],
+        start_s: int,
+        step_s: float = 1.0,
+        drive_step_s: float = DRIVE_STEP_S,
+        longest_jump: int = LONGEST_JUMP,
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        super().__init__(population, cycles=cycles, start_s=start_s, step_s=drive_step_s)
+        if not (math.isfinite(step_s) and step_s > 0.0):
+            raise ValueError(f"step_s must be positive, got {step_s}")
+        self.step_s = float(step_s)
+        self._drive_step_s = float(drive_step_s)
+        day_ticks = DAY_S / step_s
+        if abs(day_ticks - round(day_ticks)) > 1e-9:
+            raise ValueError(f"step_s must divide a day of {DAY_S:g} s, got {step_s}")
+        if longest_jump < 0 or not (math.isfinite(tolerance) and tolerance > 0.0):
+            raise ValueError(f"expected longest_jump >= 0 and tolerance > 0, got {longest_jump} and {tolerance}")
+        self.day_ticks = round(day_ticks)
+        self.days_lived = 0
+        self._cycles = cycles
+        self._longest_jump, self._tolerance = longest_jump, tolerance
+        self._cycle_m = np.array([float(np.sum(0.5 * (v[1:] + v[:-1]))) for v in cycles])
+        self._lives = []
+        for group in self._groups:
+            life = np.zeros((len(group.blocks), LIFE_SIZE))
+            _begin(group.blocks, life, float(start_s), population.seed, drive_step_s, group.model, self._cycle_ticks)
+            self._lives.append(life)
+
+    def awake(self, step_s: float) -> FleetPhysics:
+        """The same vehicles as they are now, at rest, for a closer look at their days in steps of `step_s`.
+
+        A vehicle may be some days ahead of the tick: it has jumped."""
+        start_s = self.start_s + round(self.tick * self.step_s)
+        fleet = FleetPhysics(self.population, cycles=self._cycles, start_s=start_s, step_s=step_s)
+        fleet.take_over(self._groups)
+        return fleet
+
+    def _in_order(self, of: IntArray) -> IntArray:
+        # Those who drive most come last, which is first out of the queue.
+        p = self.population
+        today = int(self.start_s // DAY_S)
+        return of[np.argsort(_hours(p.seed, p.vehicle[of], p.use[of], today, self.step_s, self._cycle_ticks))]
+
+    def advance(self, ticks: int, sample_every: int) -> dict[str, Any]:
+        """As `FleetPhysics.advance`; both arguments in steps, and whole days."""
+        if ticks % self.day_ticks or sample_every % self.day_ticks:
+            raise ValueError(
+                f"expected whole days ({self.day_ticks} steps each), got {ticks} steps, sampled every {sample_every}"
+            )
+        return super().advance(ticks, sample_every)
+
+    def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: FloatArray) -> None:
+        day = self.tick // self.day_ticks
+        self.days_lived += live(
+            group.blocks,
+            self._lives[self._groups.index(group)],
+            day,
+            day + ticks // self.day_ticks,
+            max(1, sample_every // self.day_ticks),
+            self._drive_step_s,
+            self.population.seed,
+            self._longest_jump,
+            self._tolerance,
+            group.model,
+            self._traces,
+            self._cycle_start,
+            self._cycle_ticks,
+            self._cycle_m,
+            samples,
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        return super().snapshot() | {"lives": np.concatenate(self._lives)}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        super().restore(snapshot)
+        lives, first = np.asarray(snapshot["lives"]), 0
+        for index, group in enumerate(self._groups):
+            self._lives[index] = lives[first : first + len(group.blocks)].copy()
+            first += len(group.blocks)
+
+
+@dataclass(frozen=True)
+class Duty:
+    """How one vehicle is used. None: as drawn for it."""
+
+    use: str | None = None
+    """One of `duty.USES`."""
+    city: str | None = None
+    """A home of `climate.CITIES`, by name."""
+    soc_limit: float | None = None
+    """State of charge to which it is charged at home."""
+    plug_habit: float | None = None
+    """Probability of plugging in on an evening above half charge."""
+
+    def of(self, population: Population) -> Population:
+        """The population with this duty."""
+        changes: dict[str, Any] = {}
+        n = len(population)
+        if self.city is not None:
+            names = [city.name for city in CITIES]
+            if self.city not in names:
+                raise ValueError(f"expected a city of {', '.join(names)}, got {self.city!r}")
+            changes["city"] = np.full(n, names.index(self.city))
+        for name, low in (("soc_limit", 0.3), ("plug_habit", 0.0)):
+            value = getattr(self, name)
+            if value is not None:
+                if not low <= value <= 1.0:
+                    raise ValueError(f"expected {name} from {low:g} to 1, got {value}")
+                changes[name] = np.full(n, float(value))
+        return replace(population, **changes)
+
+
+@dataclass(frozen=True)
+class Life:
+    """What `simulate_life` returns: times and telemetry of shape (samples, vehicles), truth at the end."""
+
+    time_days: FloatArray
+    """Shape (samples,): since the start."""
+    telemetry: dict[str, Any]
+    """By the names of `COLUMNS`, each of shape (samples, vehicles)."""
+    truth: dict[str, Any]
+    """`FleetPhysics.truth` at the end."""
+    days_lived: int
+    """Vehicle-days lived in full, of samples x vehicles that are reported."""
+
+    @property
+    def soh(self) -> FloatArray:
+        """State of health, shape (samples, vehicles)."""
+        return np.asarray(self.telemetry["soh"])
+
+
+def simulate_life(
+    cells: str | Mapping[str, float] = "chen2020",
+    years: float = 10.0,
+    duty: Duty | None = None,
+    *,
+    cycles: Sequence[npt.NDArray[np.float64]],
+    vehicles: int = 1,
+    seed: int = 1,
+    sample_days: int = 30,
+    start_s: int = 1_767_225_600,
+    fault_share: float = 0.0,
+    drive_step_s: float = DRIVE_STEP_S,
+    longest_jump: int = LONGEST_JUMP,
+    tolerance: float = TOLERANCE,
+) -> Life:
+    """Whole lives of new vehicles, from `start_s` on (default 2026-01-01).
+
+    cells      name of a cell, or names with shares
+    years      of 365 days
+    duty       what is the same for all; the rest is drawn
+    cycles     speed traces [m/s] at 1 Hz (`datasets.drive_cycles`), in the order UDDS, HWFET, US06, WLTC
+    """
+    if not (math.isfinite(years) and 0.0 < years <= 50.0):
+        raise ValueError(f"expected years above 0 and up to 50, got {years}")
+    if vehicles < 1 or sample_days < 1:
+        raise ValueError(f"expected vehicles >= 1 and sample_days >= 1, got {vehicles} and {sample_days}")
+    duty = duty or Duty()
+    population = draw_population(
+        seed, np.arange(vehicles), cells, use=duty.use, oldest_years=0.0, fault_share=fault_share, start_s=start_s
+    )
+    fleet = FleetLives(
+        duty.of(population),
+        cycles=cycles,
+        start_s=start_s,
+        drive_step_s=drive_step_s,
+        longest_jump=longest_jump,
+        tolerance=tolerance,
+    )
+    samples = max(1, round(years * 365.0 / sample_days))
+    telemetry = fleet.advance(samples * sample_days * fleet.day_ticks, sample_days * fleet.day_ticks)
+    return Life(
+        time_days=sample_days * np.arange(1.0, samples + 1.0),
+        telemetry=telemetry,
+        truth=fleet.truth(),
+        days_lived=fleet.days_lived,
+    )

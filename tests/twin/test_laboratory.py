@@ -1,0 +1,126 @@
+"""`twin cell` and `twin validate physics`: what a person gets, and the one line for what a person got wrong."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from twin.errors import BadInput
+from twin.laboratory import cycle_cell
+from twin.validation.command import validate_physics
+
+ROOT = Path(__file__).parents[2]
+PROTOCOL = "CC 1C to 2.5V; rest 10min; CCCV 1C 4.2V C/20"
+FILES = {"cell.json", "cell.png", "cell.svg", "cycles.csv", "series.parquet"}
+
+
+def test_results_of_a_run(tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = cycle_cell("chen2020", PROTOCOL, cycles="12", ambient="30", out=tmp_path / "a" / "b", say=said.append)
+    assert {file.name for file in folder.iterdir()} == FILES
+    assert [path.name for path in folder.parent.iterdir()] == ["b"]  # no temporary folder left
+    cycles = pd.read_csv(folder / "cycles.csv")
+    assert list(cycles["cycle"]) == list(range(1, 13))
+    assert cycles["discharge_Ah"].between(4.8, 5.1).all()
+    assert (np.diff(cycles["soh"]) < 0.0).all()
+    series = pd.read_parquet(folder / "series.parquet")
+    assert sorted(series["cycle"].unique()) == [1, 6, 12]
+    assert series["voltage_V"].between(2.49, 4.21).all()
+    assert series.notna().all().all()
+    table = said[0].splitlines()
+    assert len(table) == 9  # a heading and eight of the cycles
+    assert table[1].split()[0] == "1"
+    assert table[-1].split()[0] == "12"
+    assert json.loads((folder / "cell.json").read_text())["protocol"] == PROTOCOL
+
+
+def test_one_short_cycle_is_enough_for_a_plot(tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = cycle_cell("chen2020", "rest 1min; CC 9C for 1h", out=tmp_path / "x", soc="0.2", say=said.append)
+    assert {file.name for file in folder.iterdir()} == FILES
+    assert any("note: step 2" in line and "voltage limit" in line for line in said)
+
+
+def test_same_run_same_files(tmp_path: Path) -> None:
+    one, two = (
+        cycle_cell("chen2020", PROTOCOL, cycles="3", out=tmp_path / name, say=lambda _text: None) for name in "ab"
+    )
+    for name in FILES - {"cell.png", "series.parquet"}:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"cell": "unobtainium"}, "--cell: unknown cell 'unobtainium'; known cells: chen2020"),
+        ({"protocol": "CC 1C"}, '--cycle: step 1 "CC 1C": expected'),
+        ({"protocol": "CC 1C to 9V"}, "--cycle: step 1"),
+        ({"cycles": "0"}, "--cycles: expected a whole number from 1 to 100,000, got '0'"),
+        ({"cycles": "1e3"}, "--cycles: expected a whole number"),
+        ({"ambient": "hot"}, "--ambient: expected a number from -60 to 100, got 'hot'"),
+        ({"ambient": "nan"}, "--ambient"),
+        ({"soc": "1.2"}, "--soc: expected a number from 0 to 1, got '1.2'"),
+    ],
+)
+def test_bad_input(tmp_path: Path, settings: dict[str, str], says: str) -> None:
+    arguments = {"cell": "chen2020", "protocol": PROTOCOL} | settings
+    with pytest.raises(BadInput) as caught:
+        cycle_cell(**arguments, out=tmp_path / "out")  # type: ignore[arg-type]
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    for run in (lambda: cycle_cell("chen2020", PROTOCOL, out=tmp_path), lambda: validate_physics(out=tmp_path)):
+        with pytest.raises(BadInput, match="already holds something"):
+            run()
+    with pytest.raises(BadInput, match="already holds something"):
+        cycle_cell("chen2020", PROTOCOL, out=tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("twin.laboratory.save", broken)
+    with pytest.raises(OSError, match="disk full"):
+        cycle_cell("chen2020", PROTOCOL, out=tmp_path / "out")
+    assert not any(tmp_path.iterdir())
+
+
+def test_validation_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInput, match="--only: expected electrical or aging, got 'magic'"):
+        validate_physics(only="magic")
+
+    def absent(name: str) -> object:
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(BadInput, match="install it: pip install"):
+        validate_physics(out=tmp_path / "out")
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_command(tmp_path: Path) -> None:
+    def twin(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "twin", "cell", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+    good = twin("--cell", "chen2020", "--cycle", "CC 1C for 1min", "--out", str(tmp_path / "out"))
+    assert good.returncode == 0, good.stderr
+    assert "discharge Ah" in good.stdout
+    again = twin("--cycle", "CC 1C for 1min", "--out", str(tmp_path / "out"))
+    assert again.returncode == 2
+    assert again.stderr.startswith("twin: --out: expected a new or empty directory")
+    assert len(again.stderr.splitlines()) == 1
+    assert twin("--cycle", "CC 1C").returncode == 2
