@@ -12,7 +12,7 @@ case "$kind" in
 esac
 
 stamp=.venv/.installed-$kind
-want=$(cat "$lock" pyproject.toml | sha256sum | cut -d' ' -f1)
+want=$(cat "$lock" requirements-nodeps.lock pyproject.toml | sha256sum | cut -d' ' -f1)
 # The dev lock holds everything the run lock does, so a dev environment serves both.
 for have in "$stamp" .venv/.installed-dev; do
   if [ -f "$have" ] && [ "$(cut -d' ' -f1 "$have")" = "$want" ]; then exit 0; fi
@@ -55,11 +55,14 @@ else
 fi
 
 "${uv[@]}" pip install --quiet --python .venv/bin/python --require-hashes -r "$lock"
+if [ "$kind" = dev ]; then
+  "${uv[@]}" pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r requirements-nodeps.lock
+fi
 # The project itself, editable. A .pth file does it and needs no build backend in a user's environment.
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 pwd >"$site/ev_battery_fleet_twin.pth"
 printf '#!%s/.venv/bin/python\nfrom twin.cli import main\n\nmain()\n' "$(pwd)" >.venv/bin/twin
 chmod +x .venv/bin/twin
-run_want=$(cat requirements.lock pyproject.toml | sha256sum | cut -d' ' -f1)
+run_want=$(cat requirements.lock requirements-nodeps.lock pyproject.toml | sha256sum | cut -d' ' -f1)
 echo "$want $run_want" >"$stamp"
 echo "setup: .venv holds what $lock names"
