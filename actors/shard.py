@@ -92,12 +92,14 @@ class Shard:
             fault_share=who.fault_share,
             start_s=plan.start_s,
         )
-        return (FleetLives if plan.fast_forward else FleetPhysics)(
+        physics = (FleetLives if plan.fast_forward else FleetPhysics)(
             population,
             cycles=[load_drive_cycle(name).speed_mps for name in drive_cycle_names()],
             start_s=plan.start_s,
             step_s=plan.step_s,
         )
+        physics.advance(0, plan.telemetry_ticks)  # compiles or loads the kernels: not part of the first block
+        return physics
 
     def _restore(self) -> None:
         """Bring the physics to the log's end: checkpoint, then the steps whose records the log already holds."""

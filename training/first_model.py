@@ -26,11 +26,11 @@ from physics import physics_version
 from training.lives import CELLS, END_OF_LIFE_SOH, HORIZON_DAYS, Lives, live
 
 VERSION = "2.0.0"
-SEED, VEHICLES, YEARS = 20261124, 1024, 40
+SEED, VEHICLES, YEARS = 20261124, 640, 30
 COVERAGE = 0.9
 QUANTILES = (0.05, 0.5, 0.95)
 _ROUNDS = 250
-_PARAMS = {"max_depth": 5, "eta": 0.08, "subsample": 0.7, "min_child_weight": 20, "nthread": 2, "seed": 1}
+_PARAMS = {"max_depth": 5, "eta": 0.08, "subsample": 0.7, "min_child_weight": 20, "nthread": 1, "seed": 1}
 # More capacity left never means less life left, all else equal.
 _MONOTONE_RUL = "(0,1,0,0,0,0,0)"
 _MONOTONE_FAILURE = "(0,-1,0,0,0,0,0)"

@@ -89,7 +89,7 @@ def _quoted(text: str) -> str:
 
 def _page(database: duckdb.DuckDBPyConnection, facts: dict[str, Any], *, has_predictions: bool) -> str:
     binned = _binned(database)
-    vehicle, day = _one_vehicle(database)
+    vehicle, day = _one_vehicle(database, facts["period_s"])
     last = _last_predictions(database) if has_predictions else None
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("report.html").render(
@@ -101,10 +101,16 @@ def _page(database: duckdb.DuckDBPyConnection, facts: dict[str, Any], *, has_pre
         fans=_svg(lambda: _draw_fans(binned), "Voltage, temperature, SoC and SoH of the fleet over time"),
         spread=_svg(lambda: _draw_spread(database), "Spread of SoH and of temperature across vehicles at the end"),
         vehicle=vehicle,
+        has_days=_has_days(facts["period_s"]),
         day=_svg(lambda: _draw_day(day), f"Speed, power, voltage, temperature and SoC of {vehicle}"),
         predictions=None if last is None else _svg(lambda: _draw_predictions(last), "Predictions of every vehicle"),
         model=None if last is None else str(last["model_version"].iloc[0]),
     )
+
+
+def _has_days(period_s: float) -> bool:
+    """Whether a day shows its course: more than one record of it."""
+    return period_s < 86400.0
 
 
 def _svg(draw: Callable[[], Figure], title: str) -> dict[str, str]:
@@ -243,8 +249,9 @@ def _draw_spread(database: duckdb.DuckDBPyConnection) -> Figure:
     return figure
 
 
-def _one_vehicle(database: duckdb.DuckDBPyConnection) -> tuple[str, pd.DataFrame]:
-    """The vehicle that drove furthest, and its last day, thinned to what a plot can show."""
+def _one_vehicle(database: duckdb.DuckDBPyConnection, period_s: float) -> tuple[str, pd.DataFrame]:
+    """The vehicle that drove furthest, and its last day (all it has where records are days apart), thinned to what a
+    plot can show."""
     row = database.sql(
         "SELECT vehicle_id FROM telemetry GROUP BY vehicle_id "
         "ORDER BY max(distance_traveled) - min(distance_traveled) DESC, vehicle_id LIMIT 1"
@@ -254,8 +261,8 @@ def _one_vehicle(database: duckdb.DuckDBPyConnection) -> tuple[str, pd.DataFrame
         database.sql(
             "SELECT ts AS time, driving_speed, power_consumption, battery_voltage, battery_temperature, "
             "ambient_temperature, soc * 100 AS soc FROM telemetry WHERE vehicle_id = ? "
-            "AND ts > (SELECT max(ts) FROM telemetry) - INTERVAL 1 DAY ORDER BY seq",
-            params=[vehicle],
+            "AND ts > (SELECT max(ts) FROM telemetry) - to_seconds(?) ORDER BY seq",
+            params=[vehicle, 86400.0 if _has_days(period_s) else 1e10],
         )
         .to_arrow_table()
         .to_pandas()
