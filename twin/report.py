@@ -102,7 +102,9 @@ def _page(database: duckdb.DuckDBPyConnection, facts: dict[str, Any], *, has_pre
         spread=_svg(lambda: _draw_spread(database), "Spread of SoH and of temperature across vehicles at the end"),
         vehicle=vehicle,
         has_days=_has_days(facts["period_s"]),
-        day=_svg(lambda: _draw_day(day), f"Speed, power, voltage, temperature and SoC of {vehicle}"),
+        day=_svg(lambda: _draw_day(day), f"Speed, power, voltage, temperature and SoC of {vehicle}")
+        if _has_days(facts["period_s"])
+        else _svg(lambda: _draw_life(day), f"SoH, resistance, cycles and distance of {vehicle}"),
         predictions=None if last is None else _svg(lambda: _draw_predictions(last), "Predictions of every vehicle"),
         model=None if last is None else str(last["model_version"].iloc[0]),
     )
@@ -260,7 +262,8 @@ def _one_vehicle(database: duckdb.DuckDBPyConnection, period_s: float) -> tuple[
     day = (
         database.sql(
             "SELECT ts AS time, driving_speed, power_consumption, battery_voltage, battery_temperature, "
-            "ambient_temperature, soc * 100 AS soc FROM telemetry WHERE vehicle_id = ? "
+            "ambient_temperature, soc * 100 AS soc, soh * 100 AS soh, distance_traveled / 1000 AS distance, "
+            "charge_cycles, resistance * 1000 AS resistance FROM telemetry WHERE vehicle_id = ? "
             "AND ts > (SELECT max(ts) FROM telemetry) - to_seconds(?) ORDER BY seq",
             params=[vehicle, 86400.0 if _has_days(period_s) else 1e10],
         )
@@ -268,6 +271,21 @@ def _one_vehicle(database: duckdb.DuckDBPyConnection, period_s: float) -> tuple[
         .to_pandas()
     )
     return vehicle, day.iloc[:: max(1, len(day) // _DAY_POINTS)]
+
+
+def _draw_life(life: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(9, 5.2))
+    panels = figure.subplots(4, 1, sharex=True)
+    shown = (
+        ("soh", "SoH [%]", _BLUE),
+        ("resistance", "Pack resistance\n[mOhm]", _RED),
+        ("charge_cycles", "Equivalent\nfull cycles", _INK),
+        ("distance", "Odometer\n[1,000 km]", _INK),
+    )
+    for axes, (column, label, colour) in zip(panels, shown, strict=True):
+        axes.plot(life["time"], life[column], color=colour, linewidth=1.0)
+        axes.set_ylabel(label)
+    return figure
 
 
 def _draw_day(day: pd.DataFrame) -> Figure:
