@@ -232,6 +232,17 @@ def validate_physics(
     validate_physics(quick=quick, out=out, only=only, say=typer.echo)
 
 
+@validate.command("life")
+def validate_life(
+    quick: Annotated[bool, typer.Option("--quick", help="few conditions")] = False,
+    out: Annotated[Path | None, typer.Option(help="new folder [default: runs/validate-life-<time>]")] = None,
+) -> None:
+    """Years of storage and cycling against published cells: tables and a figure, made afresh (a minute)."""
+    from twin.validation.life_command import validate_life
+
+    validate_life(quick=quick, out=out, say=typer.echo)
+
+
 def _say(text: str) -> None:
     print(f"twin: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
