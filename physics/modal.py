@@ -97,6 +97,7 @@ class CellModel(NamedTuple):
     """L_n/(3 kappa_0 eps^b), fresh porosity [Ohm m2]."""
     r_electrolyte_sp: float
     r_solid: float
+    """Of the solid and of contacts, less a film that is counted elsewhere."""
     e_conductivity: float
     porosity_n: float
     area_n: float
@@ -163,7 +164,8 @@ def electrolyte_modes(cell: CellParameters) -> Electrolyte:
     porosity = (n.porosity, cell.separator_porosity, p.porosity)
     dx = np.concatenate([np.full(k, length / k) for k, length in zip(cells, thickness, strict=True)])
     eps = np.concatenate([np.full(k, value) for k, value in zip(cells, porosity, strict=True)])
-    diffusivity = float(e.diffusivity_m2_s(np.array([e.concentration_mol_m3]))[0]) * eps**e.bruggeman
+    efficiency = np.concatenate([np.full(k, b) for k, b in zip(cells, cell.transport_efficiency, strict=True)])
+    diffusivity = float(e.diffusivity_m2_s(np.array([e.concentration_mol_m3]))[0]) * efficiency
     source = (1.0 - e.transference) / (FARADAY * e.concentration_mol_m3)
     flux_in = np.concatenate(
         [
@@ -211,7 +213,7 @@ def fit_electrolyte(cell: CellParameters, modes: Electrolyte, *, lowest: float =
     per_layer = 200
     centres = (np.arange(per_layer) + 0.5) / per_layer
     l_n, l_s, l_p = n.thickness_m, cell.separator_thickness_m, p.thickness_m
-    tor_n, tor_s, tor_p = (eps**e.bruggeman for eps in (n.porosity, cell.separator_porosity, p.porosity))
+    tor_n, tor_s, tor_p = cell.transport_efficiency
     # h(x) = integral of (i_e/i)/tortuosity: D(c) dc/dx = -(1 - t+) i_e/(F tortuosity)
     h_n = 0.5 * l_n * centres**2 / tor_n
     h_s = 0.5 * l_n / tor_n + l_s * centres / tor_s
@@ -351,6 +353,8 @@ def build_model(cell: CellParameters) -> CellModel:
     kappa = float(e.conductivity_S_m(np.array([e.concentration_mol_m3]))[0])
     diffusivity = float(e.diffusivity_m2_s(np.array([e.concentration_mol_m3]))[0])
     surface_n = n.specific_area_1_m * n.thickness_m
+    efficiency_n, efficiency_s, efficiency_p = cell.transport_efficiency
+    fresh_film = sei.resistivity_Ohm_m * sei.initial_thickness_m / surface_n if cell.fresh_film_included else 0.0
     model = CellModel(
         tables=cell_tables(cell),
         area=cell.area_m2,
@@ -378,12 +382,14 @@ def build_model(cell: CellParameters) -> CellModel:
         sqrt_n=fit.sqrt_n,
         sqrt_p=fit.sqrt_p,
         transport=1.0 - e.transference,
-        r_electrolyte_n=n.thickness_m / (3.0 * kappa * n.porosity**e.bruggeman),
-        r_electrolyte_sp=cell.separator_thickness_m / (kappa * cell.separator_porosity**e.bruggeman)
-        + p.thickness_m / (3.0 * kappa * p.porosity**e.bruggeman),
+        r_electrolyte_n=n.thickness_m / (3.0 * kappa * efficiency_n),
+        r_electrolyte_sp=cell.separator_thickness_m / (kappa * efficiency_s)
+        + p.thickness_m / (3.0 * kappa * efficiency_p),
         r_solid=sum(
             d.thickness_m / (3.0 * d.conductivity_S_m * d.active_fraction**cell.electrode_bruggeman) for d in (n, p)
-        ),
+        )
+        + cell.contact_resistance_Ohm * cell.area_m2
+        - fresh_film,
         e_conductivity=e.conductivity_activation_J_mol,
         porosity_n=n.porosity,
         area_n=n.specific_area_1_m,
@@ -402,7 +408,7 @@ def build_model(cell: CellParameters) -> CellModel:
         plated_volume=plating.metal_molar_volume_m3_mol / (FARADAY * n.thickness_m) if plating else 0.0,
         spread_salt=(1.0 - e.transference)
         * n.thickness_m
-        / (2.0 * FARADAY * diffusivity * n.porosity**e.bruggeman * e.concentration_mol_m3),
+        / (2.0 * FARADAY * diffusivity * efficiency_n * e.concentration_mol_m3),
         lam_n=_lam(n, cell.lam_negative),
         lam_p=_lam(p, cell.lam_positive),
         e_lam_n=cell.lam_negative.activation_J_mol if cell.lam_negative else 0.0,

@@ -60,6 +60,9 @@ class ElectrolyteParameters:
     conductivity_S_m: Curve
     conductivity_activation_J_mol: float
     bruggeman: float
+    transport_efficiency: tuple[float, float, float] | None = None
+    """Effective over bulk transport in negative electrode, separator, positive electrode, where it was measured. None:
+    porosity to the power `bruggeman`."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,10 @@ class CellParameters:
     valid_temperature_C: tuple[float, float]
     valid_c_rate: tuple[float, float]
     """Largest charging (negative) and discharging C-rate."""
+    contact_resistance_Ohm: float = 0.0
+    """Of tabs and collectors, in series with the cell."""
+    fresh_film_included: bool = False
+    """The other resistances were measured on a cell that had its first film: its resistance is not counted twice."""
 
     def __post_init__(self) -> None:
         _require_positive(self, self.name)
@@ -158,6 +165,15 @@ class CellParameters:
             raise ValueError(
                 f"{self.name}: voltage_min_V {self.voltage_min_V} must be below voltage_max_V {self.voltage_max_V}"
             )
+
+    @property
+    def transport_efficiency(self) -> tuple[float, float, float]:
+        """Of the electrolyte in negative electrode, separator, positive electrode."""
+        if self.electrolyte.transport_efficiency is not None:
+            return self.electrolyte.transport_efficiency
+        n, s, p = self.negative.porosity, self.separator_porosity, self.positive.porosity
+        b = self.electrolyte.bruggeman
+        return n**b, s**b, p**b
 
     @property
     def heat_capacity_J_K(self) -> float:
@@ -173,7 +189,7 @@ class CellParameters:
         return self.volume_m3 * sum(l_m * rho * c for l_m, rho, c in layers) / thickness
 
 
-_MAY_BE_ZERO = ("activation", "bruggeman", "potential_V")
+_MAY_BE_ZERO = ("activation", "bruggeman", "potential_V", "contact_resistance")
 
 
 def _require_positive(record: object, where: str) -> None:

@@ -201,7 +201,8 @@ def schema(stream: Annotated[str, typer.Argument(help="telemetry or predictions"
 @app.command()
 def cell(
     cycle: Annotated[str, typer.Option(help='protocol, such as "CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50"')],
-    cell: Annotated[str, typer.Option(help="parameter set of the cell")] = "chen2020",
+    cell: Annotated[str | None, typer.Option(help="parameter set of the cell [default: chen2020]")] = None,
+    bpx: Annotated[Path | None, typer.Option(help="the cell from a Battery Parameter eXchange file instead")] = None,
     cycles: Annotated[str, typer.Option(help="repetitions of the protocol")] = "1",
     ambient: Annotated[str, typer.Option(help="air around the cell [degC]")] = "25",
     soc: Annotated[
@@ -212,7 +213,7 @@ def cell(
     """Cycle one cell as in the laboratory: a table, a plot, the data."""
     from twin.laboratory import cycle_cell
 
-    cycle_cell(cell, cycle, cycles=cycles, ambient=ambient, soc=soc, out=out, say=typer.echo)
+    cycle_cell(cell, cycle, bpx=bpx, cycles=cycles, ambient=ambient, soc=soc, out=out, say=typer.echo)
 
 
 validate = typer.Typer(help="Compare with independent references.", no_args_is_help=True, rich_markup_mode=None)
@@ -229,6 +230,17 @@ def validate_physics(
     from twin.validation.command import validate_physics
 
     validate_physics(quick=quick, out=out, only=only, say=typer.echo)
+
+
+@validate.command("life")
+def validate_life(
+    quick: Annotated[bool, typer.Option("--quick", help="few conditions")] = False,
+    out: Annotated[Path | None, typer.Option(help="new folder [default: runs/validate-life-<time>]")] = None,
+) -> None:
+    """Years of storage and cycling against published cells: tables and a figure, made afresh (a minute)."""
+    from twin.validation.life_command import validate_life
+
+    validate_life(quick=quick, out=out, say=typer.echo)
 
 
 def _say(text: str) -> None:

@@ -17,7 +17,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from physics import LabResult, UnknownCellError, load_cell, parse_protocol, physics_version, simulate_protocol
+from datasets.bpx_file import BpxError, load_bpx
+from physics import (
+    CellParameters,
+    LabResult,
+    UnknownCellError,
+    load_cell,
+    parse_protocol,
+    physics_version,
+    simulate_protocol,
+)
 from physics.lab import Series
 from physics.protocol import Step, checked_protocol
 from twin.errors import BadInput
@@ -30,22 +39,27 @@ MOST_CYCLES: Final = 100_000
 
 
 def cycle_cell(
-    cell: str,
+    cell: str | None,
     protocol: str,
     *,
+    bpx: Path | None = None,
     cycles: str = "1",
     ambient: str = "25",
     soc: str | None = None,
     out: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Run, show, write; the folder with the results. BadInput, in one line, before anything is computed."""
-    steps = _protocol(cell, protocol)
+    """Run, show, write; the folder with the results. BadInput, in one line, before anything is computed.
+
+    The cell is a known one (`cell`, by default chen2020) or comes from a file (`bpx`).
+    """
+    parameters, notes = _parameters(cell, bpx)
+    steps = _protocol(parameters, protocol)
     count = _whole("--cycles", cycles, 1, MOST_CYCLES)
     ambient_C = _number("--ambient", ambient, -60.0, 100.0)
     initial_soc = None if soc is None else _number("--soc", soc, 0.0, 1.0)
     folder = result_folder(out, "cell")
-    result = simulate_protocol(cell, steps, count, ambient_C, initial_soc, keep=(1, (count + 1) // 2, -1))
+    result = simulate_protocol(parameters, steps, count, ambient_C, initial_soc, keep=(1, (count + 1) // 2, -1))
     table = cycles_table(result)
     with filling(folder) as temporary:
         table.to_csv(temporary / "cycles.csv", index=False, float_format="%.9g")
@@ -54,6 +68,8 @@ def cycle_cell(
             json.dumps(
                 {
                     "cell": result.cell,
+                    "bpx": None if bpx is None else bpx.name,
+                    "assumed": notes,
                     "protocol": protocol,
                     "cycles": count,
                     "ambient_C": ambient_C,
@@ -67,6 +83,8 @@ def cycle_cell(
         )
         with mpl.rc_context(STYLE):
             save(draw(result, f"{result.cell}, {ambient_C:g} °C: {protocol}"), temporary, "cell")
+    for line in notes:
+        say(f"note: {line}")
     say(shown(table))
     for line in result.complaints():
         say(f"note: {line}")
@@ -74,11 +92,23 @@ def cycle_cell(
     return folder
 
 
-def _protocol(cell: str, text: str) -> tuple[Step, ...]:
+def _parameters(cell: str | None, bpx: Path | None) -> tuple[CellParameters, list[str]]:
+    """The cell, and what was assumed to have it."""
+    if bpx is not None:
+        if cell is not None:
+            raise BadInput(f"--bpx: expected either a file or --cell, got both ({bpx} and {cell}); leave one out")
+        try:
+            read = load_bpx(bpx)
+        except BpxError as error:
+            raise BadInput(f"--bpx: {error}") from None
+        return read.parameters, list(read.notes)
     try:
-        parameters = load_cell(cell)
+        return load_cell(cell or "chen2020"), []
     except UnknownCellError as error:
         raise BadInput(f"--cell: {error}") from None
+
+
+def _protocol(parameters: CellParameters, text: str) -> tuple[Step, ...]:
     try:
         return checked_protocol(parse_protocol(text), parameters)
     except ValueError as error:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from twin.validation.command import validate_physics
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = "CC 1C to 2.5V; rest 10min; CCCV 1C 4.2V C/20"
+BPX = ROOT / "tests" / "data" / "lgm50.bpx.json"
 FILES = {"cell.json", "cell.png", "cell.svg", "cycles.csv", "series.parquet"}
 
 
@@ -39,6 +41,15 @@ def test_results_of_a_run(tmp_path: Path) -> None:
     assert table[1].split()[0] == "1"
     assert table[-1].split()[0] == "12"
     assert json.loads((folder / "cell.json").read_text())["protocol"] == PROTOCOL
+
+
+def test_a_cell_from_a_file(tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = cycle_cell(None, PROTOCOL, bpx=BPX, out=tmp_path / "x", say=said.append)
+    assert said[0].startswith("note: aging is not in the file")
+    kept = json.loads((folder / "cell.json").read_text())
+    assert (kept["cell"], kept["bpx"], len(kept["assumed"])) == ("lgm50", BPX.name, 1)
+    assert pd.read_csv(folder / "cycles.csv")["discharge_Ah"].between(4.8, 5.1).all()
 
 
 def test_one_short_cycle_is_enough_for_a_plot(tmp_path: Path) -> None:
@@ -67,9 +78,11 @@ def test_same_run_same_files(tmp_path: Path) -> None:
         ({"ambient": "hot"}, "--ambient: expected a number from -60 to 100, got 'hot'"),
         ({"ambient": "nan"}, "--ambient"),
         ({"soc": "1.2"}, "--soc: expected a number from 0 to 1, got '1.2'"),
+        ({"bpx": BPX}, "--bpx: expected either a file or --cell, got both"),
+        ({"cell": None, "bpx": Path("none.json")}, "--bpx: none.json: cannot read it: No such file or directory"),
     ],
 )
-def test_bad_input(tmp_path: Path, settings: dict[str, str], says: str) -> None:
+def test_bad_input(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
     arguments = {"cell": "chen2020", "protocol": PROTOCOL} | settings
     with pytest.raises(BadInput) as caught:
         cycle_cell(**arguments, out=tmp_path / "out")  # type: ignore[arg-type]

@@ -15,12 +15,30 @@ from typing import Final, NamedTuple
 import numpy as np
 from scipy.optimize import least_squares
 
+from physics.cell import advance_cells, rested_block
 from physics.constants import FARADAY, GAS_CONSTANT, KELVIN
+from physics.kernel import rest_cells
+from physics.layout import (
+    ACTIVE_N,
+    ACTIVE_P,
+    AMBIENT,
+    DT,
+    LANES,
+    TEMPERATURE,
+    VOLTAGE_HIGH,
+    WORK_SIZE,
+    X_EMPTY,
+    X_FULL,
+    X_N,
+    X_P,
+)
 from physics.modal import CellModel, cell_model, stoichiometry_limits
 from physics.parameters import CellParameters, FloatArray
 from physics.population import YEAR_S
 
 SPANS: Final = 24
+STORAGE_STEP_S: Final = 3600.0
+CHECK_UP_TICKS: Final = 24 * 30
 
 
 class SeiConstants(NamedTuple):
@@ -102,6 +120,53 @@ def predict_calendar(
         full, empty = stoichiometry_limits(model, model.inventory - lost)
         result[:, years == end] = ((full - empty) / fresh)[:, None]
         start = float(end)
+    return result
+
+
+def kernel_calendar(cell: CellParameters, temperature_C: FloatArray, soc: FloatArray, years: FloatArray) -> FloatArray:
+    """The same by the kernel that ships, all side reactions on, shape (conditions, years).
+
+    Steps of an hour at rest; every 30 days the charge is brought back to `soc`, as a check-up does. 128 conditions at
+    a time, one a lane.
+    """
+    t = np.asarray(temperature_C, dtype=np.float64) + KELVIN
+    soc, years = np.broadcast_to(np.asarray(soc, dtype=np.float64), t.shape), np.asarray(years, dtype=np.float64)
+    parts = [_stored(cell, t[k : k + LANES], soc[k : k + LANES], years) for k in range(0, t.size, LANES)]
+    return np.concatenate(parts)
+
+
+def _stored(cell: CellParameters, t: FloatArray, soc: FloatArray, years: FloatArray) -> FloatArray:
+    model = cell_model(cell)
+    blocks = rested_block(model, soc=0.5, temperature_C=25.0)[None, :]
+    rows = blocks.reshape(-1, LANES)
+    used, warm = np.resize(soc, LANES), np.resize(t, LANES)  # spare lanes repeat
+    rows[TEMPERATURE // LANES] = rows[AMBIENT // LANES] = warm
+    work = np.zeros(WORK_SIZE)
+    work[DT : DT + LANES] = STORAGE_STEP_S
+    work[VOLTAGE_HIGH : VOLTAGE_HIGH + LANES] = 1e3
+
+    def top_up() -> None:
+        """Move charge between the electrodes; lithium is neither made nor lost."""
+        x_n, x_p, full, empty, left_n, left_p = (
+            rows[row // LANES] for row in (X_N, X_P, X_FULL, X_EMPTY, ACTIVE_N, ACTIVE_P)
+        )
+        moved = empty + used * (full - empty) - x_n
+        x_n += moved
+        x_p -= moved * (model.q_n * left_n) / (model.q_p * left_p)
+
+    top_up()
+    rest_cells(blocks[0], model)
+    ends = np.round(years * YEAR_S / STORAGE_STEP_S).astype(int)
+    result, tick = np.empty((t.size, years.size)), 0
+    for end in np.unique(ends):
+        while tick < end:
+            ticks = min(CHECK_UP_TICKS - tick % CHECK_UP_TICKS, int(end) - tick)
+            advance_cells(blocks, work, tick, ticks, 1, 1, model)
+            tick += ticks
+            top_up()
+        span = rows[X_FULL // LANES] - rows[X_EMPTY // LANES]
+        soh = rows[ACTIVE_N // LANES] * span / (model.x_full - model.x_empty)
+        result[:, ends == end] = soh[: t.size, None]
     return result
 
 

@@ -8,9 +8,7 @@ exposure   integral of (x - x_s)+^2 over one equivalent full cycle [s]; x mean, 
            electrode on discharge, at the positive on charge.
 reaction   exp(-F (U_n + eta_n - 0.4)/(2RT)) along the cycle, the factor of SEI growth
 
-LAM: d eps/dt = -beta Arrhenius(E) (sigma_h/sigma_crit)^2, sigma_h = (2/3) Omega E c_max (x - x_s)+/(3 (1 - nu)), eps
-as a fraction of the fresh electrode's (O'Kane et al. 2022, doi 10.1039/d2cp00417h, stress-driven LAM with m = 2).
-Active material takes its lithium with it.
+LAM: `physics.parameters.LamParameters`, with the cell's own constants. Active material takes its lithium with it.
 """
 
 from __future__ import annotations
@@ -38,43 +36,19 @@ STEPS_A_HALF: Final = 240
 EFC_STEP: Final = 25.0
 
 
-class LamElectrode(NamedTuple):
-    """Elastic constants as in O'Kane 2022 (after Ai et al. 2020, doi 10.1149/2.0122001JES); beta is ours."""
+class LamRates(NamedTuple):
+    """Loss of the fresh electrodes' active material at unit (x - x_s)^2 [1/s], as the kernel has it."""
 
-    rate_1_s: float
-    critical_stress_Pa: float
-    youngs_modulus_Pa: float
-    partial_molar_volume_m3_mol: float
-    poisson: float
-
-    def per_exposure(self, max_concentration_mol_m3: float) -> float:
-        """Loss of the fresh electrode's active material per exposure [1/s]."""
-        stress = (2.0 * self.partial_molar_volume_m3_mol * self.youngs_modulus_Pa * max_concentration_mol_m3) / (
-            9.0 * (1.0 - self.poisson)
-        )
-        return self.rate_1_s * (stress / self.critical_stress_Pa) ** 2
+    negative: float
+    positive: float
+    negative_activation_J_mol: float
+    positive_activation_J_mol: float
 
 
-class LamConstants(NamedTuple):
-    """Loss of active material of both electrodes, one activation energy."""
-
-    negative: LamElectrode
-    positive: LamElectrode
-    activation_J_mol: float
-
-
-GRAPHITE_2022: Final = LamElectrode(2.7778e-7, 60e6, 15e9, 3.1e-6, 0.3)
-"""As published; beta as in O'Kane 2022."""
-NMC_2022: Final = LamElectrode(2.7778e-7, 375e6, 375e9, 1.25e-5, 0.2)
-
-
-FITTED_LAM: Final = {
-    # Both electrodes lose the same part of themselves at C/2 and 25 degC: capacity alone cannot tell them apart.
-    "chen2020": LamConstants(GRAPHITE_2022._replace(rate_1_s=1.78e-6), NMC_2022._replace(rate_1_s=1.4e-10), 53600.0),
-    # LFP's 50 nm particles are never under stress worth the name.
-    "prada2013": LamConstants(GRAPHITE_2022._replace(rate_1_s=1.9e-8), NMC_2022._replace(rate_1_s=0.0), 65400.0),
-}
-"""By cell: fitted to cycling at C/3 and C/2, 10-90 % charge, 10-45 degC, up to 1,000 equivalent full cycles."""
+def lam_of(cell: CellParameters) -> LamRates:
+    """From the cell's own constants; 0 where an electrode loses nothing."""
+    model = cell_model(cell)
+    return LamRates(model.lam_n, model.lam_p, model.e_lam_n, model.e_lam_p)
 
 
 class Cycle(NamedTuple):
@@ -134,7 +108,7 @@ def run_cycle(cell: CellParameters, temperature_C: float, soc_low: float, soc_hi
 
 def predict_cycling(
     cell: CellParameters,
-    lam: LamConstants | None,
+    lam: LamRates | None,
     temperature_C: float,
     soc_low: float,
     soc_high: float,
@@ -149,9 +123,8 @@ def predict_cycling(
     t = np.array([temperature_C + KELVIN])
     loss_n = loss_p = 0.0
     if lam is not None:
-        faster = float(arrhenius(lam.activation_J_mol, t[0]))
-        loss_n = faster * lam.negative.per_exposure(cell.negative.max_concentration_mol_m3) * cycle.exposure_n
-        loss_p = faster * lam.positive.per_exposure(cell.positive.max_concentration_mol_m3) * cycle.exposure_p
+        loss_n = float(arrhenius(lam.negative_activation_J_mol, t[0])) * lam.negative * cycle.exposure_n
+        loss_p = float(arrhenius(lam.positive_activation_J_mol, t[0])) * lam.positive * cycle.exposure_p
     film = np.array([cell.sei.initial_thickness_m])
     rate_over_diffusivity = constants.rate_over_diffusivity(float(t[0]))
     active_n = active_p = 1.0
@@ -184,7 +157,7 @@ def predict_cycling(
 class LamFit(NamedTuple):
     """`residual`: ours minus theirs [points], shape (conditions, cycles)."""
 
-    lam: LamConstants
+    lam: LamRates
     residual: FloatArray
 
 
@@ -194,15 +167,19 @@ REFERENCE_CYCLE: Final = (25.0, 0.1, 0.9, 0.5)
 
 def lam_of_loss(
     cell: CellParameters, negative_per_efc: float, positive_per_efc: float, activation_J_mol: float
-) -> LamConstants:
-    """The rate constants that lose these parts of the fresh electrodes per equivalent full `REFERENCE_CYCLE`."""
+) -> LamRates:
+    """The rates that lose these parts of the fresh electrodes per equivalent full `REFERENCE_CYCLE`."""
     cycle = run_cycle(cell, *REFERENCE_CYCLE)
-    n, p = GRAPHITE_2022._replace(rate_1_s=1.0), NMC_2022._replace(rate_1_s=1.0)
-    unit_n = cycle.exposure_n * n.per_exposure(cell.negative.max_concentration_mol_m3)
-    unit_p = cycle.exposure_p * p.per_exposure(cell.positive.max_concentration_mol_m3)
-    return LamConstants(
-        n._replace(rate_1_s=negative_per_efc / unit_n), p._replace(rate_1_s=positive_per_efc / unit_p), activation_J_mol
-    )
+    negative, positive = negative_per_efc / cycle.exposure_n, positive_per_efc / cycle.exposure_p
+    return LamRates(negative, positive, activation_J_mol, activation_J_mol)
+
+
+def rate_constants(cell: CellParameters, lam: LamRates) -> tuple[float, float]:
+    """The betas [1/s] of both electrodes that a cell's file must have to lose at these rates; 0 where it has no law."""
+    have = lam_of(cell)
+    pairs = ((lam.negative, have.negative, cell.lam_negative), (lam.positive, have.positive, cell.lam_positive))
+    n, p = (law.rate_1_s * wanted / rate if law is not None else 0.0 for wanted, rate, law in pairs)
+    return n, p
 
 
 def fit_lam(
@@ -218,7 +195,7 @@ def fit_lam(
     `conditions`: (temperature [degC], lower and upper charge, C-rate); `loss`: shape (conditions, cycles).
     """
 
-    def lam(p: FloatArray) -> LamConstants:
+    def lam(p: FloatArray) -> LamRates:
         per_efc = float(np.exp(p[0]))
         return lam_of_loss(cell, per_efc, per_efc if positive else 0.0, 1e3 * float(p[1]))
 

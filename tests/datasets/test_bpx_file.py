@@ -1,0 +1,224 @@
+"""A BPX file becomes a cell of ours, and that cell does what PyBaMM makes of the same file."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datasets.bpx_file import BpxError, Expression, Table, load_bpx
+from physics import load_cell, simulate_cell, simulate_protocol
+from physics.constants import FARADAY
+from physics.modal import cell_model
+from twin.validation.reference import FloatArray, drive_like_profile, load_pybamm
+
+FILE = Path(__file__).parents[1] / "data" / "lgm50.bpx.json"
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[Change], Path]:
+    def write(change: Change) -> Path:
+        values = copy.deepcopy(json.loads(FILE.read_text()))
+        change(values)
+        path = tmp_path / "cell.json"
+        path.write_text(json.dumps(values))
+        return path
+
+    return write
+
+
+def spme_of_file(path: Path, t: FloatArray, current: FloatArray, ambient_C: float, soc: float) -> dict[str, FloatArray]:
+    """PyBaMM's own import of the file, without aging."""
+    pybamm = load_pybamm()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        values = pybamm.ParameterValues.create_from_bpx(path)
+        values["Current function [A]"] = pybamm.Interpolant(t, current, pybamm.t)
+        values["Ambient temperature [K]"] = values["Initial temperature [K]"] = ambient_C + 273.15
+        options = {"thermal": "lumped"}
+        if "Contact resistance [Ohm]" in values:
+            options["contact resistance"] = "true"
+        solution = pybamm.Simulation(
+            pybamm.lithium_ion.SPMe(options),
+            parameter_values=values,
+            solver=pybamm.IDAKLUSolver(rtol=1e-6, atol=1e-8),
+        ).solve([t[0], t[-1]], t_interp=t, initial_soc=soc)
+    return {
+        "voltage_V": solution["Voltage [V]"](t),
+        "temperature_C": solution["Volume-averaged cell temperature [K]"](t) - 273.15,
+    }
+
+
+def rms(x: FloatArray) -> float:
+    return float(np.sqrt(np.mean(x**2)))
+
+
+def as_published(_values: dict[str, Any]) -> None:
+    return
+
+
+def another_cell(values: dict[str, Any]) -> None:
+    """Everything that can differ: pairs, efficiencies, rates, tables, salt, contact, diffusivity of charge."""
+    sections = values["Parameterisation"]
+    sections["Cell"]["Number of electrode pairs connected in parallel to make a cell"] = 3
+    sections["Cell"]["Electrode area [m2]"] = 0.03
+    sections["Separator"]["Transport efficiency"] = 0.15
+    sections["Negative electrode"]["Transport efficiency"] = 0.09
+    sections["Negative electrode"]["Reaction rate constant [mol.m-2.s-1]"] = 2.2e-5
+    sections["Positive electrode"]["Reaction rate constant [mol.m-2.s-1]"] = 2.5e-5
+    sections["Negative electrode"]["Diffusivity [m2.s-1]"] = "3.3e-14 * (1.2 - 0.4 * x)"
+    x = np.linspace(0.0, 1.0, 201)
+    ocp = load_cell("chen2020").positive.ocp_V(x)
+    sections["Positive electrode"]["OCP [V]"] = {"x": x[::-1].tolist(), "y": ocp[::-1].tolist()}
+    sections["User-defined"] = {"Contact resistance [Ohm]": 0.008}
+    values["State"]["Initial conditions"]["Initial electrolyte concentration [mol.m-3]"] = 1200.0
+
+
+@pytest.mark.parametrize(
+    ("change", "ambient_C", "voltage_mV"),
+    [(as_published, 25.0, 4.0), (another_cell, 25.0, 5.0), (as_published, 5.0, 10.0)],
+)
+def test_drive_against_pybamms_own_import(
+    written: Callable[[Change], Path], change: Change, ambient_C: float, voltage_mV: float
+) -> None:
+    path = written(change)
+    cell = load_bpx(path).parameters
+    t, current = drive_like_profile(peak_A=5.0)
+    theirs = spme_of_file(path, t, current, ambient_C, 0.7)
+    ours = simulate_cell(cell, current[1:], initial_soc=0.7, ambient_C=ambient_C, sei=False, plating=False, lam=False)
+    apart_mV = rms(1000.0 * (ours.voltage_V - theirs["voltage_V"][1:]))
+    apart_K = rms(ours.temperature_C - theirs["temperature_C"][1:])
+    print(f"\n{change.__name__}, {ambient_C:g} degC: {apart_mV:.2f} mV, {apart_K:.3f} K RMSE against PyBaMM's import")
+    assert apart_mV <= voltage_mV
+    assert apart_K <= 0.1
+
+
+def test_published_numbers_give_the_cell_we_have() -> None:
+    """Rate constants, inventory and areas come out as in chen2020.py, which has them in our units."""
+    ours, known = load_bpx(FILE).parameters, load_cell("chen2020")
+    for name in ("negative", "positive"):
+        mine, other = getattr(ours, name), getattr(known, name)
+        assert mine.exchange_rate == pytest.approx(other.exchange_rate, rel=1e-5)
+        assert mine.active_fraction == pytest.approx(other.active_fraction, rel=1e-6)
+    assert ours.area_m2 == pytest.approx(known.area_m2)
+    model, reference = cell_model(ours), cell_model(known)
+    assert model.inventory == pytest.approx(reference.inventory, rel=1e-5)
+    assert (model.x_full, model.x_empty) == pytest.approx((reference.x_full, reference.x_empty), abs=1e-5)
+
+
+def test_exchange_current_is_the_one_bpx_defines() -> None:
+    """F K sqrt(c_e/c_0 x (1 - x)) [A/m2] against m sqrt(c_e c_s (c_max - c_s)), away from c_0."""
+    electrode, c_0, c_e, x = load_bpx(FILE).parameters.negative, 1000.0, 700.0, 0.3
+    c_max = electrode.max_concentration_mol_m3
+    ours = electrode.exchange_rate * np.sqrt(c_e * x * c_max * (c_max - x * c_max))
+    assert ours == pytest.approx(FARADAY * 7.03679e-6 * np.sqrt(c_e / c_0 * x * (1.0 - x)), rel=1e-12)
+
+
+def test_fresh_film_is_not_counted_twice() -> None:
+    cell = load_bpx(FILE).parameters
+    with_film, without = cell_model(replace(cell, fresh_film_included=False)), cell_model(cell)
+    assert with_film.r_solid - without.r_solid == pytest.approx(without.sei_resistance * without.sei_initial)
+
+
+def test_cycles_and_ages() -> None:
+    result = simulate_protocol(load_bpx(FILE).parameters, "CC 1C to 2.5V; CCCV 0.5C 4.2V C/20", 2)
+    assert result.cycles.discharge_Ah[0] == pytest.approx(4.9, abs=0.2)
+    assert result.cycles.sei_thickness_m[1] > result.cycles.sei_thickness_m[0]
+
+
+def test_notes_say_what_is_assumed(written: Callable[[Change], Path]) -> None:
+    def poor(values: dict[str, Any]) -> None:
+        del values["State"]
+        sections = values["Parameterisation"]
+        del sections["Cell"]["Volume [m3]"]
+        del sections["Negative electrode"]["Entropic change coefficient [V.K-1]"]
+        del sections["Electrolyte"]["Conductivity activation energy [J.mol-1]"]
+        sections["Positive electrode"]["Diffusivity [m2.s-1]"] = "4e-15 * (1 - 0.2 * x)"
+        sections["Positive electrode"]["Maximum stoichiometry"] = 0.8
+
+    made = load_bpx(written(poor))
+    text = "\n".join(made.notes)
+    for says in (
+        "taken as 1000 mol/m3",
+        "stays at ambient",
+        "no entropic change",
+        "no activation energy of conductivity",
+        "taken at the middle, 3.57e-15",
+        "at its empty stoichiometries the cell rests at",
+        "as in okane2022",
+    ):
+        assert says in text
+    assert all("\n" not in note for note in made.notes)
+    run = simulate_cell(made.parameters, [10.0] * 60, ambient_C=30.0)
+    np.testing.assert_allclose(run.temperature_C, 30.0, atol=1e-3)
+    assert len(load_bpx(FILE).notes) == 1
+
+
+def test_curves() -> None:
+    x = np.array([-0.5, 0.0, 0.25, 1.0, 2.0])
+    table = Table((0.0, 0.5, 1.0), (1.0, 2.0, 4.0))
+    np.testing.assert_allclose(table(x), [0.0, 1.0, 1.5, 4.0, 8.0])
+    formula = Expression("1 / x + 0 * tanh(x)", 0.5, 1.0)
+    np.testing.assert_allclose(formula(x), [2.0, 2.0, 2.0, 1.0, 1.0])
+    assert pickle.loads(pickle.dumps(formula)) == formula
+    assert Expression("2")(x).shape == x.shape
+
+
+def set_(section: str, key: str, value: Any) -> Change:
+    return lambda values: values["Parameterisation"][section].__setitem__(key, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (set_("Negative electrode", "Thickness [m]", -1e-4), "Negative electrode, Thickness [m]: expected a positive"),
+        (set_("Separator", "Porosity", 1.5), "Separator, Porosity: expected a number below 1, got 1.5"),
+        (set_("Cell", "Upper voltage cut-off [V]", 2.0), "must be below voltage_max_V"),
+        (set_("Cell", "Nominal cell capacity [A.h]", float("nan")), "Nominal cell capacity [A.h]: expected a positive"),
+        (set_("Positive electrode", "OCP [V]", "exit(1)"), "OCP [V]: expected a formula of numbers, x"),
+        (set_("Positive electrode", "OCP [V]", "4 -"), "expected a formula in x, got '4 -'"),
+        (set_("Positive electrode", "OCP [V]", {"x": [0, 1], "y": [4]}), "x & y should be same length"),
+        (set_("Positive electrode", "OCP [V]", {"x": [0, 0], "y": [4, 3]}), "at least two points with different"),
+        (
+            set_("Negative electrode", "Particle", {"graphite": {}, "silicon": {}}),
+            "blended electrodes are not modelled",
+        ),
+        (set_("Negative electrode", "Minimum stoichiometry", 0.95), "expected a minimum stoichiometry below"),
+        (set_("Negative electrode", "Porosity", 0.4), "to fill no more than 1"),
+        (lambda v: v["Parameterisation"].pop("Separator"), "expected the section 'Separator' in Parameterisation"),
+        (
+            lambda v: v["Parameterisation"]["Electrolyte"].pop("Conductivity [S.m-1]"),
+            "Conductivity [S.m-1]: Field requ",
+        ),
+        (lambda v: v["Header"].update(Model="SPM"), "expected a file for the model SPMe or DFN"),
+        (lambda v: v["Header"].pop("BPX"), "missing 'Header' -> 'BPX'"),
+        (lambda v: v.pop("Header"), "expected a BPX file with the sections Header and Parameterisation"),
+        (lambda v: v.update(Cells=3), "Cells: Extra inputs are not permitted"),
+    ],
+)
+def test_bad_files(written: Callable[[Change], Path], change: Change, says: str) -> None:
+    with pytest.raises(BpxError) as caught:
+        load_bpx(written(change))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "cell.json" in str(caught.value)
+
+
+def test_no_file_and_no_json(tmp_path: Path) -> None:
+    with pytest.raises(BpxError, match="cannot read it: No such file"):
+        load_bpx(tmp_path / "none.json")
+    (tmp_path / "x.json").write_bytes(b"\xff\x00cell")
+    with pytest.raises(BpxError, match="expected JSON"):
+        load_bpx(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text("[1, 2]")
+    with pytest.raises(BpxError, match="expected a BPX file"):
+        load_bpx(tmp_path / "x.json")
