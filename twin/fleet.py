@@ -88,7 +88,7 @@ class Fleet:
     def __init__(self, settings: RunSettings | None = None, **keywords: Any) -> None:
         if settings is None:
             # A fleet in Python runs as often and as long as it is told to: no duration belongs to it.
-            defaults = {"duration": None, "metrics_port": 0}
+            defaults = {"duration": "1d", "metrics_port": 0}
             settings = load_settings(defaults | keywords, environ={}).model_copy(
                 update={} if "duration" in keywords else {"duration": None}
             )
@@ -256,9 +256,12 @@ class Fleet:
         assert self._supervisor is not None, "use `with Fleet(...) as fleet`"
         stop = stop or threading.Event()
         try:
-            self._goal_tick += self.settings.ticks(parse_duration(duration))
+            seconds = parse_duration(duration)
         except ValueError as error:
             raise BadInput(str(error)) from None
+        if self.settings.fast_forward and seconds % 86400.0:
+            raise BadInput(f"expected whole days where telemetry is daily or rarer, got {duration}")
+        self._goal_tick += self.settings.ticks(seconds)
         try:
             self._supervisor.run(self._goal_tick, on_status, stop.is_set)
         except FleetFailed as error:

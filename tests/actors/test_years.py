@@ -1,0 +1,88 @@
+"""A fleet over years, its faults and its ground truth, through actors and log."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from actors.status import FleetStatus
+from tests.support import records
+from twin import Fleet
+from twin.errors import BadInput
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
+
+VEHICLES, DAYS = 16, 400
+
+
+def years(out: Path, shards: int, on_status=lambda status: None) -> pa.Table:
+    settings = {"telemetry_every": "1d", "cell": "chen2020:0.5,prada2013:0.5", "fault_share": 0.3}
+    with Fleet(vehicles=VEHICLES, seed=11, shards=shards, out=out, predict=False, **settings) as fleet:
+        fleet.run(f"{DAYS}d", on_status)
+    return records(out)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    return years(tmp_path_factory.mktemp("years") / "one", 1)
+
+
+def test_every_day_of_every_vehicle_is_there(undisturbed: pa.Table):
+    assert undisturbed.num_rows == VEHICLES * DAYS
+    assert undisturbed.column("seq").to_pylist() == list(range(DAYS)) * VEHICLES
+    soh = undisturbed.column("soh").to_numpy().reshape(VEHICLES, DAYS)
+    assert (soh[:, 0] > 0.99).all(), "a fleet that lives years begins new"
+    assert (soh[:, -1] < soh[:, 0] - 0.005).all()
+
+
+def test_years_do_not_depend_on_the_sharding(undisturbed: pa.Table, tmp_path: Path):
+    assert years(tmp_path / "run", 5).equals(undisturbed)
+
+
+def test_a_killed_shard_lives_the_same_years(undisturbed: pa.Table, tmp_path: Path):
+    killed: list[int] = []
+
+    def kill(status: FleetStatus) -> None:
+        if not killed:
+            os.kill(status.shards[0].pid, signal.SIGKILL)
+            killed.append(status.shards[0].pid)
+
+    assert years(tmp_path / "run", 2, kill).equals(undisturbed)
+    assert killed
+
+
+def test_the_ground_truth_of_each_vehicle_is_written(undisturbed: pa.Table, tmp_path: Path):
+    run = tmp_path / "run"
+    years(run, 2)
+    truth = pq.read_table(run / "truth").sort_by("vehicle_id").to_pandas()
+    assert len(truth) == VEHICLES
+    assert set(truth["cell"]) == {"chen2020", "prada2013"}
+    assert (truth["lli"] > 0.003).all()
+    assert (truth["lam_ne"] > 0.0).all()
+    assert set(truth["fault"]) > {"none"}
+    assert (truth["fault_onset_s"][truth["fault"] != "none"] >= 0.0).all()
+
+
+def test_an_injected_fault_acts_and_is_known(tmp_path: Path):
+    run = tmp_path / "run"
+    with Fleet(vehicles=4, seed=3, shards=2, out=run, predict=False, fault_share=0.0) as fleet:
+        fleet.run("1min")
+        fleet.vehicle("EV-000003").inject("voltage_offset", 3.0)
+        with pytest.raises(BadInput, match="expected a fault of internal_short"):
+            fleet.vehicle("EV-000003").inject("gremlins", 1.0)
+        fleet.run("1min")
+    with Fleet(vehicles=4, seed=3, shards=1, out=tmp_path / "sound", predict=False, fault_share=0.0) as fleet:
+        fleet.run("2min")
+    broken, sound = (
+        records(folder).column("battery_voltage").to_numpy().reshape(4, 60) for folder in (run, tmp_path / "sound")
+    )
+    assert (broken[:3] == sound[:3]).all()
+    assert (broken[3, :30] == sound[3, :30]).all()
+    assert broken[3, 30:] - sound[3, 30:] == pytest.approx(3.0, abs=0.01)
+    truth = pq.read_table(run / "truth").sort_by("vehicle_id")
+    assert truth.column("fault").to_pylist() == ["none", "none", "none", "voltage_offset"]
