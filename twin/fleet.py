@@ -173,7 +173,7 @@ class Fleet:
             start_s=int(settings.start.timestamp()),
             step_s=settings.step,
             telemetry_ticks=settings.ticks(settings.period),
-            predict_ticks=settings.ticks(settings.predict_every),
+            predict_ticks=settings.ticks(settings.prediction_period),
             checkpoint_ticks=max(1, settings.ticks(settings.checkpoint_every)),
             pace=settings.pace,
             targets=self._targets,

@@ -78,7 +78,7 @@ class RunSettings(BaseModel):
     telemetry_every: float | None = Field(
         None, description="period of telemetry; default 2s, from a month on 1d; a day or more: whole lives in seconds"
     )
-    predict_every: Duration = Field(5.0, description="period of predictions, whole steps")
+    predict_every: float | None = Field(None, description="period of predictions; default 5s, 30d for whole lives")
     checkpoint_every: Duration = Field(600.0, description="simulated time between checkpoints")
     pace: Annotated[float, BeforeValidator(_parse_pace)] = Field(math.inf, description="simulated over real time")
     seed: int = Field(1, ge=0, lt=2**63, description="same seed, same fleet")
@@ -103,7 +103,7 @@ class RunSettings(BaseModel):
     address: str = Field("", description="Ray cluster (auto, ray://host:port); default: a local one")
     drain_timeout: Duration = Field(60.0, description="longest wait at the end without progress of a sink")
 
-    @field_validator("duration", "telemetry_every", mode="before")
+    @field_validator("duration", "telemetry_every", "predict_every", mode="before")
     @classmethod
     def _no_duration(cls, value: object) -> object:
         return None if value is None else parse_duration(value)
@@ -119,6 +119,13 @@ class RunSettings(BaseModel):
         if self.telemetry_every is not None:
             return self.telemetry_every
         return _DAY_S if self.duration is not None and self.duration >= 30 * _DAY_S else 2.0
+
+    @property
+    def prediction_period(self) -> float:
+        """Period of predictions [s]."""
+        if self.predict_every is not None:
+            return self.predict_every
+        return 30 * _DAY_S if self.fast_forward else 5.0
 
     @property
     def fast_forward(self) -> bool:
@@ -155,7 +162,7 @@ class RunSettings(BaseModel):
     def _periods(self) -> RunSettings:
         for name, value in (
             ("telemetry_every", self.period),
-            ("predict_every", self.predict_every),
+            ("predict_every", self.prediction_period),
             ("duration", self.duration),
         ):
             if value is not None and abs(value / self.step - round(value / self.step)) > 1e-9:
@@ -184,10 +191,10 @@ class RunSettings(BaseModel):
         """The run_id: given, or the same for the same records (settings that decide them, and the physics' version)."""
         if self.run_id:
             return self.run_id
-        names = ("vehicles", "duration", "step", "predict_every", "seed", "cell", "start")
+        names = ("vehicles", "duration", "step", "seed", "cell", "start")
         deciding = {name: str(getattr(self, name)) for name in names} | {
             "physics": physics,
-            "period": self.period,
+            "periods": [self.period, self.prediction_period],
             "fleet": [self.use, self.oldest_years, self.fault_share],
         }
         return "run-" + hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
