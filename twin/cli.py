@@ -52,7 +52,7 @@ def run(
     telemetry_every: Annotated[
         str | None, typer.Option(help="period of telemetry [default: 2s; 1d from 30d on]")
     ] = None,
-    predict_every: Annotated[str | None, typer.Option(help="period of predictions [default: 5s; 30d for lives]")] = None,
+    predict_every: Annotated[str | None, typer.Option(help="period of predictions [default: 5s; years: 30d]")] = None,
     checkpoint_every: Annotated[str | None, typer.Option(help="simulated time between checkpoints")] = None,
     pace: Annotated[str | None, typer.Option(help="max, 1 for real time, 60 for 60 times it [default: max]")] = None,
     seed: Annotated[str | None, typer.Option(help="same seed, same fleet [default: 1]")] = None,
