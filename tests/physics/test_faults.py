@@ -275,4 +275,4 @@ def test_rates(share: float) -> None:
     later = has & (who.fault != FAULTS.index("bad_electrolyte"))
     since = who.fault_onset_s[later] - MIDNIGHT
     assert np.all((since >= 0.0) & (since <= 10.0 * YEAR_S))
-    assert FAULT_SHARE == (draw_population.__kwdefaults__ or {})["fault_share"]
+    assert (draw_population.__kwdefaults__ or {})["fault_share"] == FAULT_SHARE

@@ -54,9 +54,11 @@ def assert_same(one: Telemetry, other: Telemetry, of: Any = slice(None)) -> None
 
 def rows(fleet: FleetPhysics, offset: int) -> np.ndarray:
     """A row of the layout for every lane of every block."""
-    return fleet.snapshot()["blocks"].reshape(-1, fleet.snapshot()["blocks"].shape[1] // LANES, LANES)[
-        :, offset // LANES
-    ].ravel()
+    return (
+        fleet.snapshot()["blocks"]
+        .reshape(-1, fleet.snapshot()["blocks"].shape[1] // LANES, LANES)[:, offset // LANES]
+        .ravel()
+    )
 
 
 # --- who else is there, how the span is cut ---------------------------------------------------------------------------
