@@ -19,7 +19,22 @@ from physics import FAULTS, Duty, Fault, FleetLives, FleetPhysics, Population, d
 from physics.climate import CITIES
 from physics.duty import USES
 from physics.faults import SEVERITIES
-from physics.layout import ACTIVE_N, ACTIVE_P, DEAD, LANES, PLATED, Q_LAM, Q_SEI, Q_SIDE, X_N, X_P
+from physics.layout import (
+    ACTIVE_N,
+    ACTIVE_P,
+    DEAD,
+    LANES,
+    PLATED,
+    Q_LAM,
+    Q_SEI,
+    Q_SIDE,
+    WEAK_CAPACITY,
+    WEAK_SHIFT,
+    X_EMPTY,
+    X_FULL,
+    X_N,
+    X_P,
+)
 from physics.life import _evenly, _film
 from physics.modal import CellModel, cell_model
 
@@ -152,8 +167,10 @@ def extreme(cell: str) -> Population:
 
 @pytest.mark.parametrize("cell", ["chen2020", "prada2013"])
 def test_thirty_years_of_the_worst_lose_no_value(cycles: Cycles, cell: str) -> None:
-    fleet = lives(extreme(cell), cycles, longest_jump=120, tolerance=2e-3)
-    told = days(fleet, 30 * 365, 73)
+    who = extreme(cell)
+    fleet = lives(who, cycles, drive_step_s=10.0, longest_jump=365, tolerance=1e-2)
+    inventory = lithium(fleet, cell_model(load_cell(cell)))
+    told = days(fleet, 30 * 365, 365)
     for name, values in told.items():
         assert np.all(np.isfinite(values)), name
     for name, values in fleet.truth().items():
@@ -161,16 +178,23 @@ def test_thirty_years_of_the_worst_lose_no_value(cycles: Cycles, cell: str) -> N
             assert np.all(np.isfinite(values)), name
     assert np.all(np.isfinite(fleet.snapshot()["blocks"]))
     assert told["soh"].min() >= 0.0
-    assert (told["soh"][-1] < 0.7).mean() > 0.3  # far past the end of life
-    assert np.all(np.diff(told["soh"], axis=0) <= 1e-6)
+    assert (told["soh"][-1] < 0.7).mean() > 0.2  # far past the end of life
+    # 1e-6: the Newton step of the limits is good to that. Below a fifth of its capacity a cell is long dead: there
+    # its electrodes run out and are held at their ends.
+    assert np.diff(told["soh"], axis=0)[told["soh"][:-1] > 0.2].max() <= 1e-6
+    alive = (rows(fleet, X_FULL) - rows(fleet, X_EMPTY)) * rows(fleet, ACTIVE_N) > 0.2
+    assert lithium(fleet, cell_model(load_cell(cell)))[alive] == pytest.approx(inventory[alive], rel=1e-9)
     assert told["soc"].min() >= 0.0
     assert told["soc"].max() <= 1.0
     for name in ("distance_traveled", "charge_cycles"):
         assert np.all(np.diff(told[name], axis=0) >= 0.0), name
     assert told["cell_voltage_min"].min() > 1.0
-    assert told["battery_temperature"].min() > -45.0
+    honest = ~np.isin(who.fault, [k for k, name in enumerate(FAULTS) if name.startswith("temperature")])
+    assert told["battery_temperature"][:, honest].min() > -45.0
+    assert told["battery_temperature"][:, honest].max() < 150.0
 
 
+@settings(deadline=None)
 @given(film=st.floats(0.0, 1e5))
 def test_the_even_form_of_the_film_inverts(film: float) -> None:
     for cell in ("chen2020", "prada2013"):
@@ -182,35 +206,67 @@ def test_the_even_form_of_the_film_inverts(film: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def a_year(cycles: Cycles) -> Callable[..., Telemetry]:
-    """A year of 128 vehicles of all uses, by its options."""
-    who = drawn(range(128), "chen2020", oldest_years=4.0, fault_share=0.0)
-    done: dict[Any, Telemetry] = {}
+def a_year(cycles: Cycles) -> Callable[..., tuple[FleetLives, Telemetry]]:
+    """A year of 128 commuters, by the options of their lives."""
+    done: dict[Any, tuple[FleetLives, Telemetry]] = {}
 
-    def run(**options: Any) -> Telemetry:
+    def run(**options: Any) -> tuple[FleetLives, Telemetry]:
         key = tuple(sorted(options.items()))
         if key not in done:
-            done[key] = days(lives(who, cycles, **options), 365, 365)
+            fleet = lives(commuters(), cycles, **options)
+            done[key] = fleet, days(fleet, 365, 365)
         return done[key]
 
     return run
 
 
-def test_jumped_lives_travel_and_cycle_as_far(a_year: Callable[..., Telemetry]) -> None:
-    jumped, full = a_year(), a_year(longest_jump=0)
-    for name in ("distance_traveled", "charge_cycles"):
-        start = drawn(range(128), "chen2020", oldest_years=4.0, fault_share=0.0)
-        before = start.odometer_km if name == "distance_traveled" else start.charge_cycles
+def commuters() -> Population:
+    return drawn(range(128), "chen2020", oldest_years=4.0, fault_share=0.0, use="commuter")
+
+
+def test_jumped_lives_travel_and_cycle_as_far(a_year: Callable[..., tuple[FleetLives, Telemetry]]) -> None:
+    """Charge by distance differs between days, of which a jumped life sees a few: less for many than for one."""
+    (_, jumped), (_, full) = a_year(), a_year(longest_jump=0)
+    for name, before in (
+        ("distance_traveled", commuters().odometer_km),
+        ("charge_cycles", commuters().charge_cycles),
+    ):
         one, other = jumped[name][0] - before, full[name][0] - before
-        assert np.median(np.abs(one / other - 1.0)) < 0.02, name
-        assert np.max(np.abs(one / other - 1.0)) < 0.08, name
-        assert np.mean(one) == pytest.approx(np.mean(other), rel=0.01), name
+        assert np.mean(one) == pytest.approx(np.mean(other), rel=0.02), name
+        assert np.median(np.abs(one / other - 1.0)) < 0.04, name
+        assert np.max(np.abs(one / other - 1.0)) < 0.15, name
 
 
-def test_a_smaller_tolerance_gives_a_smaller_error(a_year: Callable[..., Telemetry]) -> None:
-    full = a_year(longest_jump=0)["soh"]
+def test_the_weakest_cell_ages_as_much_in_jumps(a_year: Callable[..., tuple[FleetLives, Telemetry]]) -> None:
+    """Its share of lost lithium, of the mean's: a vehicle's own clock may be ahead, both grow by it."""
+    (jumped, _), (full, _) = a_year(), a_year(longest_jump=0)
+    shares = []
+    for fleet in (jumped, full):
+        fresh = lives(commuters(), [np.zeros(60)] * 4, longest_jump=0)
+        lost = rows(fresh, WEAK_CAPACITY) - rows(fleet, WEAK_CAPACITY)
+        shares.append(float(np.mean(lost) / np.mean(rows(fleet, Q_SEI) - rows(fresh, Q_SEI))))
+    assert shares[0] == pytest.approx(shares[1], rel=0.25)
+
+
+def test_imbalance_strikes_once_in_a_jumped_life(cycles: Cycles) -> None:
+    """Also where jumps are taken back; and balancing goes on over the days between."""
+    model = cell_model(load_cell("chen2020"))
+    who = commuters()
+    deepest = []
+    for options in ({"longest_jump": 0}, {"tolerance": 1e-5}):
+        fleet = lives(who, cycles, **options)
+        for k in range(128):
+            fleet.inject(k, Fault("cell_imbalance", MIDNIGHT + 20.5 * DAY, 0.05))
+        days(fleet, 30, 30)
+        deepest.append(rows(fleet, WEAK_SHIFT))
+    assert deepest[0].min() >= -0.051 * (model.x_full - model.x_empty)
+    assert deepest[1].min() >= -0.051 * (model.x_full - model.x_empty)
+
+
+def test_a_smaller_tolerance_gives_a_smaller_error(a_year: Callable[..., tuple[FleetLives, Telemetry]]) -> None:
+    full = a_year(longest_jump=0)[1]["soh"]
     errors = [
-        np.mean(np.abs(a_year(**options)["soh"] - full))
+        np.mean(np.abs(a_year(**options)[1]["soh"] - full))
         for options in ({"tolerance": 1e-5, "longest_jump": 8}, {}, {"tolerance": 1e-2, "longest_jump": 120})
     ]
     assert errors[0] < errors[1] < errors[2]
@@ -223,9 +279,9 @@ def test_days_in_full_agree_with_the_fleet_at_one_second(cycles: Cycles) -> None
     who = drawn(range(64), "chen2020", oldest_years=5.0, fault_share=0.0)
     who = replace(who, city=np.full(64, london))
     fleet = FleetPhysics(who, cycles=cycles, start_s=MIDNIGHT)
-    each_second = joined(*(days(fleet, n, n) for n in (3, 15)))
+    each_second = joined(*(days(fleet, n, n) for n in (2, 12)))
     fleet_of_lives = lives(who, cycles, longest_jump=0, drive_step_s=1.0)
-    in_days = joined(*(days(fleet_of_lives, n, n) for n in (3, 15)))
+    in_days = joined(*(days(fleet_of_lives, n, n) for n in (2, 12)))
     for name, tolerance in (("soh", 0.03), ("distance_traveled", 1e-3), ("charge_cycles", 0.02)):
         one, other = (np.diff(told[name], axis=0)[0] for told in (in_days, each_second))
         assert np.mean(one) == pytest.approx(np.mean(other), rel=tolerance), name
