@@ -31,9 +31,14 @@ from physics.layout import (
     HOT_SHARE,
     INV_Q_N,
     LANES,
+    MODE,
     NOW,
+    SPEED,
     TEMPERATURE,
     THERMAL_RESISTANCE,
+    TRACE,
+    TRACE_END,
+    TRACE_START,
     VOLTAGE,
     WEAK_SHIFT,
 )
@@ -115,6 +120,14 @@ def hottest_K(block: FloatArray, now_s: float, k: int) -> float:
 
 
 @numba.njit(**LOOP)
+def stand_still(block: FloatArray, k: int) -> None:
+    """Parked, wherever it was: no speed, no trace, no charger."""
+    block[MODE + k] = 0.0
+    block[SPEED + k] = 0.0
+    block[TRACE_START + k], block[TRACE_END + k], block[TRACE + k] = 0.0, 1.0, 0.0
+
+
+@numba.njit(**LOOP)
 def fault_of(block: FloatArray, work: FloatArray, k: int, cooling_scale: float, c: CellModel) -> None:
     """Let a vehicle's fault, where it has begun at NOW, act for ELAPSED."""
     now_s, elapsed_s = work[NOW + k], work[ELAPSED + k]
@@ -127,12 +140,13 @@ def fault_of(block: FloatArray, work: FloatArray, k: int, cooling_scale: float, 
     block[COOLING_HEALTH + k] = max(1.0 - lost, 0.0)
     block[COOLING_SCALE + k] = cooling_scale * max(1.0 - 0.5 * lost, 0.1)
     if begun & (kind == _SHORT):
-        drained = block[VOLTAGE + k] * severity * elapsed_s / c.parallel
+        drained = block[VOLTAGE + k] * severity * min(elapsed_s, since) / c.parallel
         block[WEAK_SHIFT + k] -= drained * block[INV_Q_N + k] / block[AREA + k]
     if begun & (since < elapsed_s) & (kind == _IMBALANCE):
         block[WEAK_SHIFT + k] -= severity * (c.x_full - c.x_empty)
-    if hottest_K(block, now_s, k) >= RUNAWAY_K:
+    if (block[FAILED + k] == 0.0) & (hottest_K(block, now_s, k) >= RUNAWAY_K):
         block[FAILED + k] = 1.0
+        stand_still(block, k)
 
 
 @numba.njit(**LOOP)

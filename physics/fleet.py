@@ -447,12 +447,17 @@ class FleetPhysics:
         )
 
     def inject(self, position: int, fault: Fault) -> None:
-        """Give the vehicle at `position` a fault; it takes the place of the one it may have."""
+        """Give the vehicle at `position` a fault; it takes the place of the one it may have.
+
+        Bad electrolyte acts from now on, whatever its onset: a batch is bad from the beginning.
+        """
         for group in self._groups:
             lane = np.flatnonzero(group.of == position)
             if lane.size:
                 where = divmod(int(lane[0]), LANES)
                 block = group.blocks[where[0]]
+                if block[FAULT + where[1]] == BAD_ELECTROLYTE:
+                    block[SEI_SCALE + where[1]] /= 1.0 + block[FAULT_SEVERITY + where[1]]
                 if fault.kind == FAULTS[BAD_ELECTROLYTE]:
                     block[SEI_SCALE + where[1]] *= 1.0 + fault.severity
                 block[FAULT + where[1]] = FAULTS.index(fault.kind)

@@ -131,6 +131,7 @@ STRONG_RESISTANCE: Final = _rows()
 STRONG_SHIFT: Final = _rows()
 HOT_SHARE: Final = _rows()  # how much warmer the warmest cell gets, of the mean's rise over the air
 PACK_SEI: Final = _rows()  # Q_SEI when the deviations last aged
+BLED: Final = _rows()  # stoichiometry that balancing could have moved so far; lives count it by the day
 V_LOWEST: Final = _rows()  # voltage of the lowest cell against the mean [V], below 0
 V_HIGHEST: Final = _rows()
 

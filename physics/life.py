@@ -37,6 +37,7 @@ from physics.kernel import capacity_of, lookup, refresh_capacity, refresh_cells,
 from physics.layout import (
     ACTIVE_N,
     ACTIVE_P,
+    BLED,
     BLOCK_SIZE,
     CITY,
     DEAD,
@@ -47,6 +48,7 @@ from physics.layout import (
     MODE,
     NOW,
     ODOMETER,
+    PACK_SEI,
     PLATED,
     Q_LAM,
     Q_SEI,
@@ -70,7 +72,7 @@ from physics.layout import (
 )
 from physics.maths import CACHED, LOOP, clip
 from physics.modal import CellModel
-from physics.pack import age_pack, pack_extremes
+from physics.pack import age_pack, balance, pack_extremes
 from physics.parameters import FloatArray
 from physics.population import Population, draw_population
 from physics.vehicle import (
@@ -265,6 +267,7 @@ def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None
     inventory = c.q_n * a_n * block[X_N + k] + c.q_p * a_p * block[X_P + k]
     film = _film(slow[_FILM], c)
     inventory -= film - block[Q_SEI + k] + slow[_DEAD] - block[DEAD + k] + slow[_LAM] - block[Q_LAM + k]
+    block[PACK_SEI + k] += film - block[Q_SEI + k]  # the weakest group's share jumps by its own rate
     block[Q_SEI + k] = film
     block[DEAD + k] = slow[_DEAD]
     block[Q_LAM + k] = slow[_LAM]
@@ -432,6 +435,7 @@ def _begin_day(
 ) -> None:
     life[CLOCK + k] = 0.0
     life[PHASE + k] = 0.0
+    block[BLED + k] = 0.0
     life[UNTIL + k] = _standing_until(block, k, int(life[NEXT_DAY + k]), 0, 0.0, seed, dt, cycle_ticks)
     for s in range(SLOW):
         life[STARTED + s * LANES + k] = _slow(block, k, s, c)
@@ -517,10 +521,12 @@ def live(
             lived += ended
             for k in range(LANES):
                 if over[k]:
-                    fault_of(block, work, k, PACK_COOLING_SCALE, c)
                     capacity_of(block, k, c)
                     over[k] = _after_day(block, life, k, tolerance, seed, dt, c, cycle_ticks, cycle_m)
-                    if not over[k]:
+                    if over[k]:  # only now: a jump taken back must not leave its faults behind
+                        fault_of(block, work, k, PACK_COOLING_SCALE, c)
+                        balance(block, k, life[JUMPED + k] * block[BLED + k])
+                    else:
                         _begin_day(block, life, k, seed, dt, c, cycle_ticks)
             sample_vehicles(block, work, c)
             for k in range(LANES):
@@ -675,8 +681,10 @@ class FleetLives(FleetPhysics):
         return super().snapshot() | {"lives": np.concatenate(self._lives)}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
+        lives, first = np.asarray(snapshot.get("lives", ())), 0
+        if lives.shape != (sum(len(life) for life in self._lives), LIFE_SIZE):
+            raise ValueError("the snapshot is not one of these lives: it was made by another class or version")
         super().restore(snapshot)
-        lives, first = np.asarray(snapshot["lives"]), 0
         for index, group in enumerate(self._groups):
             self._lives[index] = lives[first : first + len(group.blocks)].copy()
             first += len(group.blocks)

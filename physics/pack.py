@@ -27,6 +27,7 @@ from physics.layout import (
     ACTIVE_P,
     AMBIENT,
     AREA,
+    BLED,
     CURRENT,
     ELAPSED,
     HOT_SHARE,
@@ -83,6 +84,14 @@ def pack_extremes(block: FloatArray, c: CellModel) -> None:
 
 
 @numba.njit(**LOOP)
+def balance(block: FloatArray, k: int, most: float) -> None:
+    """Move the weakest and the strongest group towards the mean, by at most this stoichiometry."""
+    weak, strong = block[WEAK_SHIFT + k], block[STRONG_SHIFT + k]
+    block[WEAK_SHIFT + k] = weak + clip(-weak, -most, most)
+    block[STRONG_SHIFT + k] = strong + clip(-strong, -most, most)
+
+
+@numba.njit(**LOOP)
 def age_pack(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """For ELAPSED: the warmest group loses more lithium than the mean, balancing moves charge; every minute or so."""
     for k in range(LANES):
@@ -98,9 +107,9 @@ def age_pack(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         soc = (block[X_N + k] - block[X_EMPTY + k]) / span
         bleeds = (block[MODE + k] >= 2.0) & (soc > BALANCING_ABOVE)
         step = BALANCING_A / c.parallel * elapsed_s * block[INV_Q_N + k] / block[AREA + k] if bleeds else 0.0
-        block[WEAK_SHIFT + k] = shift + clip(-shift, -step, step)
-        strong = block[STRONG_SHIFT + k]
-        block[STRONG_SHIFT + k] = strong + clip(-strong, -step, step)
+        block[BLED + k] += step
+        block[WEAK_SHIFT + k] = shift
+        balance(block, k, step)
 
 
 @dataclass(frozen=True)

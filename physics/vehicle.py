@@ -163,9 +163,9 @@ def follow_plans(
             vehicle, day, event = int(block[VEHICLE + k]), int(block[DAY + k]), int(block[EVENT + k])
             use = int(block[USE + k])
             late = tick - int(block[NEXT_EVENT + k])
-            if event % 2 == 0:
+            if event % 2 == 0 and block[FAILED + k] == 0.0:
                 cycle = trip(seed, vehicle, use, day, event // 2, dt, cycle_ticks)[2]
-                block[MODE + k] = DRIVING if block[FAILED + k] == 0.0 else PARKED
+                block[MODE + k] = DRIVING
                 block[TRACE_START + k] = cycle_start[cycle]
                 block[TRACE_END + k] = cycle_start[cycle] + cycle_ticks[cycle] + 1
                 block[TRACE + k] = cycle_start[cycle] + late % cycle_ticks[cycle]
