@@ -33,7 +33,7 @@ from physics.constants import GAS_CONSTANT
 from physics.duty import TRIPS, trip
 from physics.faults import fault_of
 from physics.fleet import COLUMNS, CellGroup, FleetPhysics, clear_flags, sample_vehicles
-from physics.kernel import capacity_of, lookup, refresh_capacity, refresh_cells, step_cells
+from physics.kernel import capacity_of, refresh_capacity, refresh_cells, step_cells
 from physics.layout import (
     ACTIVE_N,
     ACTIVE_P,
@@ -49,10 +49,8 @@ from physics.layout import (
     NOW,
     ODOMETER,
     PACK_SEI,
-    PLATED,
     Q_LAM,
     Q_SEI,
-    Q_SIDE,
     ROWS,
     SAMPLE,
     SPEED,
@@ -278,19 +276,9 @@ def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None
     block[ODOMETER + k] = slow[_ODOMETER]
     block[WEAK_CAPACITY + k] = max(slow[_WEAK], -0.5)
     q_n, q_p = c.q_n * a_n, c.q_p * a_p
-    cyclable = inventory + block[PLATED + k] - block[Q_SIDE + k]  # as in refresh_capacity
-    for upper in range(2):
-        x = block[X_FULL + k] if upper == 1 else block[X_EMPTY + k]
-        target = c.voltage_max if upper == 1 else c.voltage_min
-        for _ in range(12):
-            ocp_n, slope_n = lookup(c.tables, 0, x)
-            ocp_p, slope_p = lookup(c.tables, 1, clip((cyclable - q_n * x) / q_p, 0.0, 1.0))
-            newton = (target - ocp_p + ocp_n) / (-slope_n - slope_p * q_n / q_p)
-            x = clip(x + clip(newton, -0.01, 0.01), 1e-4, 1.0 - 1e-4)
-        if upper == 1:
-            block[X_FULL + k] = x
-        else:
-            block[X_EMPTY + k] = x
+    block[X_P + k] = (inventory - q_n * block[X_N + k]) / q_p
+    for _ in range(12):  # of Newton, each step at most a hundredth: enough for any jump
+        capacity_of(block, k, c)
     x_n = clip(block[X_EMPTY + k] + soc * (block[X_FULL + k] - block[X_EMPTY + k]), 2e-3, 1.0 - 2e-3)
     block[X_N + k] = x_n
     block[X_P + k] = clip((inventory - q_n * x_n) / q_p, 2e-3, 1.0 - 2e-3)
