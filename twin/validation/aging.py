@@ -208,6 +208,7 @@ def ours(case: Case) -> Ageing:
 def theirs(case: Case) -> Ageing:
     """PyBaMM's side; a seventh of a second a cycle. Shorter than asked for where its solver gives up."""
     pybamm = load_pybamm()
+    pybamm.set_logging_level("CRITICAL")  # we say ourselves when its solver gives up
     values = parameter_values(pybamm, case.ambient_C)
     for name, factor in (
         ("SEI kinetic rate constant [m.s-1]", case.sei_factor),
@@ -232,7 +233,9 @@ def theirs(case: Case) -> Ageing:
         solution = simulation.solve(
             initial_soc=1.0, save_at_cycles=[1, case.cycles], calc_esoh=False, showprogress=False
         )
-    summary = {key: np.asarray(solution.summary_variables[name], dtype=float) for key, name in wanted.items()}
+    # A solver that gives up leaves no last cycle, and a summary of what it did of it.
+    whole = slice(None) if solution.cycles[-1] is not None else slice(-1)
+    summary = {key: np.asarray(solution.summary_variables[name], dtype=float)[whole] for key, name in wanted.items()}
     return _collected(summary, solution, values)
 
 
@@ -260,7 +263,6 @@ def _collected(summary: dict[str, FloatArray], solution: Any, values: Any) -> Ag
     active_p = summary.get("active_p", cell.positive.active_fraction * ones) / cell.positive.active_fraction
     # Of a cycle, the throughput is discharge plus charge, the net capacity discharge minus charge.
     both, net = (np.diff(summary[name], prepend=0.0) for name in ("throughput", "net"))
-    # A solver that gives up leaves no last cycle.
     last = solution.cycles[-1]
     hottest = last["Volume-averaged cell temperature [K]"].entries.max() - 273.15 if last is not None else float("nan")
     return Ageing(

@@ -4,11 +4,11 @@ Both cases at 0 degC: 1C down to 2.8 V; 1C up to 4.2 V, held there to C/10. Film
 accelerated; what drives the loss is.
 
 knee    loss of active material in the negative electrode times 40 and dying of plated lithium times 10. The electrode
-        shrinks, the same current stresses it more (the loss goes with 1/eps^2), its potential falls further on charge
-        and more lithium plates: loss feeds loss.
+        shrinks, the same current stresses it more (the loss goes with 1/eps^2), and it fills higher on every charge. The
+        knee is where it is full at the upper voltage limit: until then lithium limits the cell, from then on graphite.
 pores   no loss of active material, dying of plated lithium times 100: dead metal fills the negative electrode's pores.
-        Ours fill evenly. In PyBaMM by default each x of the electrode fills for itself, near the separator five times
-        as fast; with "x-average side reactions" evenly, too. Both are run, which tells this cause from any other.
+        Ours fill evenly. In PyBaMM by default each x of the electrode fills for itself, near the separator up to six
+        times as fast; with "x-average side reactions" evenly, too. Both are run, which tells this cause from any other.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def as_text(rows: list[KneeRow], summaries: list[KneeSummary]) -> list[str]:
     for s in summaries:
         lines = [
             f"Beyond 20 %, {s.case}: 0 degC, 1C, {s.cycles} cycles"
-            + ("" if s.cycles_pybamm == s.cycles else f"; PyBaMM's solver gave up after {s.cycles_pybamm}"),
+            + ("" if s.cycles_pybamm == s.cycles else f"; PyBaMM's solver gave up in cycle {s.cycles_pybamm + 1}"),
             "",
             f"{'':>8} {'cycle':^15} {'active lost, - [%]':^19} {'dead [mAh]':^17}",
             f"{'lost':>8} {'ours':>7} {'PyBaMM':>7} {'ours':>9} {'PyBaMM':>9} {'ours':>8} {'PyBaMM':>8}",
