@@ -4,7 +4,7 @@ Both cases at 0 degC: 1C down to 2.8 V; 1C up to 4.2 V, held there to C/10. Film
 accelerated; what drives the loss is.
 
 knee    loss of active material in the negative electrode times 40 and dying of plated lithium times 10. The electrode
-        shrinks, the same current stresses it more (the loss goes with 1/eps^2), and it fills higher on every charge. The
+        shrinks, the same current stresses it more (the loss goes with 1/eps^2), and every charge fills it higher. The
         knee is where it is full at the upper voltage limit: until then lithium limits the cell, from then on graphite.
 pores   no loss of active material, dying of plated lithium times 100: dead metal fills the negative electrode's pores.
         Ours fill evenly. In PyBaMM by default each x of the electrode fills for itself, near the separator up to six
