@@ -35,7 +35,7 @@ from physics.parameters import CellParameters, Curve, ElectrodeParameters, Elect
 
 AGING_FROM: Final = "okane2022"
 _SECTIONS: Final = ("Cell", "Electrolyte", "Negative electrode", "Positive electrode", "Separator")
-_FUNCTIONS: Final = {"exp": np.exp, "tanh": np.tanh, "cosh": np.cosh, "sinh": np.sinh, "log": np.log, "sqrt": np.sqrt}
+_FUNCTIONS: Final = {"exp": np.exp, "tanh": np.tanh, "cosh": np.cosh}  # those of the standard
 _REFERENCE_K: Final = 298.15
 _CONCENTRATION: Final = 1000.0
 _STILL_AIR: Final = 10.0
@@ -43,6 +43,30 @@ _ADIABATIC: Final = 1e-4  # [W/m2K]: 0 cannot be divided by
 _ISOTHERMAL: Final = 1e7
 _CONTACT: Final = "Contact resistance [Ohm]"
 _LARGEST_MISFIT_V: Final = 0.02
+_PLAUSIBLE: Final = {
+    "Thickness [m]": (1e-7, 1e-2),
+    "Particle radius [m]": (1e-9, 1e-3),
+    "Surface area per unit volume [m-1]": (1e2, 1e9),
+    "Maximum concentration [mol.m-3]": (1e2, 1e6),
+    "Reaction rate constant [mol.m-2.s-1]": (1e-14, 1e2),
+    "Conductivity [S.m-1]": (1e-6, 1e8),
+    "Electrode area [m2]": (1e-6, 1e4),
+    "External surface area [m2]": (1e-6, 1e4),
+    "Volume [m3]": (1e-9, 1e2),
+    "Nominal cell capacity [A.h]": (1e-5, 1e5),
+    "Upper voltage cut-off [V]": (0.1, 10.0),
+    "Reference temperature [K]": (200.0, 400.0),
+    "Density [kg.m-3]": (1e2, 1e5),
+    "Specific heat capacity [J.K-1.kg-1]": (1e2, 1e4),
+    "Diffusivity activation energy [J.mol-1]": (0.0, 3e5),
+    "Conductivity activation energy [J.mol-1]": (0.0, 3e5),
+    "Reaction rate constant activation energy [J.mol-1]": (0.0, 3e5),
+    "Transport efficiency": (1e-4, 1.0),
+    "Porosity": (1e-3, 1.0),
+}
+"""Ranges wide enough for any cell and narrow enough for micrometres written as metres."""
+_CONCENTRATIONS: Final = (10.0, 1e4)
+_DIFFUSIVITIES: Final = (1e-24, 1e-6)
 
 
 class BpxError(ValueError):
@@ -115,7 +139,8 @@ def load_bpx(path: Path | str) -> BpxCell:
         caught.clear()
         try:
             parsed = bpx.parse_bpx_obj(raw)
-        except ValueError as error:  # pydantic's included
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            # It evaluates the formulas as well, and trips over values of other types.
             raise BpxError(f"{path}: {_first_line(error)}") from None
     notes = [f"BPX: {' '.join(str(w.message).split())}" for w in caught if w.category is UserWarning]
     try:
@@ -135,7 +160,7 @@ def _sections_of(path: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BpxError(f"{path}: cannot read it: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BpxError(f"{path}: expected JSON, got something else: {error}") from None
     if not isinstance(raw, dict) or not {"Header", "Parameterisation"} <= raw.keys():
         raise BpxError(f"{path}: expected a BPX file with the sections Header and Parameterisation")
@@ -236,6 +261,9 @@ def _positive(section: Any, where: str) -> None:
                 raise BpxError(f"{where}, {alias}: expected a positive number, got {value!r}")
             if free and "ctivation" in alias and value < 0.0:
                 raise BpxError(f"{where}, {alias}: expected 0 or more, got {value!r}")
+            low, high = _PLAUSIBLE.get(alias, (-math.inf, math.inf))
+            if not low <= value <= high:
+                raise BpxError(f"{where}, {alias}: expected {low:g} to {high:g}, got {value:g}; check the unit")
             if alias in ("Porosity", "Transport efficiency") or "stoichiometry" in alias:
                 _below_one(value, f"{where}, {alias}")
 
@@ -272,6 +300,8 @@ def _positive_curve(value: Any, where: str, at: float, high: float) -> tuple[Cur
     middle = float(curve(np.array([at]))[0])
     if not (math.isfinite(middle) and middle > 0.0):
         raise BpxError(f"{where}: expected a positive number at {at:g}, got {middle:g}")
+    if "Diffusivity" in where and not _DIFFUSIVITIES[0] <= middle <= _DIFFUSIVITIES[1]:
+        raise BpxError(f"{where}: expected 1e-24 to 1e-06 at {at:g}, got {middle:g}; check the unit")
     return Floored(curve, 0.01 * middle), middle
 
 
@@ -291,7 +321,7 @@ def _electrode(section: Any, where: str, c_0: float, full: float, notes: list[st
     active = section.surface_area_per_unit_volume * section.particle_radius / 3.0
     if active + section.porosity > 1.0 + 1e-6:
         raise BpxError(
-            f"{where}: expected active material (surface area times radius over 3, {active:.3f}) and porosity"
+            f"{where}: expected active material (surface area times radius over 3, {active:.3g}) and porosity"
             f" ({section.porosity:g}) to fill no more than 1"
         )
     middle = 0.5 * (low + high)
@@ -410,8 +440,8 @@ def _cell(name: str, parsed: Any, notes: list[str]) -> CellParameters:
     if c_0 is None:
         notes.append(f"no concentration of the electrolyte in the file; taken as {_CONCENTRATION:g} mol/m3")
         c_0 = _CONCENTRATION
-    if not (math.isfinite(c_0) and c_0 > 0.0):
-        raise BpxError(f"State, Initial electrolyte concentration [mol.m-3]: expected a positive number, got {c_0!r}")
+    if not _CONCENTRATIONS[0] <= c_0 <= _CONCENTRATIONS[1]:
+        raise BpxError(f"State, Initial electrolyte concentration [mol.m-3]: expected 10 to 10000, got {c_0:g}")
     if state is not None and state.degradation is not None:
         notes.append("the file's state of degradation is left out; the cell is fresh")
     negative = _electrode(n, "Negative electrode", c_0, n.maximum_stoichiometry, notes)

@@ -15,6 +15,7 @@ with kernel_cache():  # before any kernel is defined: numba fixes a function's c
     from physics.cells import UnknownCellError, cell_names, load_cell
     from physics.faults import FAULTS, Fault
     from physics.fleet import COLUMNS, FleetPhysics
+    from physics.groups import GroupsResult, PackResult, simulate_groups, simulate_pack
     from physics.lab import LabResult, simulate_protocol
     from physics.layout import FLAGS
     from physics.life import Duty, FleetLives, Life, simulate_life
@@ -35,9 +36,11 @@ __all__ = [
     "Fault",
     "FleetLives",
     "FleetPhysics",
+    "GroupsResult",
     "LabResult",
     "Life",
     "Pack",
+    "PackResult",
     "Population",
     "UnknownCellError",
     "cache_folder",
@@ -47,6 +50,8 @@ __all__ = [
     "parse_protocol",
     "physics_version",
     "simulate_cell",
+    "simulate_groups",
     "simulate_life",
+    "simulate_pack",
     "simulate_protocol",
 ]

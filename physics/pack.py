@@ -5,7 +5,7 @@ Groups of parallel cells in series carry the same current, so two groups differ 
 weaker one has less capacity (it swings further), more resistance, sits where it is warmest and ages faster for it. Its
 deviation is small, so its voltage is the mean's plus the difference of open-circuit voltage at its own stoichiometry
 minus I R times its extra resistance. That costs nothing a step, where 96 cell groups cost 96 times a step;
-`simulate_groups` runs them all, so that one can compare (`twin validate physics`).
+`groups.simulate_groups` runs them all, so that one can compare (`twin validate physics --only pack`).
 
 The lowest and highest group set the pack's limits: the battery management system stops where one cell reaches its
 limit. Passive balancing bleeds the higher groups while charging above 70 %.

@@ -222,11 +222,13 @@ app.add_typer(validate, name="validate")
 
 @validate.command("physics")
 def validate_physics(
-    quick: Annotated[bool, typer.Option("--quick", help="25 degC and 30 cycles only")] = False,
-    only: Annotated[str | None, typer.Option(help="electrical or aging [default: both]")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="25 degC and 30 cycles only, nothing beyond 20 % of loss")
+    ] = False,
+    only: Annotated[str | None, typer.Option(help="electrical, aging or pack [default: all]")] = None,
     out: Annotated[Path | None, typer.Option(help="new folder [default: runs/validate-physics-<time>]")] = None,
 ) -> None:
-    """Voltage, temperature and aging against PyBaMM: tables and a figure, made afresh (minutes)."""
+    """Voltage, temperature, aging against PyBaMM; packs against all their cells: tables and a figure (minutes)."""
     from twin.validation.command import validate_physics
 
     validate_physics(quick=quick, out=out, only=only, say=typer.echo)

@@ -181,7 +181,9 @@ def set_(section: str, key: str, value: Any) -> Change:
     ("change", "says"),
     [
         (set_("Negative electrode", "Thickness [m]", -1e-4), "Negative electrode, Thickness [m]: expected a positive"),
-        (set_("Separator", "Porosity", 1.5), "Separator, Porosity: expected a number below 1, got 1.5"),
+        (set_("Separator", "Thickness [m]", 12.0), "Thickness [m]: expected 1e-07 to 0.01, got 12; check the unit"),
+        (set_("Positive electrode", "OCP [V]", "exp(9999 * x)"), "math range error"),
+        (set_("Separator", "Porosity", 1.5), "Separator, Porosity: expected 0.001 to 1, got 1.5"),
         (set_("Cell", "Upper voltage cut-off [V]", 2.0), "must be below voltage_max_V"),
         (set_("Cell", "Nominal cell capacity [A.h]", float("nan")), "Nominal cell capacity [A.h]: expected a positive"),
         (set_("Positive electrode", "OCP [V]", "exit(1)"), "OCP [V]: expected a formula of numbers, x"),

@@ -49,10 +49,10 @@ def _drive(axes: np.ndarray, trace: Trace) -> None:
 
 def _aging(axes: np.ndarray, course: Course) -> None:
     case, mine, other = course.case, course.ours, course.pybamm
-    cycle = np.arange(1, case.cycles + 1)
+    cycle, cycle_other = (np.arange(1, side.fade_percent.size + 1) for side in (mine, other))  # PyBaMM may stop early
     fade, losses, metal = axes
     fade.set_title(f"{case.name.capitalize()}, {case.ambient_C:g} °C")
-    fade.plot(cycle, other.fade_percent, color=INK, label="PyBaMM")
+    fade.plot(cycle_other, other.fade_percent, color=INK, label="PyBaMM")
     fade.plot(cycle, mine.fade_percent, color=BLUE, ls=(0, (4, 2)), label="ours")
     fade.set_ylabel("Capacity lost [%]")
     for colour, label, a, b in (
@@ -61,7 +61,7 @@ def _aging(axes: np.ndarray, course: Course) -> None:
         (GREEN, "active material, positive", mine.active_loss_p, other.active_loss_p),
     ):
         if a.any() or b.any():
-            losses.plot(cycle, 100.0 * b, color=colour, label=label)
+            losses.plot(cycle_other, 100.0 * b, color=colour, label=label)
             losses.plot(cycle, 100.0 * a, color=colour, ls=(0, (4, 2)))
     losses.set_ylabel("Lost [%]; dashed: ours")
     for colour, label, a, b in (
@@ -70,7 +70,7 @@ def _aging(axes: np.ndarray, course: Course) -> None:
         (INK, "dead [mAh]", 1e3 * mine.dead_Ah, 1e3 * other.dead_Ah),
     ):
         if a.any() or b.any():
-            metal.plot(cycle, b, color=colour, label=label)
+            metal.plot(cycle_other, b, color=colour, label=label)
             metal.plot(cycle, a, color=colour, ls=(0, (4, 2)))
     metal.set_ylabel("Film, metal; dashed: ours")
     metal.set_xlabel("Cycle")
