@@ -24,6 +24,7 @@ from physics.layout import (
     CURRENT_HIGH,
     CURRENT_LOW,
     DT,
+    HOT_SHARE,
     LANES,
     REFRESH_S,
     RESISTANCE_SCALE,
@@ -199,11 +200,13 @@ def simulate_pack(
     initial_soc: float = 0.9,
     ambient_C: float = 25.0,
     cooling_scale: float = 1.0,
+    hot_share: float = 0.0,
     extremes_s: float = REFRESH_S,
 ) -> PackResult:
     """The mean cell with the weakest and strongest group as deviations, as in a fleet: `weak` and `strong` are their
     (capacity, resistance) against the mean, relative; balanced at full charge. Else as `simulate_groups`.
 
+    hot_share   how much warmer the warmest group gets, of the mean's rise over the air
     extremes_s  period of the extremes; a fleet's is the default
     """
     parameters = cell if isinstance(cell, CellParameters) else load_cell(cell)
@@ -212,6 +215,7 @@ def simulate_pack(
     block = rested_block(model, soc=initial_soc, temperature_C=ambient_C)
     for row, value in (
         (COOLING_SCALE, cooling_scale),
+        (HOT_SHARE, hot_share),
         (WEAK_CAPACITY, weak[0]),
         (WEAK_RESISTANCE, weak[1]),
         (STRONG_CAPACITY, strong[0]),

@@ -75,10 +75,13 @@ def _deviation(block: FloatArray, c: CellModel, k: int, capacity: float, resista
 def pack_extremes(block: FloatArray, c: CellModel) -> None:
     """Voltages of the lowest and the highest cell group against the mean; called with the coefficients."""
     for k in range(LANES):
-        weak = _deviation(block, c, k, block[WEAK_CAPACITY + k], block[WEAK_RESISTANCE + k], block[WEAK_SHIFT + k])
-        strong = _deviation(
-            block, c, k, block[STRONG_CAPACITY + k], block[STRONG_RESISTANCE + k], block[STRONG_SHIFT + k]
-        )
+        # The warmest group has less resistance than its make, the coldest more.
+        t = block[TEMPERATURE + k]
+        warmer = block[HOT_SHARE + k] * max(t - block[AMBIENT + k], 0.0)
+        eased = clip(c.e_conductivity / (GAS_CONSTANT * t * t) * warmer, 0.0, 0.5)
+        r_weak, r_strong = block[WEAK_RESISTANCE + k] - eased, block[STRONG_RESISTANCE + k] + eased
+        weak = _deviation(block, c, k, block[WEAK_CAPACITY + k], r_weak, block[WEAK_SHIFT + k])
+        strong = _deviation(block, c, k, block[STRONG_CAPACITY + k], r_strong, block[STRONG_SHIFT + k])
         block[V_LOWEST + k] = min(weak, strong, 0.0)
         block[V_HIGHEST + k] = max(weak, strong, 0.0)
 

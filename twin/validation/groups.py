@@ -113,6 +113,7 @@ def _row(case: PackCase) -> PackRow:
             amperes,
             weak,
             (-weak[0], -weak[1]),
+            hot_share=case.hot_share,
             ambient_C=case.ambient_C,
             cooling_scale=PACK_COOLING_SCALE,
         )
