@@ -1,6 +1,7 @@
 """How fast is the physics? Prints a table and writes benchmarks/results/kernel.json.
 
-    python benchmarks/kernel.py    speed: 10,000 vehicles, one thread, against PyBaMM in the same run (1 min)
+    python benchmarks/kernel.py                 10,000 vehicles, one thread and two, against PyBaMM in the same run
+    python benchmarks/kernel.py --no-million    without the million vehicles (1 GB)
 
 How exact it is: `twin validate physics`.
 
@@ -17,7 +18,9 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,12 +33,15 @@ sys.path.insert(0, str(ROOT))
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle  # noqa: E402
 from physics import FleetPhysics, draw_population, load_cell  # noqa: E402
 from physics.cell import advance_cells, rested_block  # noqa: E402
-from physics.layout import CURRENT_HIGH, CURRENT_LOW, LANES  # noqa: E402
+from physics.layout import CURRENT_HIGH, CURRENT_LOW, DT, LANES, VOLTAGE_HIGH, VOLTAGE_LOW, WORK_SIZE  # noqa: E402
 from physics.modal import cell_model  # noqa: E402
 from twin.validation import reference  # noqa: E402
+from twin.validation.aging import MECHANICS, PLATING  # noqa: E402
 
 VEHICLES = 10_000
 START_S = 1_767_225_600
+MILLION = 1_000_000
+ALL_AGING = reference.OPTIONS | PLATING | MECHANICS
 
 
 def repeats(run: Callable[[], None], count: int) -> dict[str, float]:
@@ -53,16 +59,18 @@ def per_step(seconds: dict[str, float], steps: float) -> dict[str, float]:
 
 
 def cell_kernel_ns(count: int) -> dict[str, float]:
-    """step_cells with its refreshes, 1C discharge and charge by turns, thermal and SEI on."""
+    """step_cells with its refreshes, 1C discharge and charge by turns, everything on."""
     model = cell_model(load_cell("chen2020"))
     blocks = np.stack([rested_block(model, soc=0.6, temperature_C=25.0)] * -(-VEHICLES // LANES))
-    state = {"tick": 0}
+    work, state = np.zeros(WORK_SIZE), {"tick": 0}
+    for row, value in ((DT, 1.0), (VOLTAGE_LOW, model.voltage_min), (VOLTAGE_HIGH, model.voltage_max)):
+        work[row : row + LANES] = value
 
     def minute() -> None:
         amperes = 5.0 if state["tick"] % 120 == 0 else -5.0
         for row in (CURRENT_LOW, CURRENT_HIGH):
-            blocks[:, row : row + LANES] = amperes
-        advance_cells(blocks, state["tick"], 60, 10, 60, 1.0, model)
+            work[row : row + LANES] = amperes
+        advance_cells(blocks, work, state["tick"], 60, 10, 60, model)
         state["tick"] += 60
 
     minute()
@@ -78,18 +86,83 @@ def fleet_ns(count: int, hour_utc: int, sample_every: int = 2) -> dict[str, floa
     return per_step(repeats(lambda: fleet.advance(60, sample_every) and None, count), 60 * VEHICLES)
 
 
-def pybamm_ns(count: int) -> dict[str, float]:
-    """PyBaMM's SPMe, same submodels, input and output every second, solver warm; nanoseconds a step."""
-    t, current = reference.drive_like_profile()
-    simulation = reference.simulation(t, current)
-    reference.solve(simulation, t)
-    begin = [time.perf_counter()]
-    seconds = []
+def threads_ns(count: int) -> dict[str, dict[str, float]]:
+    """Two fleets of 10,000 one after the other in one thread, and at once in two; by turns, so that both meet the same
+    machine."""
+    cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
+    fleets = [
+        FleetPhysics(draw_population(1, np.arange(k * VEHICLES, (k + 1) * VEHICLES)), cycles=cycles, start_s=START_S)
+        for k in range(2)
+    ]
+
+    def one() -> None:
+        for fleet in fleets:
+            fleet.advance(60, 60)
+
+    def two() -> None:
+        threads = [threading.Thread(target=fleet.advance, args=(60, 60)) for fleet in fleets]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    one()
+    seconds: dict[str, list[float]] = {"one": [], "two": []}
     for _ in range(count):
-        begin[0] = time.perf_counter()
-        simulation.solve([t[0], t[-1]], t_interp=t, initial_soc=0.7)
-        seconds.append(time.perf_counter() - begin[0])
-    return per_step({"best": min(seconds), "median": float(np.median(seconds))}, t.size - 1)
+        for name, run in (("one", one), ("two", two)):
+            begin = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - begin)
+    ratios = [a / b for a, b in zip(seconds["one"], seconds["two"], strict=True)]
+    times = {"best": min(seconds["one"]) / min(seconds["two"]), "median": float(np.median(ratios))}
+    one_ns, two_ns = (
+        per_step({"best": min(v), "median": float(np.median(v))}, 120 * VEHICLES) for v in seconds.values()
+    )
+    return {"one_thread_ns": one_ns, "two_threads_ns": two_ns, "two_over_one": times}
+
+
+def million() -> dict[str, float]:
+    """A million vehicles for a few minutes' steps: growth of resident memory, nanoseconds a vehicle-step."""
+    cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
+    population = draw_population(1, np.arange(MILLION))
+    before = resident_bytes()
+    fleet = FleetPhysics(population, cycles=cycles, start_s=START_S + 7 * 3600)
+    seconds = repeats(lambda: fleet.advance(10, 10) and None, 3)
+    return {
+        "ns": 1e9 * seconds["median"] / (10 * MILLION),
+        "bytes_a_vehicle": fleet.bytes_a_vehicle,
+        "resident_bytes_a_vehicle": (resident_bytes() - before) / MILLION,
+    }
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def pybamm_ns(count: int, options: dict[str, str]) -> dict[str, float]:
+    """PyBaMM's SPMe, input and output every second, solver warm; nanoseconds a step."""
+    t, current = reference.drive_like_profile()
+    simulation = reference.simulation(t, current, options=options)
+    reference.solve(simulation, t)
+    return per_step(
+        repeats(lambda: simulation.solve([t[0], t[-1]], t_interp=t, initial_soc=0.7) and None, count), t.size - 1
+    )
+
+
+def pybamm_cycling_ns(count: int, options: dict[str, str]) -> dict[str, float]:
+    """Its favourite: five cycles of constant current, no output asked for; nanoseconds a simulated second."""
+    pybamm = reference.load_pybamm()
+    experiment = pybamm.Experiment([("Discharge at 1C until 2.8 V", "Charge at 0.7C until 4.15 V")] * 5)
+    simulation = pybamm.Simulation(
+        pybamm.lithium_ion.SPMe(options),
+        parameter_values=reference.parameter_values(pybamm),
+        experiment=experiment,
+        solver=pybamm.IDAKLUSolver(rtol=1e-6, atol=1e-8),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        seconds = float(simulation.solve(initial_soc=0.7)["Time [s]"].entries[-1])
+        return per_step(repeats(lambda: simulation.solve(initial_soc=0.7) and None, count), seconds)
 
 
 def compile_seconds() -> dict[str, float]:
@@ -109,31 +182,59 @@ def compile_seconds() -> dict[str, float]:
     return {"first": first, "later": later}
 
 
-def speed(count: int) -> dict[str, Any]:
+def speed(count: int, with_million: bool) -> dict[str, Any]:
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     result: dict[str, Any] = {
         "cell_kernel_ns": cell_kernel_ns(count),
         "fleet_ns_sampled_every_2_s": fleet_ns(count, 7),
         "fleet_ns_sampled_every_60_s": fleet_ns(count, 7, 60),
-        "pybamm_spme_ns": pybamm_ns(max(3, count // 4)),
+        **threads_ns(count),
+        "pybamm_spme_ns": pybamm_ns(max(3, count // 4), reference.OPTIONS),
+        "pybamm_spme_all_aging_ns": pybamm_ns(max(3, count // 4), ALL_AGING),
+        "pybamm_cycling_ns": pybamm_cycling_ns(3, reference.OPTIONS),
+        "pybamm_cycling_all_aging_ns": pybamm_cycling_ns(3, ALL_AGING),
         "compile_s": compile_seconds(),
         "bytes_a_vehicle": FleetPhysics(
             draw_population(1, np.arange(VEHICLES)), cycles=cycles, start_s=START_S
         ).bytes_a_vehicle,
     }
-    result["times_pybamm"] = {
-        key: result["pybamm_spme_ns"][key] / result["cell_kernel_ns"][key] for key in ("best", "median")
-    }
-    print(f"{VEHICLES:,} vehicles, 1 s steps, one thread, float64, thermal and SEI on     best   median")
+    for name, theirs, ours in (
+        ("times_pybamm", "pybamm_spme_ns", "cell_kernel_ns"),
+        ("times_pybamm_all_aging", "pybamm_spme_all_aging_ns", "cell_kernel_ns"),
+        ("fleet_times_pybamm_all_aging", "pybamm_spme_all_aging_ns", "fleet_ns_sampled_every_60_s"),
+        ("times_pybamm_cycling", "pybamm_cycling_ns", "cell_kernel_ns"),
+        ("times_pybamm_cycling_all_aging", "pybamm_cycling_all_aging_ns", "cell_kernel_ns"),
+    ):
+        result[name] = {key: result[theirs][key] / result[ours][key] for key in ("best", "median")}
+    if with_million:
+        result["million"] = million()
+    print(f"{VEHICLES:,} vehicles, 1 s steps, one thread, float64, everything on          best   median")
     for key, label in (
         ("cell_kernel_ns", "cell kernel [ns a vehicle-step]"),
         ("fleet_ns_sampled_every_2_s", "whole fleet, telemetry every 2 s [ns]"),
         ("fleet_ns_sampled_every_60_s", "whole fleet, telemetry every 60 s [ns]"),
-        ("pybamm_spme_ns", "PyBaMM SPMe, 1 s input [ns a step]"),
-        ("times_pybamm", "cell kernel, times PyBaMM"),
+        ("one_thread_ns", "two fleets in one thread, sampled every 60 s [ns]"),
+        ("two_threads_ns", "in two threads [ns]"),
+        ("two_over_one", "two threads, times one"),
+        ("pybamm_spme_ns", "PyBaMM SPMe, thermal and SEI, 1 s input [ns a step]"),
+        ("pybamm_spme_all_aging_ns", "  with plating and loss of active material [ns a step]"),
+        ("pybamm_cycling_ns", "PyBaMM SPMe, constant current [ns a simulated second]"),
+        ("pybamm_cycling_all_aging_ns", "  with plating and loss of active material [ns]"),
+        ("times_pybamm", "cell kernel, times PyBaMM, 1 s input"),
+        ("times_pybamm_all_aging", "  with plating and loss of active material"),
+        ("fleet_times_pybamm_all_aging", "  whole fleet, sampled every 60 s"),
+        ("times_pybamm_cycling", "cell kernel, times PyBaMM, constant current"),
+        ("times_pybamm_cycling_all_aging", "  with plating and loss of active material"),
     ):
         print(f"  {label:56s} {result[key]['best']:12,.1f} {result[key]['median']:12,.1f}")
     print(f"  memory: {result['bytes_a_vehicle']:.0f} bytes a vehicle")
+    if with_million:
+        many = result["million"]
+        print(
+            f"  {MILLION:,} vehicles: {many['ns']:.1f} ns a vehicle-step, blocks {many['bytes_a_vehicle']:.0f} and",
+            end=" ",
+        )
+        print(f"all resident growth {many['resident_bytes_a_vehicle']:.0f} bytes a vehicle")
     print(f"  start to first minute: {result['compile_s']['first']:.1f} s with an empty kernel cache,", end=" ")
     print(f"{result['compile_s']['later']:.1f} s afterwards")
     return result
@@ -142,11 +243,12 @@ def speed(count: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--no-million", action="store_true")
     arguments = parser.parse_args()
     file = ROOT / "benchmarks" / "results" / "kernel.json"
     results = json.loads(file.read_text()) if file.exists() else {}
     results["machine"] = {"python": platform.python_version(), "cpus": os.cpu_count(), "arch": platform.machine()}
-    results["speed"] = speed(arguments.repeats)
+    results["speed"] = speed(arguments.repeats, not arguments.no_million)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=2) + "\n")
     print(f"written to {file.relative_to(ROOT)}")

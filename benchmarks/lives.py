@@ -124,13 +124,6 @@ def errors(vehicles: int, years: int, trade: bool) -> dict[str, Any]:
     return result
 
 
-def show(results: dict[str, Any]) -> None:
-    if "speed" in results:
-        show_speed(results["speed"])
-    if "errors" in results:
-        show_errors(results["errors"])
-
-
 def show_speed(s: dict[str, float]) -> None:
     print(f"{s['vehicles']:,} vehicles of two chemistries, {s['years']} years, jumps to {LONGEST_JUMP} days")
     print(
@@ -173,10 +166,11 @@ def main() -> None:
     print(f"machine: {results['machine']}")
     if arguments.only != "errors":
         results["speed"] = speed(arguments.vehicles, arguments.years)
+        show_speed(results["speed"])
     if arguments.only != "speed":
         size = (256, 10) if arguments.long else (128, arguments.error_years)
         results["errors"] = errors(*size, trade=not arguments.no_trade)
-    show(results)
+        show_errors(results["errors"])
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=2) + "\n")
     print(f"written to {file.relative_to(ROOT)}")
