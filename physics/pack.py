@@ -126,6 +126,12 @@ class Pack:
     hot_share: float = 0.25
     """How much warmer the warmest group gets, of the mean's rise over the air."""
 
+    def __post_init__(self) -> None:
+        for name, most in (("capacity_sd", 0.3), ("resistance_sd", 1.0), ("hot_share", 2.0)):
+            value = getattr(self, name)
+            if not 0.0 <= value <= most:
+                raise ValueError(f"expected {name} from 0 to {most:g}, got {value}")
+
     def extremes(self, series: float, parallel: float) -> tuple[float, float]:
         """(capacity, resistance) of the weakest of `series` groups, relative to the mean; the strongest is opposite.
 
@@ -139,6 +145,8 @@ class Pack:
 
 def group_scales(pack: Pack, series: int, parallel: int, seed: int) -> tuple[FloatArray, FloatArray]:
     """Capacity and resistance of each group against the mean, shape (series,): for `simulate_groups`."""
+    if series < 1 or parallel < 1:
+        raise ValueError(f"expected at least one cell in series and in parallel, got {series} and {parallel}")
     generator = np.random.default_rng(seed)
     root = math.sqrt(parallel)
     capacity = 1.0 + pack.capacity_sd / root * generator.standard_normal(series)

@@ -14,10 +14,13 @@ from typing import Final
 
 import numpy as np
 
+from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
+from physics import simulate_life
 from physics.cells import cell_names, load_cell
 from physics.climate import CITIES, mean_temperature_C
 from physics.parameters import CellParameters, FloatArray
 from physics.population import PACK_RANGE_KM, WARMER_K
+from twin.settings import RunSettings
 from twin.validation.calendar import CalendarFit, fit_calendar, kernel_calendar, predict_calendar
 from twin.validation.cycling import LamFit, fit_lam, lam_of, predict_cycling
 from twin.validation.published import PUBLISHED, calendar_capacity, cycling_loss
@@ -120,6 +123,16 @@ FIELD: Final = (
 
 
 @dataclass(frozen=True)
+class FleetSpread:
+    """State of health of the default fleet, simulated in full (seasons, driving, fast charging, spread, faults)."""
+
+    vehicles: int
+    years: float
+    soh: tuple[float, float, float, float, float]
+    """5, 25, 50, 75 and 95 % quantile."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One condition. `published` is the mean of the target's cells, `lowest` and `highest` are theirs; all capacities
     (calendar) or losses by cycling (cycling) over fresh capacity."""
@@ -186,6 +199,7 @@ class LifeTables:
     cycling: tuple[Row, ...]
     sensitivity: tuple[Sensitivity, ...]
     cities: tuple[CityRow, ...]
+    fleet: tuple[FleetSpread, ...]
     field: tuple[FieldFinding, ...]
 
     def missed(self) -> list[str]:
@@ -259,7 +273,24 @@ def life_tables(targets: Sequence[Target] = TARGETS, *, quick: bool = False) -> 
         cycling += _cycling_rows(cell, target, cycles)
         sensitivity += _sensitivities(cell, target)
         cities += [] if quick else _city_rows(cell)
-    return LifeTables(tuple(calendar), tuple(cycling), tuple(sensitivity), tuple(cities), FIELD)
+    return LifeTables(
+        tuple(calendar), tuple(cycling), tuple(sensitivity), tuple(cities), () if quick else _default_fleet(), FIELD
+    )
+
+
+def _default_fleet(vehicles: int = 512, seed: int = 1) -> tuple[FleetSpread, ...]:
+    """A fleet that `twin run` would make, new, at the middle ages of the field's findings."""
+    cells = dict(RunSettings().cells())
+    speeds = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
+    life = simulate_life(cells, 10.0, cycles=speeds, vehicles=vehicles, seed=seed, fault_share=0.02)
+    found = []
+    for years in (1.0, 4.5, 10.0):
+        at = int(np.argmin(np.abs(life.time_days - 365.0 * years)))
+        low, quarter, middle, three, high = np.quantile(life.soh[at], [0.05, 0.25, 0.5, 0.75, 0.95])
+        found.append(
+            FleetSpread(vehicles, years, (float(low), float(quarter), float(middle), float(three), float(high)))
+        )
+    return tuple(found)
 
 
 def _calendar_rows(
@@ -386,6 +417,14 @@ def render(tables: LifeTables) -> str:
                 if r.cell == cell
             ),
         )
+    block(
+        "the default fleet, driven and charged: state of health",
+        [f"{'after':18}{'5 %':>8}{'25 %':>8}{'median':>8}{'75 %':>8}{'95 %':>8}  of vehicles"],
+        (
+            f"{f'{spread.years:g} years':18}" + "".join(f"{q:8.3f}" for q in spread.soh) + f"  {spread.vehicles:,}"
+            for spread in tables.fleet
+        ),
+    )
     lines.append("field studies")
     for finding in tables.field:
         lines.extend([f"  {finding.source}", f"    {finding.vehicles}", f"    {finding.says}"])
