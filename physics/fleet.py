@@ -96,7 +96,7 @@ from physics.layout import (
     X_P,
 )
 from physics.maths import CACHED, LOOP
-from physics.modal import CellModel, cell_model, equilibrium_voltage
+from physics.modal import CellModel, cell_model, equilibrium_voltage, instant_resistance
 from physics.pack import age_pack, pack_extremes
 from physics.parameters import FloatArray
 from physics.population import Population, aged_limits
@@ -470,19 +470,25 @@ class FleetPhysics:
         """What no vehicle reports, each of shape (n_vehicles,): aging by mechanism and faults.
 
         lli: lithium lost of the fresh cell's cyclable lithium; lam_ne, lam_pe: active material lost; of them sei,
-        dead_lithium, plated_lithium and lam_lithium say where the lithium went.
+        dead_lithium, plated_lithium and lam_lithium say where the lithium went. soh_resistance: fresh over present
+        resistance of a pulse at 25 degC, before diffusion answers and without faults.
         """
         out: dict[str, Column] = {"vehicle": self.population.vehicle}
         names = (
             *("lli", "sei", "dead_lithium", "plated_lithium", "lam_lithium", "lam_ne", "lam_pe"),
-            *("sei_thickness_m", "fault_onset_s", "fault_severity", "failed"),
+            *("soh_resistance", "sei_thickness_m", "fault_onset_s", "fault_severity", "failed"),
         )
         parts: dict[str, FloatArray] = {name: np.empty(len(self)) for name in names}
         fault = np.zeros(len(self), dtype=np.int64)
         for group in self._groups:
             model, of = group.model, group.of
             first = model.sei_initial / model.sei_length
+            one = np.ones(1)
+            fresh = instant_resistance(model, first * one, 0.0 * one, one, one)
+            metal = group.row(PLATED) + group.row(DEAD)
+            present = instant_resistance(model, group.row(Q_SEI), metal, group.row(ACTIVE_N), group.row(ACTIVE_P))
             for name, values in (
+                ("soh_resistance", fresh / present),
                 ("sei", (group.row(Q_SEI) - first) / model.inventory),
                 ("dead_lithium", group.row(DEAD) / model.inventory),
                 ("plated_lithium", group.row(PLATED) / model.inventory),

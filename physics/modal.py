@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from physics.constants import FARADAY
+from physics.constants import FARADAY, GAS_CONSTANT
 from physics.layout import ELECTROLYTE_MODES
 from physics.parameters import CellParameters, Curve, ElectrodeParameters, FloatArray, LamParameters
 
@@ -312,6 +312,24 @@ def stoichiometry_limits(
         return np.asarray(0.5 * (low + high), dtype=np.float64)
 
     return solve(model.voltage_max), solve(model.voltage_min)
+
+
+def instant_resistance(
+    model: CellModel, q_sei: FloatArray, metal: FloatArray, active_n: FloatArray, active_p: FloatArray
+) -> FloatArray:
+    """Resistance of a pulse before diffusion answers, at 25 degC and half-filled surfaces, shape (n,) [Ohm m2].
+
+    Ohmic with the pores left by film and metal, film, charge transfer. `q_sei`, `metal`: charge [C/m2]; `active_*`:
+    active material left.
+    """
+    length = q_sei * model.sei_length / active_n
+    filled = active_n * (model.area_n * (length - model.sei_initial) + model.plated_volume * metal)
+    pores = np.maximum(1.0 - filled / model.porosity_n, 0.05)
+    ohmic = model.r_electrolyte_n * pores**-1.5 + model.r_electrolyte_sp + model.r_solid
+    transfer = (
+        2.0 * GAS_CONSTANT * model.t_ref / FARADAY * 2.0 * (model.kinetic_n / active_n + model.kinetic_p / active_p)
+    )
+    return np.asarray(ohmic + model.sei_resistance * length / active_n + transfer, dtype=np.float64)
 
 
 def equilibrium_voltage(model: CellModel, x_n: FloatArray, inventory: FloatArray) -> FloatArray:

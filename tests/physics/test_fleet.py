@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from physics import COLUMNS, FLAGS, MODES, FleetPhysics, Population, draw_population
+from physics import COLUMNS, FLAGS, MODES, FleetPhysics, Population, draw_population, load_cell, simulate_cell
+from physics.modal import cell_model, instant_resistance
 
 Make = Callable[..., FleetPhysics]
 DRIVING, CHARGING = MODES.index("driving"), MODES.index("charging")
@@ -164,3 +165,24 @@ def test_bad_arguments_are_refused(make_fleet: Make) -> None:
         FleetPhysics(fleet.population, cycles=[np.array([0.0, np.nan])], start_s=0)
     with pytest.raises(ValueError, match="unknown cell"):
         draw_population(1, np.array([1]), cells="lead")
+
+
+def test_resistance_is_truth_of_its_own(make_fleet: Make) -> None:
+    """It agrees with what the kernel shows in a pulse, and grows with the film."""
+    truth = make_fleet(range(40)).truth()
+    assert np.all((truth["soh_resistance"] > 0.3) & (truth["soh_resistance"] <= 1.0))
+    assert np.corrcoef(truth["soh_resistance"], truth["sei_thickness_m"])[0, 1] < -0.95
+    thick = 3e-7
+    pulses = []
+    for film in (None, thick):
+        current = np.concatenate([np.zeros(60), np.full(1, 1.0)])
+        run = simulate_cell("chen2020", current, step_s=1e-3, initial_soc=0.5, sei_thickness_m=film, plating=False)
+        pulses.append(run.voltage_V[-2] - run.voltage_V[-1])
+    model = cell_model(load_cell("chen2020"))
+    one = np.ones(1)
+    expected = [
+        float(instant_resistance(model, film / model.sei_length * one, 0.0 * one, one, one)[0]) / model.area
+        for film in (model.sei_initial, thick)
+    ]
+    assert pulses[1] - pulses[0] == pytest.approx(expected[1] - expected[0], rel=0.02)
+    assert pulses[0] == pytest.approx(expected[0], rel=0.1)
