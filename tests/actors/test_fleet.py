@@ -128,7 +128,7 @@ def test_predictions_are_made_once_for_every_due_record_even_when_replicas_die(t
     run = tmp_path / "run"
     with Fleet(vehicles=20, seed=3, shards=2, pace=120, out=run, rest_port=free_port) as fleet:
         fleet.run("40min", kill_replicas)
-        fleet.deliver()
+        fleet.deliver(kill_replicas)  # where the pool came up only after the run
     assert killed
     telemetry, predictions = records(run), records(run, "predictions")
     wanted = due(telemetry.column("seq").to_numpy(), 2, 5)
