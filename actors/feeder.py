@@ -122,7 +122,10 @@ class Feeder:
                     if rows.num_rows:
                         response = handle.predict_batch.remote(input_matrix(rows))
                         asked.append((shard, position, rows, response, time.perf_counter()))
-                    elif not any(waiting[0] == shard for waiting in asked):
+                    else:
+                        # Nothing in it to ask about: it counts as read once all that precedes it is answered.
+                        while any(waiting[0] == shard for waiting in asked):
+                            self._answer(*asked.popleft())
                         with self._lock:
                             self._status.read[shard] = position
                 if not progress:

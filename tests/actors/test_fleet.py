@@ -140,6 +140,16 @@ def test_predictions_are_made_once_for_every_due_record_even_when_replicas_die(t
     assert (rul <= high).all()
 
 
+def test_a_tail_without_anything_to_predict_is_read_all_the_same(tmp_path: Path, free_port: int):
+    """The last blocks hold no due record: the run ends delivered, it does not wait for them."""
+    run = tmp_path / "run"
+    with Fleet(vehicles=20, shards=1, pace=600, predict_every="50min", out=run, rest_port=free_port) as fleet:
+        fleet.run("70min")
+        fleet.deliver()
+        assert fleet.status().predictor_backlog == 0
+    assert records(run, "predictions").num_rows == 20
+
+
 @pytest.mark.parametrize(("telemetry", "predict"), [(2, 5), (1, 1), (5, 2), (3, 7), (10, 600)])
 def test_due_is_the_newest_record_at_each_multiple_of_the_period(telemetry: int, predict: int):
     last_tick = 5000
