@@ -144,7 +144,6 @@ LIFE_SIZE: Final = _counts["life"] * LANES
 
 _DECIMALS: Final = np.array([10.0**decimals for _, decimals in COLUMNS])
 _GROWS: Final = np.array([name in ("soh", "charge_cycles", "resistance", "distance_traveled") for name, _ in COLUMNS])
-_CUMULATIVE: Final = np.array([name in ("charge_cycles", "distance_traveled") for name, _ in COLUMNS])
 
 
 @numba.njit(**CACHED)
