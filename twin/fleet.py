@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -28,6 +29,7 @@ from models.bundle import BUNDLED, Bundle, BundleError
 from physics import Fault, load_cell, physics_version
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
+from twin.runs import RunLock
 from twin.settings import RunSettings, load_settings, parse_duration
 
 _SHARD_VEHICLES = 250  # fewer than this and a process of its own costs more than it gives
@@ -92,8 +94,30 @@ class Fleet:
             settings = load_settings(defaults | keywords, environ={}).model_copy(
                 update={} if "duration" in keywords else {"duration": None}
             )
+        self._set_up(settings)
+        self.directory = _run_directory(settings)
+
+    @classmethod
+    def resume(cls, directory: Path, flags: Mapping[str, Any] | None = None) -> Self:
+        """The fleet of a run that was stopped or killed: the same vehicles, identities and records, from where its log
+        ends. `flags` replace settings that do not decide the records (pace, sinks, ports, a longer duration).
+
+        BadInput where the directory holds no run, the run is still going on, or this version would make other records.
+        """
+        from twin.runs import resumable_settings
+
+        run, settings = resumable_settings(directory, flags or {})
+        fleet = cls.__new__(cls)
+        fleet._set_up(settings)
+        fleet.directory = directory.expanduser().absolute()
+        fleet._resumed = run
+        return fleet
+
+    def _set_up(self, settings: RunSettings) -> None:
         self.settings = settings
         self.warnings: list[str] = []
+        self._resumed: dict[str, Any] | None = None
+        self._run_lock: RunLock | None = None
         self._targets = targets_of(settings)
         try:
             for name, _ in settings.cells():
@@ -101,7 +125,6 @@ class Fleet:
         except ValueError as error:
             raise BadInput(f"--cell: {error}") from None
         self._bundle = _bundle_of(settings)
-        self.directory = _run_directory(settings)
         self._supervisor: Supervisor | None = None
         self._exporter: Exporter | None = None
         self._owns_ray = False
@@ -116,21 +139,28 @@ class Fleet:
         unreachable = self._check_sinks()
         self.warnings += unreachable
         _make_directory(self.directory)
-        log_id = uuid.uuid4().hex[:16]
-        self.run_id = self.settings.identity(physics_version())
+        self._run_lock = RunLock(self.directory)
+        before = self._resumed or {}
+        log_id = before.get("log_id") or uuid.uuid4().hex[:16]
+        self.run_id = before.get("run_id") or self.settings.identity(physics_version())
+        plan = self._plan(log_id)
         self._run = {
             "run_id": self.run_id,
             "log_id": log_id,
             "state": "running",
-            "settings": self.settings.shown(),
+            "settings": self.settings.shown() | {"shards": plan.shards},
             "seed": self.settings.seed,
             "period_s": self.settings.period,
             "versions": _versions() | {"model": self._bundle.manifest.version if self._bundle else None},
             "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+            "resumed": [
+                *before.get("resumed", []),
+                *([datetime.now(UTC).isoformat(timespec="seconds")] * bool(before)),
+            ],
         }
         self._write_run()
-        self._supervisor = Supervisor(self._plan(log_id))
+        self._supervisor = Supervisor(plan)
         try:
             self._start_ray()
             if self.settings.metrics_port:
@@ -178,6 +208,9 @@ class Fleet:
             pace=settings.pace,
             targets=self._targets,
             pool=pool,
+            fsync=settings.log_fsync,
+            log_max_age_s=math.inf if settings.log_max_age is None else settings.log_max_age,
+            log_max_bytes=math.inf if settings.log_max_size is None else settings.log_max_size,
         )
 
     def _check_sinks(self) -> list[str]:
@@ -318,6 +351,8 @@ class Fleet:
             self._write_run()
         finally:
             self._stop_ray()
+            if self._run_lock is not None:
+                self._run_lock.release()
 
     def _write_run(self) -> None:
         path = self.directory / "run.json"
