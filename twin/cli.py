@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twin.errors import TwinError
+from twin.errors import Different, TwinError
 
 if TYPE_CHECKING:
     from actors.status import FleetStatus
@@ -212,6 +212,76 @@ def doctor(
         wrong += finding.ok is False
         typer.echo(f"{sign} {finding.part:<10} {finding.says}")
     raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def ledger(
+    directory: Annotated[Path, typer.Argument(help="a run directory")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="ask log, broker, database and MQTT archive themselves, by vehicle")
+    ] = False,
+    archive: Annotated[Path | None, typer.Option(help="folder of the `twin archive` that listened to MQTT")] = None,
+    kafka: Kafka = None,
+    mqtt: Mqtt = None,
+    timescale: Timescale = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """What was made, what is where, what is missing. With --verify: exit code 4 where anything differs."""
+    import json
+
+    from twin import ledger as books_of
+
+    books = books_of.Books(directory, {"kafka": kafka, "mqtt": mqtt, "timescale": timescale})
+    found = books_of.verify(books, archive, say=_say) if verify else books.ledger()
+    typer.echo(json.dumps(books_of.as_json(found), indent=2) if as_json else books_of.table(found))
+    if verify and not found.complete:
+        raise Different(books_of.verdict(found))
+
+
+@app.command()
+def replay(
+    directory: Annotated[Path, typer.Argument(help="a run directory")],
+    to: Annotated[str, typer.Option(help="kafka, mqtt, timescale or parquet")],
+    begin: Annotated[str | None, typer.Option("--from", help="first simulated time, ISO 8601 [default: all]")] = None,
+    end: Annotated[str | None, typer.Option("--to-time", help="simulated time to stop before [default: all]")] = None,
+    pace: Pace = None,
+    kafka: Kafka = None,
+    mqtt: Mqtt = None,
+    timescale: Timescale = None,
+    out: Annotated[Path | None, typer.Option(help="folder for --to parquet")] = None,
+    drain_timeout: DrainTimeout = None,
+    config: Config = None,
+) -> None:
+    """Deliver an old run to a sink, again or for the first time; the same command twice delivers once."""
+    from twin.replay import replay_run
+
+    flags = {"kafka": kafka, "mqtt": mqtt, "timescale": timescale, "pace": pace, "drain_timeout": drain_timeout}
+    replay_run(
+        directory, to, _settings(flags, config), begin=begin, end=end, out=out, stop=_stop_on_signals(), say=_say
+    )
+
+
+@app.command()
+def archive(
+    out: Annotated[Path, typer.Option(help="folder for messages.jsonl; an existing one goes on")],
+    mqtt: Mqtt = None,
+    client_id: Annotated[str, typer.Option(help="name of the MQTT session, one for each archive")] = "ev-twin-archive",
+    config: Config = None,
+) -> None:
+    """Subscribe to all vehicles and keep every message on disk, until Ctrl-C: what `twin ledger --verify` asks."""
+    from twin.archive import archive_until
+
+    url = _settings({"mqtt": mqtt}, config).mqtt
+    written = archive_until(url, out, client_id, _stop_on_signals(), _say)
+    typer.echo(f"archived {written:,} messages in {out}")
+
+
+def _stop_on_signals() -> threading.Event:
+    """Set by Ctrl-C and SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 @app.command()
