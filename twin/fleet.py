@@ -424,5 +424,5 @@ def _make_directory(out: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    names = ("ray", "numpy", "numba", "pyarrow", "xgboost-cpu", "kafka-python", "paho-mqtt", "psycopg2-binary")
+    names = ("ray", "numpy", "numba", "pyarrow", "xgboost-cpu", "confluent-kafka", "paho-mqtt", "psycopg2-binary")
     return {"twin": __version__, "physics": physics_version()} | {name: package_version(name) for name in names}
