@@ -67,6 +67,7 @@ def run(
     kafka: Kafka = None,
     mqtt: Mqtt = None,
     timescale: Timescale = None,
+    payload: Annotated[str | None, typer.Option(help="messages of Kafka and MQTT: json, avro [default: json]")] = None,
     predict: Annotated[bool | None, typer.Option("--predict/--no-predict", help="run the predictor pool")] = None,
     bundle: Bundle = None,
     replicas: Annotated[str | None, typer.Option(help="most predictor replicas [default: 2]")] = None,
@@ -184,16 +185,21 @@ def doctor(
 
 
 @app.command()
-def schema(stream: Annotated[str, typer.Argument(help="telemetry or predictions")] = "telemetry") -> None:
-    """Print the JSON Schema of one record."""
+def schema(
+    stream: Annotated[str, typer.Argument(help="telemetry or predictions")] = "telemetry",
+    payload: Annotated[str, typer.Option(help="json: JSON Schema; avro: Avro schema")] = "json",
+) -> None:
+    """Print the schema of one record on the wire."""
     import json
 
-    from datasets.schema import STREAMS, json_schema
+    from datasets.schema import PAYLOADS, STREAMS, avro_schema, json_schema
     from twin.errors import BadInput
 
+    if payload not in PAYLOADS:
+        raise BadInput(f"--payload: expected json or avro, got {payload}")
     for name in STREAMS:
         if name == stream:
-            typer.echo(json.dumps(json_schema(name), indent=2))
+            typer.echo(json.dumps((json_schema if payload == "json" else avro_schema)(name), indent=2))
             return
     raise BadInput(f"expected telemetry or predictions, got {stream}")
 

@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from actors.sinks.base import mask
+from datasets.schema import Payload
 from physics.duty import USES
 from twin.errors import BadInput
 
@@ -93,6 +94,7 @@ class RunSettings(BaseModel):
     kafka: str = Field("", description="host:port[,host:port]")
     mqtt: str = Field("", description="mqtt://[user:password@]host[:port]")
     timescale: str = Field("", description="postgresql://user[:password]@host[:port]/database")
+    payload: Payload = Field("json", description="what a message of Kafka and MQTT is: json or avro")
     predict: bool = Field(True, description="run the predictor pool")
     bundle: Path | None = Field(None, description="model bundle; default: the one that ships")
     replicas: int = Field(2, ge=1, le=256, description="most replicas of the predictor pool")

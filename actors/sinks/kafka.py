@@ -13,8 +13,8 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError
 
 from actors.sinks.base import SinkRefused, SinkUnavailable
-from datasets.codec import encode_json
-from datasets.schema import Stream
+from datasets.codec import encode
+from datasets.schema import Payload, Stream
 
 _TOPICS: dict[Stream, str] = {"telemetry": "ev-telemetry", "predictions": "ev-predictions"}
 _ACK_TIMEOUT_S = 120.0
@@ -27,6 +27,7 @@ class KafkaTarget:
 
     bootstrap: tuple[str, ...]
     name: str = "kafka"
+    payload: Payload = "json"
 
     @classmethod
     def parse(cls, text: str) -> KafkaTarget:
@@ -95,7 +96,7 @@ class KafkaSink:
     def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> int:
         producer, topic = self._producer, _TOPICS[stream]
         assert producer is not None
-        messages = encode_json(batch, stream)
+        messages = encode(batch, stream, self._target.payload)
         try:
             futures = [
                 producer.send(topic, value, key=vehicle.encode(), headers=[("id", identity.encode())])

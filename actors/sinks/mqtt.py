@@ -17,8 +17,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.sinks.base import SinkRefused, SinkUnavailable, split_url
-from datasets.codec import encode_json
-from datasets.schema import Stream
+from datasets.codec import encode
+from datasets.schema import Payload, Stream
 
 _TOPICS: dict[Stream, str] = {"telemetry": "ev/battery/telemetry/", "predictions": "ev/battery/prediction/"}
 _CONNECT_TIMEOUT_S = 5.0
@@ -36,6 +36,7 @@ class MqttTarget:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     name: str = "mqtt"
+    payload: Payload = "json"
 
     @classmethod
     def parse(cls, text: str) -> MqttTarget:
@@ -127,7 +128,7 @@ class MqttSink:
     def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> int:
         client, topic = self.client, _TOPICS[stream]
         assert client is not None
-        messages = encode_json(batch, stream)
+        messages = encode(batch, stream, self._target.payload)
         waiting = [
             client.publish(topic + vehicle, value, qos=1)
             for vehicle, value in zip(messages.vehicle_ids, messages.values, strict=True)
