@@ -77,9 +77,9 @@ def _histogram(counts: list[int], total_s: float) -> tuple[list[tuple[str, float
 class Exporter:
     """Serves /metrics on `host:port` until closed. OSError where the port is taken."""
 
-    def __init__(self, host: str, port: int, status: Callable[[], FleetStatus]) -> None:
+    def __init__(self, host: str, port: int, collector: Collector) -> None:
         registry = CollectorRegistry()
-        registry.register(FleetCollector(status))
+        registry.register(collector)
         server, thread = start_http_server(port, host, registry)
         self._server: Any = server
         self._thread = thread

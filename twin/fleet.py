@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import ray
 
-from actors.metrics import Exporter
+from actors.metrics import Exporter, FleetCollector
 from actors.predictor import PoolSettings, undeploy
 from actors.shard import PopulationPlan
 from actors.sinks import KafkaTarget, MqttTarget, SinkError, SinkUnavailable, Target, TimescaleTarget
@@ -221,7 +221,8 @@ class Fleet:
     def _start_exporter(self) -> None:
         assert self._supervisor is not None
         try:
-            self._exporter = Exporter("127.0.0.1", self.settings.metrics_port, self._supervisor.status)
+            collector = FleetCollector(self._supervisor.status)
+            self._exporter = Exporter("127.0.0.1", self.settings.metrics_port, collector)
         except OSError as error:
             raise BadInput(
                 f"--metrics-port: cannot listen on 127.0.0.1:{self.settings.metrics_port} ({error.strerror}); "

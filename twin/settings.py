@@ -223,7 +223,7 @@ def load_settings(
     try:
         return RunSettings(**layers)
     except ValidationError as error:
-        raise BadInput(_one_line(error)) from None
+        raise BadInput(one_line(error)) from None
 
 
 def _from_file(config: Path | None) -> dict[str, Any]:
@@ -268,7 +268,7 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
     return f"{scheme}{slashes}{user}:{quote(password, safe='')}@{where}"
 
 
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError) -> str:
     """The first complaint, with the setting's name as the command line spells it."""
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
