@@ -23,7 +23,7 @@ from ray.serve.handle import DeploymentResponse
 
 from actors.predictor import APP_NAME
 from actors.shipper import LATENCY_BUCKETS_S
-from datasets.cursor import CursorFile
+from datasets.cursor import Cursor, CursorFile
 from datasets.log import SEGMENT_BYTES, Frame, LogFull, LogReader, LogWriter, log_directory
 from datasets.schema import SCHEMAS
 from models.features import input_matrix
@@ -39,19 +39,22 @@ _ANSWER_TIMEOUT_S = 60.0
 
 @dataclass
 class FeederStatus:
-    """`read`: telemetry rows looked at of each shard; `latency_s`: of the last batch, asked to answered.
-
-    `latency_counts`: due to predicted, a record each.
-    """
+    """`read`: telemetry rows looked at of each shard; `made`: predictions. `latency_s`: of the last batch, asked to
+    answered; `latency_counts`: due to predicted, a record each."""
 
     pid: int
     read: dict[int, int]
-    predictions: int = 0
+    made: dict[int, int] = field(default_factory=dict)
     batches: int = 0
     latency_s: float = 0.0
     latency_counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
     latency_sum_s: float = 0.0
     waiting_for: str = "the predictor pool to start"
+
+    @property
+    def predictions(self) -> int:
+        """Predictions made of all shards."""
+        return sum(self.made.values())
 
 
 def due(seq: np.ndarray, telemetry_ticks: int, predict_ticks: int) -> np.ndarray:
@@ -90,7 +93,7 @@ class Feeder:
         }
         self._lock = threading.Lock()
         self._status = FeederStatus(os.getpid(), {shard: max(w.mark, 0) for shard, w in self._writers.items()})
-        self._status.predictions = sum(writer.rows for writer in self._writers.values())
+        self._status.made = {shard: writer.rows for shard, writer in self._writers.items()}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._feed, name="feed", daemon=True)
 
@@ -185,7 +188,7 @@ class Feeder:
         while True:
             try:
                 self._writers[shard].append(batch, position, due_ns or None)
-                CursorFile(self._run_dir, "predictor", "telemetry", shard).save(position)
+                CursorFile(self._run_dir, "predictor", "telemetry", shard).save(Cursor(position))
                 break
             except LogFull:
                 with self._lock:
@@ -194,7 +197,7 @@ class Feeder:
                     raise  # and log nothing that comes after it: the next start asks again from here
         with self._lock:
             self._status.read[shard] = position
-            self._status.predictions += len(rows)
+            self._status.made[shard] += len(rows)
             self._status.batches += 1
             self._status.latency_s = time.perf_counter() - asked_at
             if due_ns:

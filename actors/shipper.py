@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from actors.sinks import Receipt, Sink, SinkError, SinkRefused, Target
 from datasets.cursor import Cursor, CursorFile, DeadLetterFile
-from datasets.log import Frame, LogReader, log_directory
+from datasets.log import Frame, LogReader, extent, log_directory
 from datasets.schema import STREAMS, Stream
 from datasets.watch import Watch
 
@@ -31,8 +32,12 @@ _IDLE_S = 0.1  # the longest sleep; what is appended to the log ends it
 _STOP_S = 5.0
 _RETRY_S = (0.2, 0.5, 1.0, 2.0)
 _RETRY_REFUSED_S = 5.0
-# Upper bounds [s] of the histogram "appended to the log -> acknowledged by the sink".
-LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
+# Before what a forgetful broker had acknowledged goes out again: its subscribers, too, have to come back.
+_SUBSCRIBERS_S = 2.5
+# Upper bounds [s] of the histogram "due -> acknowledged by the sink".
+LATENCY_BUCKETS_S = (
+    0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0,
+)  # fmt: skip
 
 
 @dataclass
@@ -42,6 +47,7 @@ class ShipperStatus:
     sink: str
     pid: int = 0
     cursors: dict[tuple[Stream, int], Cursor] = field(default_factory=dict)
+    oldest_due_ns: dict[tuple[Stream, int], int] = field(default_factory=dict)
     retries: int = 0
     waiting_for: str = ""
     latency_counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
@@ -90,6 +96,7 @@ class Shipper:
         self._lock = threading.Lock()  # the counters
         self._connecting = threading.Lock()
         self._waiting: dict[Stream, str] = {}
+        self._history: dict[tuple[Stream, int], deque[tuple[float, int]]] = {}
         self._status = ShipperStatus(target.name, os.getpid())
         self._sink: Sink | None = None
         self._threads = [
@@ -144,6 +151,9 @@ class Shipper:
                 refused = True
             for log in logs.values():
                 log.reader.close()
+            if logs and self._target.rewind_s:
+                self._rewind(stream, logs)
+                self._stopping.wait(_SUBSCRIBERS_S)
             logs = {}
             self._drop(sink)
             failures += 1
@@ -151,6 +161,16 @@ class Shipper:
         for log in logs.values():
             log.reader.close()
         watch.close()
+
+    def _rewind(self, stream: Stream, logs: dict[int, _Log]) -> None:
+        """Go back to what was delivered before the last `rewind_s`: the peer may have died with it."""
+        since = time.monotonic() - self._target.rewind_s
+        for shard, log in logs.items():
+            recent = [position for then, position in self._history.pop((stream, shard), ()) if then >= since]
+            first = extent(log_directory(self._run_dir, stream, shard)).first
+            position = max(min(recent, default=log.cursor.position), first)
+            if position < log.cursor.position:
+                log.file.save(replace(log.cursor, position=position))
 
     def _opened(self) -> Sink:
         with self._connecting:
@@ -192,6 +212,8 @@ class Shipper:
         """Deliver the next batch of one log; whether there was one."""
         repeating = log.cursor.position < log.known
         frame = log.reader.read(min(BATCH_ROWS, log.known - log.cursor.position) if repeating else BATCH_ROWS)
+        with self._lock:
+            self._status.oldest_due_ns[stream, shard] = frame.due_ns if frame else 0
         if frame is None:
             return False
         position = frame.row + frame.batch.num_rows
@@ -206,16 +228,21 @@ class Shipper:
         duplicates = log.cursor.duplicates + (0 if repeating else receipt.duplicates)
         log.cursor = Cursor(position, duplicates, len(log.letters))
         log.file.save(log.cursor)
+        if self._target.rewind_s:
+            history = self._history.setdefault((stream, shard), deque())
+            history.append((time.monotonic(), frame.row))
+            while history[0][0] < time.monotonic() - self._target.rewind_s:
+                history.popleft()
         with self._lock:
             self._status.cursors[stream, shard] = log.cursor
-            if frame.written_ns:
+            if frame.due_ns:
                 self._count_latency(frame, receipt, done_ns)
         return True
 
     def _count_latency(self, frame: Frame, receipt: Receipt, done_ns: int) -> None:
         """From the append to the acknowledgement: record by record where the sink knows, else the batch as one."""
         times = np.asarray(receipt.acked_ns if len(receipt.acked_ns) else [done_ns] * frame.batch.num_rows)
-        latencies_s = np.maximum(0.0, (times - frame.written_ns) / 1e9)
+        latencies_s = np.maximum(0.0, (times - frame.due_ns) / 1e9)
         buckets = np.bincount(np.searchsorted(LATENCY_BUCKETS_S, latencies_s), minlength=len(LATENCY_BUCKETS_S) + 1)
         counts = self._status.latency_counts
         self._status.latency_counts = [count + int(more) for count, more in zip(counts, buckets, strict=True)]

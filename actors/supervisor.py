@@ -29,10 +29,11 @@ from actors.restart import RestartPoints
 from actors.shard import PopulationPlan, Shard, ShardPlan, ShardStatus
 from actors.shipper import LATENCY_BUCKETS_S, Shipper, ShipperStatus
 from actors.sinks import Target
-from actors.status import FleetStatus, SinkStatus
+from actors.status import FleetStatus, LogStatus, SinkStatus
+from datasets.cursor import Cursor
 from datasets.log import DIRECT_ROWS, SEGMENT_BYTES, Fsync
 from datasets.retention import Retention
-from datasets.schema import STREAMS, Stream
+from datasets.schema import Stream
 
 _log = logging.getLogger(__name__)
 
@@ -136,6 +137,8 @@ class _ShardSlot:
     status: ShardStatus
     refs: list[Any] = field(default_factory=list)
     asked_tick: int = 0
+    reached: int = 0
+    """Where the last `run` ended: a shard that begins again further back has to come here anew."""
     deaths_in_place: int = 0
     retry_at: float = 0.0
     restarting: bool = False
@@ -165,8 +168,6 @@ class Supervisor:
         self._pool_error = ""
         self._pool_thread: threading.Thread | None = None
         self._restarts = 0
-        self._placed = itertools.count()
-        self._goal = 0
         self._points = RestartPoints(plan.run_dir)
         self._several_nodes = False
         self._began = self._clock()
@@ -200,12 +201,11 @@ class Supervisor:
         shards = [plan.shard for plan in plans]
         here = {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False), "num_cpus": 0}
         options = {**here, "max_restarts": -1}
-        number = next(self._placed)
         for target in self._plan.targets:
             actor = (
                 ray.remote(_ShipperActor)
                 .options(**options)
-                .remote(target, self._plan.run_dir, f"{self._plan.log_id}-{number}", shards)
+                .remote(target, self._plan.run_dir, self._plan.log_id, shards)
             )
             self._companions.append(_Companion(target.name, node, actor, ShipperStatus(target.name)))
         if self._plan.pool is not None:
@@ -276,7 +276,6 @@ class Supervisor:
     ) -> None:
         """Step every shard to `until_tick` at the fleet's pace; `on_status` is called a few times a second."""
         pacer = Pacer(self._plan, self._tick(), self._clock)
-        self._goal = until_tick
         while not stop():
             now_tick = min(pacer.allowed_tick(), until_tick)
             for slot in self._slots:
@@ -286,6 +285,8 @@ class Supervisor:
             self._collect(pacer.sleep_s(self._tick()))
             self._poll(on_status)
         self._finish_blocks()
+        for slot in self._slots:
+            slot.reached = slot.status.tick
         self._poll(on_status, at_once=True)
 
     def _dispatch(
@@ -384,7 +385,7 @@ class Supervisor:
         ping_at = self._clock()
         while not stop():
             status = self._poll(on_status, at_once=True)
-            complete = all(slot.status.tick >= self._goal and not slot.restarting for slot in self._slots)
+            complete = all(slot.status.tick >= slot.reached and not slot.restarting for slot in self._slots)
             if status.backlog == 0 and complete:
                 return True
             if self._pool_error:
@@ -395,7 +396,7 @@ class Supervisor:
             if self._clock() - since > patience_s and not pool_starting and complete:
                 return False
             for slot in self._slots:
-                self._dispatch(slot, self._goal, self._goal)
+                self._dispatch(slot, slot.reached, slot.reached)
                 if not slot.refs and self._clock() >= ping_at:
                     slot.refs.append(slot.actor.status.remote())
             if self._clock() >= ping_at:
@@ -419,9 +420,13 @@ class Supervisor:
             if slot.plan.first_vehicle <= vehicle < slot.plan.first_vehicle + slot.plan.vehicles:
                 ray.get(slot.actor.inject.remote(vehicle, kind, onset_s, severity))
 
-    def sink_pids(self) -> list[int]:
-        """Processes of the shippers that have told theirs."""
-        return [c.status.pid for c in self._companions if isinstance(c.status, ShipperStatus) and c.status.pid]
+    def processes(self) -> dict[str, list[int]]:
+        """Pids by what they do: `shard`, `predictor` (the feeder), a sink's name; of those that have told theirs."""
+        found = {"shard": [slot.status.pid for slot in self._slots]}
+        for companion in self._companions:
+            if companion.status.pid:
+                found.setdefault(companion.name, []).append(companion.status.pid)
+        return found
 
     def status(self) -> FleetStatus:
         """The last status polled."""
@@ -500,31 +505,34 @@ class Supervisor:
             predictions=predictions,
             predictor_backlog=sum(made[shard] - read for feeder in feeders for shard, read in feeder.read.items()),
             prediction_latency_s=max((feeder.latency_s for feeder in feeders), default=0.0),
+            prediction_latency_counts=_sum_of([feeder.latency_counts for feeder in feeders]),
+            prediction_latency_sum_s=sum(feeder.latency_sum_s for feeder in feeders),
             restarts=self._restarts,
+            cut_bytes=sum(status.cut_bytes for status in shards),
             shards=shards,
-            sinks=self._sink_statuses(records, predictions),
+            sinks=self._sink_statuses(feeders),
             waiting=self._waiting(),
         )
 
-    def _sink_statuses(self, records: int, predictions: int) -> tuple[SinkStatus, ...]:
+    def _sink_statuses(self, feeders: list[FeederStatus]) -> tuple[SinkStatus, ...]:
+        made: dict[tuple[Stream, int], int] = {("telemetry", s.plan.shard): s.status.records for s in self._slots}
+        made |= {("predictions", shard): rows for feeder in feeders for shard, rows in feeder.made.items()}
         found = []
         for target in self._plan.targets:
-            statuses = [c.status for c in self._companions if c.name == target.name]
-            delivered = {stream: sum(status.delivered(stream) for status in statuses) for stream in STREAMS}
-            counts = np.zeros(len(LATENCY_BUCKETS_S) + 1, dtype=np.int64)
-            for status in statuses:
-                counts += status.latency_counts
+            statuses: list[ShipperStatus] = [c.status for c in self._companions if c.name == target.name]
+            cursors = {log: cursor for status in statuses for log, cursor in status.cursors.items()}
+            oldest = {log: due_ns for status in statuses for log, due_ns in status.oldest_due_ns.items()}
             found.append(
                 SinkStatus(
                     name=target.name,
-                    delivered=delivered,
-                    backlog={
-                        "telemetry": max(0, records - delivered["telemetry"]),
-                        "predictions": max(0, predictions - delivered["predictions"]),
-                    },
-                    duplicates=sum(status.duplicates for status in statuses),
+                    logs=tuple(
+                        LogStatus(
+                            stream, shard, rows, cursors.get((stream, shard), Cursor()), oldest.get((stream, shard), 0)
+                        )
+                        for (stream, shard), rows in made.items()
+                    ),
                     retries=sum(status.retries for status in statuses),
-                    latency_counts=counts.tolist(),
+                    latency_counts=_sum_of([status.latency_counts for status in statuses]),
                     latency_sum_s=sum(status.latency_sum_s for status in statuses),
                 )
             )
@@ -575,6 +583,11 @@ class Pacer:
         next_tick = (tick // self._period + 1) * self._period
         due = self._began + (next_tick - self._tick) * self._step_s / self._pace
         return min(_POLL_S, max(0.001, due - self._clock()))
+
+
+def _sum_of(histograms: list[list[int]]) -> list[int]:
+    zero = np.zeros(len(LATENCY_BUCKETS_S) + 1, dtype=np.int64)
+    return np.sum([zero, *histograms], axis=0).tolist()
 
 
 def _first_cause(error: BaseException) -> str:

@@ -1,16 +1,48 @@
-"""Record batches to the bytes a message carries, and back: JSON, one object a record (`schema.json_schema`)."""
+"""Record batches to the bytes a message carries, and back: JSON (`schema.json_schema`) or Avro (`schema.avro_schema`).
+
+Both forms carry the same values, at the resolution of the text form. Avro is the standard's single-object encoding:
+the two bytes C3 01, the fingerprint of the schema, the record. `decode` tells them apart by the first two bytes and
+gives a whole valid record or `Malformed`.
+"""
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+import fastavro
 import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from datasets.schema import FIELDS, SCHEMA_VERSION, Stream
+from datasets.schema import (
+    FIELDS,
+    LARGEST,
+    MODES,
+    NAME_PATTERN,
+    SCHEMA_VERSION,
+    STREAMS,
+    TIME_PATTERN,
+    Field,
+    Payload,
+    Stream,
+    avro_schema,
+)
+
+_AVRO_MARK = b"\xc3\x01"
+_HEADER_BYTES = 10
+_NAME = re.compile(NAME_PATTERN)
+_TIME = re.compile(TIME_PATTERN)
+
+
+class Malformed(ValueError):
+    """Bytes that are no whole valid record: one line, what was expected and what came."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +59,42 @@ def text_columns(batch: pa.RecordBatch, stream: Stream) -> dict[str, list[Any]]:
 
     Times are ISO 8601 with a Z. Float32 goes through a rounded float64, so 3.7001 is written 3.7001.
     """
+    return _columns(batch, FIELDS[stream], _time_texts)
+
+
+def _time_texts(column: pa.Array) -> list[Any]:
+    # All vehicles of a shard share their sample times: format each time once.
+    times, codes = np.unique(column.cast(pa.int64()).to_numpy(), return_inverse=True)
+    texts = pc.strftime(pa.array(times, pa.timestamp("us", tz="UTC")), format="%Y-%m-%dT%H:%M:%SZ")
+    names = np.array(texts.to_pylist(), dtype=object)
+    return list(names[codes])
+
+
+def _time_micros(column: pa.Array) -> list[Any]:
+    return list(column.cast(pa.int64()).to_pylist())
+
+
+def _columns(
+    batch: pa.RecordBatch, fields: tuple[Field, ...], times: Callable[[pa.Array], list[Any]]
+) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {}
-    for field in FIELDS[stream]:
+    for field in fields:
         column = batch.column(field.name)
         if field.decimals is not None:
             columns[field.name] = np.round(column.to_numpy().astype(np.float64), field.decimals).tolist()
         elif pa.types.is_timestamp(field.type):
-            # All vehicles of a shard share their sample times: format each time once.
-            times, codes = np.unique(column.cast(pa.int64()).to_numpy(), return_inverse=True)
-            texts = pc.strftime(pa.array(times, pa.timestamp("us", tz="UTC")), format="%Y-%m-%dT%H:%M:%SZ")
-            names = np.array(texts.to_pylist(), dtype=object)
-            columns[field.name] = names[codes].tolist()
+            columns[field.name] = times(column)
         elif pa.types.is_dictionary(field.type):
             names = np.array(column.dictionary.to_pylist(), dtype=object)
             columns[field.name] = names[column.indices.to_numpy()].tolist()
         else:
             columns[field.name] = column.to_numpy().tolist()
     return columns
+
+
+def encode(batch: pa.RecordBatch, stream: Stream, payload: Payload = "json") -> Messages:
+    """One message a row, in the form `payload`."""
+    return encode_json(batch, stream) if payload == "json" else encode_avro(batch, stream)
 
 
 def encode_json(batch: pa.RecordBatch, stream: Stream) -> Messages:
@@ -54,8 +105,165 @@ def encode_json(batch: pa.RecordBatch, stream: Stream) -> Messages:
     values = [
         dumps(dict(zip(names, (SCHEMA_VERSION, *row), strict=True))) for row in zip(*columns.values(), strict=True)
     ]
+    return _messages(columns, values)
+
+
+def encode_avro(batch: pa.RecordBatch, stream: Stream) -> Messages:
+    """One Avro record a row, single-object encoding."""
+    columns = _columns(batch, FIELDS[stream], _time_micros)
+    names = ("schema", *columns)
+    reader = _READERS[stream]
+    rows = zip(*columns.values(), strict=True)
+    values = [reader.to_avro(dict(zip(names, (SCHEMA_VERSION, *row), strict=True))) for row in rows]
+    return _messages(columns, values)
+
+
+def _messages(columns: dict[str, list[Any]], values: list[bytes]) -> Messages:
     ids = [
         f"{run}/{vehicle}/{seq}"
         for run, vehicle, seq in zip(columns["run_id"], columns["vehicle_id"], columns["seq"], strict=True)
     ]
     return Messages(vehicle_ids=columns["vehicle_id"], ids=ids, values=values)
+
+
+def decode(value: bytes, stream: Stream) -> dict[str, Any]:
+    """The record in a message of either form: `schema` and the columns of `stream`, `ts` as a datetime in UTC.
+
+    Malformed for anything but a whole valid record. A newer version's further fields are left out.
+    """
+    reader = _READERS[stream]
+    if value[:2] == _AVRO_MARK:
+        return reader.from_avro(value)
+    return reader.from_json(value)
+
+
+class Reader:
+    """Reads and writes the records of one stream at one version of its schema."""
+
+    def __init__(self, stream: Stream, fields: tuple[Field, ...], version: int) -> None:
+        self._stream = stream
+        self._fields = fields
+        self._version = version
+        self._rounded = [
+            (f.name, 10.0**f.decimals) for f in fields if f.type == pa.float32() and f.decimals is not None
+        ]
+        self._numbers = [f.name for f in fields if f.decimals is not None]
+        self._whole = [(f.name, f.largest) for f in fields if pa.types.is_integer(f.type)]
+        self._names = [f.name for f in fields if pa.types.is_dictionary(f.type) and f.name != "mode"]
+        self._has_mode = any(f.name == "mode" for f in fields)
+        # One for each version there was: an older message is read by the schema that wrote it.
+        self._avro: dict[bytes, Any] = {}
+        for older in range(1, version + 1):
+            self._schema = avro_schema(stream, tuple(f for f in fields if f.since <= older))
+            self._print = _fingerprint(self._schema)
+            self._avro[self._print] = fastavro.parse_schema(self._schema)
+        self._newest = self._avro[self._print]
+        self._header = _AVRO_MARK + self._print
+
+    def to_avro(self, record: dict[str, Any]) -> bytes:
+        """The bytes of one record; `ts` in microseconds or as a datetime."""
+        out = io.BytesIO()
+        out.write(self._header)
+        fastavro.schemaless_writer(out, self._newest, record)
+        return out.getvalue()
+
+    def from_json(self, value: bytes) -> dict[str, Any]:
+        """See `decode`."""
+        try:
+            record = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise Malformed(f"expected a JSON object or an Avro record, got {_shown(value)} ({error})") from None
+        if type(record) is not dict:
+            raise Malformed(f"expected a JSON object, got {_shown(record)}")
+        self._check_version(record.get("schema"))
+        text = record.get("ts")
+        if type(text) is str and _TIME.fullmatch(text):
+            try:
+                record["ts"] = datetime.fromisoformat(text)
+            except ValueError as error:
+                raise Malformed(f"expected a time like 2026-06-01T07:00:02Z in ts, got {text!r} ({error})") from None
+        return self._checked(record)
+
+    def from_avro(self, value: bytes) -> dict[str, Any]:
+        """See `decode`."""
+        found = value[2:_HEADER_BYTES]
+        known = self._avro.get(found)
+        if known is None and found in _STREAM_OF:
+            raise Malformed(f"expected an Avro record of {self._stream}, got one of {_STREAM_OF[found]}")
+        body = io.BytesIO(value)
+        body.seek(_HEADER_BYTES)
+        try:
+            # An unknown fingerprint may be a newer version's, whose fields begin with all of ours.
+            record = fastavro.schemaless_reader(body, known or self._newest, None)
+        except (EOFError, IndexError, ValueError, OverflowError, MemoryError) as error:
+            what = f"one cut off after {len(value)} bytes" if type(error) is EOFError else f"garbage ({error})"
+            raise Malformed(f"expected a whole Avro record of {self._stream}, got {what}") from None
+        if type(record) is not dict:
+            raise Malformed(f"expected an Avro record of {self._stream}, got {_shown(record)}")
+        newer = known is None and record["schema"] > self._version
+        if known is None and not newer:
+            raise Malformed(
+                f"expected an Avro record of {self._stream}, got one with the unknown schema fingerprint {found.hex()}"
+            )
+        self._check_version(record["schema"])
+        left = len(value) - body.tell()
+        if left and not newer:
+            raise Malformed(f"expected the end of the Avro record, got {left} more bytes")
+        checked = self._checked(record)
+        for name, scale in self._rounded:  # as NumPy rounds, so that it is the number in the JSON; round(x, n) is slow
+            checked[name] = round(checked[name] * scale) / scale
+        return checked
+
+    def _check_version(self, version: object) -> None:
+        if type(version) is float and version.is_integer():
+            version = int(version)  # JSON knows one kind of number: 1.0 is 1
+        if type(version) is not int or version < 1:
+            raise Malformed(f"expected a schema version from 1 up in schema, got {_shown(version)}")
+
+    def _checked(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Known columns only, each of its type and in its range."""
+        version = record["schema"]
+        result: dict[str, Any] = {"schema": int(version)}
+        for field in self._fields:
+            try:
+                result[field.name] = record[field.name]
+            except KeyError:
+                if field.since <= version:
+                    raise Malformed(f"expected the field {field.name}, got none") from None
+                result[field.name] = field.default
+        for name in self._names:
+            value = result[name]
+            if type(value) is not str or not _NAME.fullmatch(value):
+                raise Malformed(f"expected 1 to 64 letters, digits and ._+- in {name}, got {_shown(value)}")
+        for name, largest in self._whole:
+            value = result[name]
+            if type(value) is float and value.is_integer():
+                value = result[name] = int(value)
+            if type(value) is not int or not 0 <= value <= largest:
+                raise Malformed(f"expected a whole number from 0 to {largest} in {name}, got {_shown(value)}")
+        for name in self._numbers:
+            value = result[name]
+            if type(value) is int:
+                value = result[name] = float(value)
+            if type(value) is not float or not -LARGEST <= value <= LARGEST:
+                raise Malformed(f"expected a finite number in {name}, got {_shown(value)}")
+        time = result["ts"]
+        if type(time) is not datetime or time.tzinfo is not UTC:
+            raise Malformed(f"expected a time like 2026-06-01T07:00:02Z in ts, got {_shown(time)}")
+        if self._has_mode and result["mode"] not in MODES:
+            raise Malformed(f"expected one of {', '.join(MODES)} in mode, got {_shown(result['mode'])}")
+        return result
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _fingerprint(schema: dict[str, Any]) -> bytes:
+    """CRC-64-AVRO of the schema's canonical form, little-endian as the single-object encoding wants it."""
+    return bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+
+
+_READERS: dict[Stream, Reader] = {stream: Reader(stream, FIELDS[stream], SCHEMA_VERSION) for stream in STREAMS}
+_STREAM_OF = {_fingerprint(avro_schema(stream)): stream for stream in STREAMS}

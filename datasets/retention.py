@@ -40,7 +40,7 @@ def retain(run: Path, shard: int, retention: Retention, now: float | None = None
     total = sum(log.bytes for log in held.values())
     needed_by_someone = False
     for stream in sorted(STREAMS, key=lambda stream: -held[stream].bytes):
-        needed = [CursorFile(run, reader, stream, shard).load() for reader in readers.get(stream, ())]
+        needed = [CursorFile(run, reader, stream, shard).load().position for reader in readers.get(stream, ())]
         before = min(needed, default=held[stream].end)
         needed_by_someone |= before < held[stream].end
         total -= drop_segments(

@@ -4,7 +4,9 @@ A column whose physical resolution is coarser than 1e-7 of its range is stored a
 float64. `decimals` is the resolution of the text form (JSON, COPY); the physics rounds to the same resolution, so text
 and binary say the same value.
 
-Evolution: `SCHEMA_VERSION` rises when a field is added; fields are never removed and never change their type.
+Evolution: `SCHEMA_VERSION` rises when a field is added, at the end, with `since` and a `default`; fields are never
+removed, never move and never change their type or their set of values. So a reader of any version reads a message of
+any other: it fills in what is missing and passes over what it does not know.
 """
 
 from __future__ import annotations
@@ -19,6 +21,14 @@ SCHEMA_VERSION = 1
 Stream = Literal["telemetry", "predictions"]
 STREAMS: tuple[Stream, ...] = ("telemetry", "predictions")
 
+Payload = Literal["json", "avro"]
+PAYLOADS: tuple[Payload, ...] = ("json", "avro")
+
+# What a name that others use as a key may be made of: no slash (ids are joined by it), no wildcard of MQTT, no NUL.
+NAME_PATTERN = r"^[A-Za-z0-9._+-]{1,64}$"
+TIME_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
+LARGEST = 3.4e38  # of float32, and so that sums of any number of them stay finite
+
 MODES = ("parked", "driving", "charging", "fast_charging")
 
 _KEY = pa.dictionary(pa.int32(), pa.string())
@@ -29,7 +39,10 @@ _TBATTERY = "Vehicle.Powertrain.TractionBattery"
 
 @dataclass(frozen=True)
 class Field:
-    """One column. `unit` is "" for identifiers and ratios; `decimals` is None for anything but floats."""
+    """One column. `unit` is "" for identifiers and ratios; `decimals` is None for anything but floats.
+
+    `since` is the schema version that brought it; `default` stands in messages of an older one.
+    """
 
     name: str
     type: pa.DataType
@@ -37,6 +50,13 @@ class Field:
     description: str
     decimals: int | None = None
     vss: str | None = None
+    since: int = 1
+    default: Any = None
+
+    @property
+    def largest(self) -> int:
+        """Of an integer column."""
+        return int(2 ** (self.type.bit_width - 1) - 1)
 
 
 _IDENTITY = (
@@ -113,21 +133,24 @@ def vehicle_index(vehicle: str) -> int:
     return int(number)
 
 
-def json_schema(stream: Stream) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of one record as Kafka and MQTT carry it."""
-    properties: dict[str, Any] = {"schema": {"const": SCHEMA_VERSION, "description": "Version of this schema"}}
-    for field in FIELDS[stream]:
+def json_schema(stream: Stream, fields: tuple[Field, ...] = ()) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of one record as Kafka and MQTT carry it; what a reader accepts, exactly."""
+    newest = f"Version of this schema, {SCHEMA_VERSION}; a newer one has more fields"
+    properties: dict[str, Any] = {"schema": {"type": "integer", "minimum": 1, "description": newest}}
+    for field in fields or FIELDS[stream]:
         described: dict[str, Any] = {"description": field.description}
         if pa.types.is_floating(field.type):
-            described["type"] = "number"
+            described |= {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
         elif pa.types.is_integer(field.type):
-            described |= {"type": "integer", "minimum": 0}
+            described |= {"type": "integer", "minimum": 0, "maximum": field.largest}
         else:
             described["type"] = "string"
         if pa.types.is_timestamp(field.type):
-            described["format"] = "date-time"
-        if field.name == "mode":
+            described |= {"format": "date-time", "pattern": TIME_PATTERN}
+        elif field.name == "mode":
             described["enum"] = list(MODES)
+        elif pa.types.is_dictionary(field.type):
+            described["pattern"] = NAME_PATTERN
         if field.unit:
             described["unit"] = field.unit
         if field.vss:
@@ -137,6 +160,26 @@ def json_schema(stream: Stream) -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"EV battery fleet twin: {stream}",
         "type": "object",
-        "required": list(properties),
+        "required": ["schema", *(f.name for f in fields or FIELDS[stream] if f.since == 1)],
         "properties": properties,
     }
+
+
+def avro_schema(stream: Stream, fields: tuple[Field, ...] = ()) -> dict[str, Any]:
+    """The Avro schema of the same record. `schema` comes first: an older reader finds the version before all else."""
+    described: list[dict[str, Any]] = [{"name": "schema", "type": "int", "doc": "Version of this schema"}]
+    for field in fields or FIELDS[stream]:
+        doc = f"{field.description} [{field.unit}]" if field.unit else field.description
+        entry = {"name": field.name, "type": _avro_type(field), "doc": doc}
+        described.append(entry | ({"default": field.default} if field.since > 1 else {}))
+    return {"type": "record", "name": stream, "namespace": "evtwin", "fields": described}
+
+
+def _avro_type(field: Field) -> Any:
+    if pa.types.is_timestamp(field.type):
+        return {"type": "long", "logicalType": "timestamp-micros"}
+    if field.name == "mode":
+        return {"type": "enum", "name": "mode", "symbols": list(MODES)}
+    if pa.types.is_dictionary(field.type):
+        return "string"
+    return {pa.int64(): "long", pa.int32(): "int", pa.float32(): "float", pa.float64(): "double"}[field.type]

@@ -71,6 +71,7 @@ def run(
     kafka: Kafka = None,
     mqtt: Mqtt = None,
     timescale: Timescale = None,
+    payload: Annotated[str | None, typer.Option(help="messages of Kafka and MQTT: json, avro [default: json]")] = None,
     predict: Annotated[bool | None, typer.Option("--predict/--no-predict", help="run the predictor pool")] = None,
     bundle: Bundle = None,
     replicas: Annotated[str | None, typer.Option(help="most predictor replicas [default: 2]")] = None,
@@ -184,6 +185,29 @@ def _summary(status: FleetStatus, directory: Path) -> None:
 
 
 @app.command()
+def consume(
+    kafka: Kafka = None,
+    timescale: Timescale = None,
+    group: Annotated[str | None, typer.Option(help="consumer group [default: ev-twin-consume]")] = None,
+    topic: Annotated[str | None, typer.Option(help="telemetry [default: ev-telemetry]")] = None,
+    output: Annotated[str | None, typer.Option(help="topic of the aggregates [default: ev-fleet-minute]")] = None,
+    lateness: Annotated[str | None, typer.Option(help="simulated time a minute waits for records [10s]")] = None,
+    idle_timeout: Annotated[str | None, typer.Option(help="a minute without new records closes after [30s]")] = None,
+    until_idle: Annotated[str | None, typer.Option(help="end when nothing came for so long [default: never]")] = None,
+    max_open: Annotated[str | None, typer.Option(help="vehicles in open minutes, 200 bytes each [1000000]")] = None,
+    metrics_port: Annotated[str | None, typer.Option(help="Prometheus metrics, 0 for off [default: 9101]")] = None,
+    config: Config = None,
+) -> None:
+    """Fleet aggregates by the simulated minute, from Kafka to Kafka and the database."""
+    from twin.consume import consume
+
+    flags = {k: v for k, v in locals().items() if k not in ("config", "consume")}
+    logging.basicConfig(format="twin: %(message)s", level=logging.WARNING)
+    for line in consume(flags, config, say=_say):
+        typer.echo(line)
+
+
+@app.command()
 def report(directory: Annotated[Path, typer.Argument(help="a run directory")]) -> None:
     """Write DIRECTORY/report.html from what a run left on disk."""
     from twin.report import write_report
@@ -285,16 +309,21 @@ def _stop_on_signals() -> threading.Event:
 
 
 @app.command()
-def schema(stream: Annotated[str, typer.Argument(help="telemetry or predictions")] = "telemetry") -> None:
-    """Print the JSON Schema of one record."""
+def schema(
+    stream: Annotated[str, typer.Argument(help="telemetry or predictions")] = "telemetry",
+    payload: Annotated[str, typer.Option(help="json: JSON Schema; avro: Avro schema")] = "json",
+) -> None:
+    """Print the schema of one record on the wire."""
     import json
 
-    from datasets.schema import STREAMS, json_schema
+    from datasets.schema import PAYLOADS, STREAMS, avro_schema, json_schema
     from twin.errors import BadInput
 
+    if payload not in PAYLOADS:
+        raise BadInput(f"--payload: expected json or avro, got {payload}")
     for name in STREAMS:
         if name == stream:
-            typer.echo(json.dumps(json_schema(name), indent=2))
+            typer.echo(json.dumps((json_schema if payload == "json" else avro_schema)(name), indent=2))
             return
     raise BadInput(f"expected telemetry or predictions, got {stream}")
 

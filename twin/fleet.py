@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Self
 
 import ray
 
-from actors.metrics import Exporter
+from actors.metrics import Exporter, FleetCollector
 from actors.predictor import PoolSettings, undeploy
 from actors.shard import PopulationPlan
 from actors.sinks import KafkaTarget, MqttTarget, SinkError, SinkUnavailable, Target, TimescaleTarget
@@ -43,9 +44,12 @@ def targets_of(settings: RunSettings) -> tuple[Target, ...]:
         if not url:
             continue
         try:
-            found.append(parse(url))
+            target = parse(url)
         except ValueError as error:
             raise BadInput(f"--{name}: {error}") from None
+        if isinstance(target, (KafkaTarget, MqttTarget)):
+            target = replace(target, payload=settings.payload)
+        found.append(target)
     return tuple(found)
 
 
@@ -250,7 +254,8 @@ class Fleet:
     def _start_exporter(self) -> None:
         assert self._supervisor is not None
         try:
-            self._exporter = Exporter("127.0.0.1", self.settings.metrics_port, self._supervisor.status)
+            collector = FleetCollector(self._supervisor.status)
+            self._exporter = Exporter("127.0.0.1", self.settings.metrics_port, collector)
         except OSError as error:
             raise BadInput(
                 f"--metrics-port: cannot listen on 127.0.0.1:{self.settings.metrics_port} ({error.strerror}); "
@@ -324,10 +329,10 @@ class Fleet:
             raise ValueError(f"expected a vehicle from EV-000000 to {last}, got {name}")
         return Vehicle(self._supervisor, index)
 
-    def sink_pids(self) -> list[int]:
-        """Processes that carry the log away, one a sink and node."""
+    def processes(self) -> dict[str, list[int]]:
+        """Pids by what they do: `shard`, `predictor` (which feeds the pool), and one a sink and node by its name."""
         assert self._supervisor is not None
-        return self._supervisor.sink_pids()
+        return self._supervisor.processes()
 
     def status(self) -> FleetStatus:
         """The fleet at this moment; after `close`, at its end."""
@@ -373,9 +378,20 @@ def _counts(status: FleetStatus) -> dict[str, Any]:
         "shard_restarts": status.restarts,
         "compute_s": round(sum(shard.compute_s for shard in status.shards), 3),
         "sinks": {
-            sink.name: {"delivered": sink.delivered, "waiting": sink.backlog, "duplicates_refused": sink.duplicates}
+            sink.name: {
+                "delivered": sink.delivered,
+                "waiting": sink.backlog,
+                "duplicates_refused": sink.duplicates,
+                "dead_letters": sink.dead_letters,
+                # For the ledger, where the logs and their cursors are on other nodes than this file.
+                "logs": [
+                    {"stream": log.stream, "shard": log.shard, "made": log.made, "cursor": vars(log.cursor)}
+                    for log in sink.logs
+                ],
+            }
             for sink in status.sinks
         },
+        "log_cut_bytes": status.cut_bytes,
     }
 
 

@@ -100,11 +100,31 @@ class Books:
         bounds = np.linspace(0, self.settings.vehicles, count + 1).astype(int).tolist()
         self.shards = [_Shard(n, bounds[n], bounds[n + 1] - bounds[n]) for n in range(count)]
         names = {path.name for path in (directory / "cursors").glob("*")} & set(SINKS)
+        # What the driver saw last, for logs and cursors that are on the disks of other nodes.
+        self._told: dict[tuple[str, Stream, int], tuple[int, Cursor]] = {
+            (sink, log["stream"], log["shard"]): (log["made"], Cursor(**log["cursor"]))
+            for sink, counts in self.run.get("counts", {}).get("sinks", {}).items()
+            for log in counts.get("logs", [])
+        }
         self.sinks = [name for name in SINKS if getattr(self.settings, name) or name in names]
+
+    @property
+    def has_logs(self) -> bool:
+        """Whether the logs are on this machine; those of shards on other nodes of a cluster are not."""
+        return all(log_directory(self.directory, "telemetry", shard.shard).is_dir() for shard in self.shards)
 
     def cursor(self, sink: str, stream: Stream, shard: int) -> Cursor:
         """How far this sink is with this log."""
-        return CursorFile(self.directory, sink, stream, shard).load()
+        file = CursorFile(self.directory, sink, stream, shard)
+        if file.path.exists():
+            return file.load()
+        return self._told.get((sink, stream, shard), (0, Cursor()))[1]
+
+    def made(self, stream: Stream, shard: int) -> int:
+        """Rows made of this log: what it holds, or what anybody has said to have taken from it."""
+        told = [rows for (_, of, number), (rows, _) in self._told.items() if (of, number) == (stream, shard)]
+        ahead = [self.cursor(sink, stream, shard).position for sink in self.sinks]  # of a log that lost its tail
+        return max(extent(log_directory(self.directory, stream, shard)).end, *told, *ahead, 0)
 
     def ledger(self) -> Ledger:
         """The books as the files tell them, also while the run goes on."""
@@ -116,7 +136,7 @@ class Books:
     def _line(self, sink: str, stream: Stream, shard: int) -> Line:
         directory = log_directory(self.directory, stream, shard)
         cursor = self.cursor(sink, stream, shard)
-        made = max(extent(directory).end, cursor.position)
+        made = self.made(stream, shard)
         waiting = made - cursor.position
         oldest = since = None
         if waiting:
@@ -187,16 +207,14 @@ class Books:
         """By shard: rows made, or rows before the sink's cursor."""
         if sink:
             return {s.shard: self.cursor(sink, stream, s.shard).position for s in self.shards}
-        logs = {s.shard: extent(log_directory(self.directory, stream, s.shard)).end for s in self.shards}
-        ahead = [self.ends(stream, name) for name in self.sinks]  # a peer may be ahead of a log that lost its tail
-        return {shard: max(end, *(other[shard] for other in ahead), 0) for shard, end in logs.items()}
+        return {s.shard: self.made(stream, s.shard) for s in self.shards}
 
 
 def verify(books: Books, archive: Path | None, say: Callable[[str], None] = lambda text: None) -> Ledger:
-    """The books, and beside them what the log and every peer say when asked themselves."""
+    """The books, and beside them what the log (where it is on this machine) and every peer say, asked themselves."""
     due = {sink: {stream: books.ends(stream, sink) for stream in STREAMS} for sink in books.sinks}
     verified = []
-    for peer in ("log", *books.sinks):
+    for peer in (*(["log"] if books.has_logs else []), *books.sinks):
         say(f"asking {peer}")
         try:
             seen = _ask(books, peer, archive)

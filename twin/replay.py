@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from actors.sinks import ParquetTarget, Sink, SinkRefused, SinkUnavailable, Target
 from actors.sinks.base import mask
-from datasets.cursor import Cursor, CursorFile
+from datasets.cursor import Cursor, CursorFile, DeadLetterFile
 from datasets.log import LogReader, extent, log_directory
 from datasets.schema import STREAMS, Stream
 from twin.errors import BadInput, NotDelivered
@@ -157,6 +157,10 @@ class Replay:
             rows = int(np.searchsorted(_times(log.batch), due_us, side="right"))
         position = log.cursor.position + rows
         receipt = sink.deliver(log.stream, log.shard, log.batch.slice(0, rows), position)
+        if receipt.dead:
+            letters = DeadLetterFile(self._run, self._id, log.stream, log.shard)
+            for letter in receipt.dead:
+                letters.add(log.cursor.position + letter.row, log.batch.slice(letter.row, 1), letter.reason)
         log.cursor = Cursor(position, log.cursor.duplicates + receipt.duplicates, log.cursor.dead + len(receipt.dead))
         CursorFile(self._run, self._id, log.stream, log.shard).save(log.cursor)
         log.batch = log.batch.slice(rows)

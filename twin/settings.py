@@ -22,6 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from actors.sinks.base import mask
 from datasets.log import Fsync
+from datasets.schema import Payload
 from physics.duty import USES
 from twin.errors import BadInput
 
@@ -107,6 +108,7 @@ class RunSettings(BaseModel):
     kafka: str = Field("", description="host:port[,host:port]")
     mqtt: str = Field("", description="mqtt://[user:password@]host[:port]")
     timescale: str = Field("", description="postgresql://user[:password]@host[:port]/database")
+    payload: Payload = Field("json", description="what a message of Kafka and MQTT is: json or avro")
     predict: bool = Field(True, description="run the predictor pool")
     bundle: Path | None = Field(None, description="model bundle; default: the one that ships")
     replicas: int = Field(2, ge=1, le=256, description="most replicas of the predictor pool")
@@ -249,7 +251,7 @@ def load_settings(
     try:
         return RunSettings(**layers)
     except ValidationError as error:
-        raise BadInput(_one_line(error)) from None
+        raise BadInput(one_line(error)) from None
 
 
 def _from_file(config: Path | None) -> dict[str, Any]:
@@ -294,7 +296,7 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
     return f"{scheme}{slashes}{user}:{quote(password, safe='')}@{where}"
 
 
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError) -> str:
     """The first complaint, with the setting's name as the command line spells it."""
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0]).replace("_", "-") if first["loc"] else ""

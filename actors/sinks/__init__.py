@@ -8,12 +8,14 @@ codec's (`datasets/codec.py`). Open `base.py` first.
 from actors.sinks.base import DeadLetter, Receipt, Sink, SinkError, SinkRefused, SinkUnavailable, Target
 from actors.sinks.kafka import KafkaTarget
 from actors.sinks.mqtt import MqttTarget
+from actors.sinks.parquet import ParquetTarget
 from actors.sinks.timescale import TimescaleTarget
 
 __all__ = [
     "DeadLetter",
     "KafkaTarget",
     "MqttTarget",
+    "ParquetTarget",
     "Receipt",
     "Sink",
     "SinkError",

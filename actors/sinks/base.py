@@ -77,6 +77,10 @@ class Target(Protocol):
     def name(self) -> str:
         """`kafka`, `mqtt` or `timescale`."""
 
+    @property
+    def rewind_s(self) -> float:
+        """A peer that may forget what it has acknowledged when it dies: how far back to go after a lost connection."""
+
     def sink(self, log_id: str, part: int = 0) -> Sink:
         """A sink for the log `log_id` (one run directory); `part` tells apart those that ship parts of it."""
 

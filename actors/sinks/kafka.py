@@ -19,8 +19,8 @@ import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from actors.sinks.base import DeadLetter, Receipt, SinkRefused, SinkUnavailable
-from datasets.codec import Messages, encode_json
-from datasets.schema import Stream
+from datasets.codec import Messages, encode
+from datasets.schema import Payload, Stream
 
 _TOPICS: dict[Stream, str] = {"telemetry": "ev-telemetry", "predictions": "ev-predictions"}
 _CONNECT_TIMEOUT_S = 5.0
@@ -55,6 +55,8 @@ class KafkaTarget:
     bootstrap: tuple[str, ...]
     patience_s: float = 30.0
     name: str = "kafka"
+    rewind_s: float = 0.0
+    payload: Payload = "json"
 
     @classmethod
     def parse(cls, text: str) -> KafkaTarget:
@@ -246,7 +248,7 @@ class KafkaSink:
         return None
 
     def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
-        return self._connections[stream].deliver(_TOPICS[stream], encode_json(batch, stream))
+        return self._connections[stream].deliver(_TOPICS[stream], encode(batch, stream, self._target.payload))
 
     def close(self) -> None:
         for connection in self._connections.values():

@@ -26,8 +26,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.sinks.base import DeadLetter, Receipt, SinkRefused, SinkUnavailable, split_url
-from datasets.codec import encode_json
-from datasets.schema import Stream
+from datasets.codec import encode
+from datasets.schema import Payload, Stream
 
 _TOPICS: dict[Stream, str] = {"telemetry": "ev/battery/telemetry/", "predictions": "ev/battery/prediction/"}
 _STATUS = "ev/battery/status/"
@@ -54,6 +54,8 @@ class MqttTarget:
     retain: bool = False
     patience_s: float = 30.0
     name: str = "mqtt"
+    rewind_s: float = 5.0
+    payload: Payload = "json"
 
     @classmethod
     def parse(cls, text: str) -> MqttTarget:
@@ -221,7 +223,7 @@ class MqttSink:
         return None
 
     def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
-        messages, topic, retain = encode_json(batch, stream), _TOPICS[stream], self._target.retain
+        messages, topic, retain = encode(batch, stream, self._target.payload), _TOPICS[stream], self._target.retain
         waiting: deque[tuple[int, int]] = deque()  # message id, row; oldest first
         dead: list[DeadLetter] = []
         acked_ns: list[int] = []

@@ -23,8 +23,9 @@ class ParquetTarget:
 
     folder: Path
     name: str = "parquet"
+    rewind_s: float = 0.0
 
-    def sink(self, log_id: str) -> ParquetSink:
+    def sink(self, log_id: str, part: int = 0) -> ParquetSink:
         return ParquetSink(self)
 
     def check(self) -> str:

@@ -53,6 +53,7 @@ class TimescaleTarget:
     options: str = ""
     patience_s: float = 120.0
     name: str = "timescale"
+    rewind_s: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> TimescaleTarget:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,20 +26,22 @@ _POLL_S = 0.05
 class Running:
     """A fleet that runs in the background while the test breaks things."""
 
-    def __init__(self, fleet: Fleet, duration: str) -> None:
+    def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self._failed: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run, args=(duration,), daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def _run(self, duration: str) -> None:
+    def _run(self) -> None:
         try:
-            self.fleet.run(duration)
+            self.fleet.run("1d", stop=self._stop)
         except BaseException as error:
             self._failed.append(error)
 
-    def join(self) -> None:
-        """Until it has simulated everything."""
+    def stop(self) -> None:
+        """Make no more records."""
+        self._stop.set()
         self._thread.join()
         if self._failed:
             raise self._failed[0]
@@ -52,9 +55,10 @@ class Running:
             assert time.monotonic() < deadline, f"{what} did not come in {patience_s:.0f} s; the fleet: {status}"
             time.sleep(_POLL_S)
 
-    def simulated(self, seconds: float) -> None:
-        """Until so much is simulated and, from then on, under way."""
-        self.until(f"simulated time {seconds:.0f} s", lambda status: status.simulated_s >= seconds)
+    def on(self, seconds: float = 60.0) -> None:
+        """Until so much more is simulated."""
+        goal = self.fleet.status().simulated_s + seconds
+        self.until(f"simulated time {goal:.0f} s", lambda status: status.simulated_s >= goal)
 
     def waiting(self, part: str) -> None:
         """Until `part` says that it waits: the fault is felt."""
@@ -97,18 +101,28 @@ class Scene:
         self.archive.start()
 
     @contextmanager
-    def fleet(self, duration: str, **settings: Any) -> Iterator[Running]:
-        """Simulates in the background; leaving the block waits for the end, delivers, seals."""
+    def fleet(self, **settings: Any) -> Iterator[Running]:
+        """Simulates in the background, all sinks in flow; leaving the block ends it, delivers, seals."""
         defaults: dict[str, Any] = {
             "vehicles": VEHICLES, "shards": 2, "pace": PACE, "predict": False, "checkpoint_every": "1min",
             "run_id": self.run_id, "out": self.run,
         }  # fmt: skip
         with Fleet(**(defaults | self.urls | settings)) as fleet:
-            running = Running(fleet, duration)
+            running = Running(fleet)
             try:
+                running.until(
+                    "the first records at every sink",
+                    lambda status: all(sink.delivered["telemetry"] for sink in status.sinks),
+                )
                 yield running
             finally:
-                running.join()
+                running.stop()
+
+    def write_run(self, vehicles: int, seed: int) -> None:
+        """run.json of a run whose parts the test starts itself."""
+        settings = {"vehicles": vehicles, "seed": seed, "shards": 1, "duration": 600.0}
+        run = {"run_id": self.run_id, "state": "finished", "settings": settings, "versions": {}, "period_s": 2.0}
+        (self.run / "run.json").write_text(json.dumps(run))
 
     @contextmanager
     def recovery(self, what: str) -> Iterator[None]:
@@ -128,7 +142,7 @@ class Scene:
                 break
             time.sleep(0.5)
         assert ledger.complete, "\n" + table(ledger)
-        assert {peer.sink for peer in ledger.verified} == {"log", "kafka", "mqtt", "timescale"}
+        assert {peer.sink for peer in ledger.verified} - {"log"} == {"kafka", "mqtt", "timescale"}
         stored = next(peer for peer in ledger.verified if peer.sink == "timescale")
         assert all(count.repeated == 0 for count in stored.counts.values())
         return ledger

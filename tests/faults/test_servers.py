@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import psycopg2
 import pytest
 
-from actors.sinks import KafkaTarget
 from tests.faults.scene import Scene
 from tests.services.proxy import Proxy
 
@@ -22,8 +21,7 @@ pytestmark = [
 
 
 def test_broker_killed_and_restarted(scene: Scene):
-    with scene.fleet("10min") as running:
-        running.simulated(90)
+    with scene.fleet() as running:
         scene.kafka.kill()
         running.piling_up("kafka")
         scene.kafka.restart().wait_ready()
@@ -33,14 +31,20 @@ def test_broker_killed_and_restarted(scene: Scene):
 
 
 def test_broker_unreachable_for_longer_than_the_clients_timeouts(scene: Scene):
-    """Packets vanish: nothing is refused, nothing is answered, until every timeout of the client has passed."""
+    """Packets vanish: nothing is refused, nothing is answered, until the client's patience is at its end."""
     with Proxy(scene.kafka.port) as proxy:
-        pass
+        with scene.fleet(kafka=f"127.0.0.1:{proxy.port}") as running:
+            proxy.stall()
+            running.waiting("kafka")  # after KafkaTarget.patience_s
+            proxy.cut()
+            proxy.resume()
+            with scene.recovery("Kafka unreachable for longer than the client's patience"):
+                running.flowing("kafka")
+        scene.balance()
 
 
 def test_database_killed_and_restarted(scene: Scene):
-    with scene.fleet("10min") as running:
-        running.simulated(90)
+    with scene.fleet() as running:
         scene.postgres.kill()
         running.waiting("timescale")
         running.piling_up("timescale")
@@ -58,8 +62,7 @@ def _administrator(scene: Scene) -> Iterator[psycopg2.extensions.cursor]:
 
 def test_database_read_only(scene: Scene):
     name = scene.database.rpartition("/")[2]
-    with scene.fleet("10min") as running:
-        running.simulated(90)
+    with scene.fleet() as running:
         with _administrator(scene) as cursor:
             cursor.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
             cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
@@ -74,8 +77,7 @@ def test_database_read_only(scene: Scene):
 
 def test_mqtt_broker_restarted_without_persistence(scene: Scene):
     """It forgets sessions and queues: what it had acknowledged last goes out again once its subscribers are back."""
-    with scene.fleet("10min") as running:
-        running.simulated(90)
+    with scene.fleet() as running:
         scene.mosquitto.kill()
         shutil.rmtree(scene.mosquitto.directory / "data")
         (scene.mosquitto.directory / "data").mkdir()

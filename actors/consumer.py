@@ -1,0 +1,430 @@
+"""`twin consume`: telemetry from Kafka to fleet aggregates by the minute, in Kafka and in the database.
+
+Delivery: an offset is committed only when everything before it has been acknowledged by the database (`fleet_minute`),
+by `ev-fleet-minute` and, where it was malformed, by the dead-letter topic. A process killed anywhere reads again from
+there; its windows know what they have counted already. So each record counts exactly once in the database, and each
+window is at least once in the topic, under the same key.
+
+Queues: a batch of at most `_BATCH` messages and what librdkafka has fetched ahead (64 MB; full: it stops fetching);
+open windows (`Windows`; full: the oldest close). While a server is down the partitions are paused and nothing is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+import orjson
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from actors.outbox import Headers, Outbox
+from actors.sinks import KafkaTarget, SinkRefused, SinkUnavailable, TimescaleTarget
+from actors.window_store import SUMS, WindowStore
+from actors.windows import WINDOW_VERSION, Key, Window, Windows, minute_of
+from datasets.codec import Malformed, decode
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 2000
+_POLL_S = 0.2
+_FLUSH_S = 1.0
+_LOADS = 64  # windows read back at a time, so that a batch of late records cannot fill the memory
+_RETRY_S = (0.2, 2.0)
+_ACK_S = 5.0
+_LAST_WORDS_S = 15.0  # patience with a server that is down once we were told to stop
+_REFUSED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
+
+
+class Undelivered(Exception):
+    """Told to stop while a server was down: what is not committed will be read again. One line, which server."""
+
+
+@dataclass(frozen=True)
+class ConsumePlan:
+    """What to read, where to write, when to close. Times in seconds of the wall, but `lateness_s`: simulated."""
+
+    kafka: KafkaTarget
+    database: TimescaleTarget
+    group: str = "ev-twin-consume"
+    topic: str = "ev-telemetry"
+    output: str = "ev-fleet-minute"
+    lateness_s: float = 10.0
+    idle_s: float = 30.0
+    until_idle_s: float | None = None
+    max_open: int = 1_000_000
+
+    @property
+    def dead_letters(self) -> str:
+        """The topic of malformed messages."""
+        return f"{self.topic}-dlq"
+
+
+class FleetConsumer:
+    """One member of the group; single-threaded: Kafka's callbacks run inside our own polls."""
+
+    def __init__(self, plan: ConsumePlan, say: Callable[[str], None] = _log.warning) -> None:
+        self._plan = plan
+        self._say = say
+        self._config = {"bootstrap.servers": ",".join(plan.kafka.bootstrap), "log_level": 0}
+        self.windows = Windows(lateness_s=plan.lateness_s, idle_s=plan.idle_s, max_open=plan.max_open)
+        self.waiting = ""  # for what, while a server is down
+        self.lag: dict[int, int] = {}
+        self._store = WindowStore(plan.database, plan.topic)
+        self._outbox = Outbox(self._config)
+        self._consumer: Consumer | None = None
+        self._stop = threading.Event()
+        self._deadline = float("inf")
+        # Counts how often each partition came or went: a message that was read before is of no use any more.
+        self._epochs: defaultdict[int, int] = defaultdict(int)
+        self._mine: set[int] = set()
+        self._assigned = False
+        self._held: list[tuple[Message, int]] = []
+        self._committed: dict[int, int] = {}
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """Ours at this moment."""
+        return frozenset(self._mine)
+
+    # ---- life
+
+    def run(self, stop: threading.Event) -> None:
+        """Consume until told to stop, or idle for `until_idle_s`; then write what is open. Undelivered, SinkRefused."""
+        self._stop = stop
+        try:
+            self._patiently(self._store.open)
+            self._patiently(self._make_topics)
+            self._consumer = self._subscribed()
+            self._loop()
+            self._flush(everything=True)
+            self._commit(wait=True)
+        finally:
+            if self._consumer is not None:
+                self._consumer.close()
+            self._store.close()
+
+    def _loop(self) -> None:
+        heard = flushed = time.monotonic()
+        while not self._stop.is_set():
+            messages = self._poll()
+            now = time.monotonic()
+            if messages:
+                heard = now
+                self._take(messages)
+            if now - flushed >= _FLUSH_S:
+                self._flush()
+                self._commit()
+                self._measure_lag()
+                flushed = time.monotonic()
+            patience = self._plan.until_idle_s
+            if patience is not None and time.monotonic() - heard >= patience:
+                if self._at_the_end(time.monotonic() - heard):
+                    return
+                heard = time.monotonic()
+
+    def _subscribed(self) -> Consumer:
+        consumer = Consumer(
+            self._config
+            | {
+                "group.id": self._plan.group,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": 10_000,  # heartbeats have a thread of their own: it finds the dead, not the slow
+                "topic.metadata.refresh.interval.ms": 10_000,
+                "error_cb": self._on_error,
+            }
+        )
+        consumer.subscribe(
+            [self._plan.topic], on_assign=self._on_assign, on_revoke=self._on_gone, on_lost=self._on_gone
+        )
+        return consumer
+
+    def _make_topics(self) -> None:
+        """What is not there: the source and the dead letters as the broker makes topics, the output compacted."""
+        large = {"max.message.bytes": str(2 << 20)}  # the original and its headers are more than the original
+        wanted = {
+            self._plan.topic: {},
+            self._plan.output: {"cleanup.policy": "compact"},
+            self._plan.dead_letters: large,
+        }
+        admin = AdminClient(self._config)
+        where = ",".join(self._plan.kafka.bootstrap)
+        try:
+            there = admin.list_topics(timeout=5.0).topics
+            new = [NewTopic(name, -1, -1, config=config) for name, config in wanted.items() if name not in there]
+            made = admin.create_topics(new, operation_timeout=10.0, request_timeout=10.0) if new else {}
+            for name, future in made.items():
+                try:
+                    future.result()
+                except KafkaException as error:
+                    if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                        raise SinkRefused(
+                            f"Kafka at {where} lets us make no topic {name}; make it beforehand"
+                        ) from error
+                    if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                        raise
+        except KafkaException as error:
+            raise SinkUnavailable(
+                f"Kafka at {where} does not answer ({error.args[0].name()}); is the broker running there?"
+            ) from error
+
+    # ---- what Kafka tells us, inside our polls
+
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._assigned = True
+        for part in partitions:
+            self._forget(part.partition)
+            self._mine.add(part.partition)
+        if self.waiting:
+            self._pause()
+
+    def _on_gone(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Nothing is written here: the next member reads again what is not committed.
+        for part in partitions:
+            self._forget(part.partition)
+            self._mine.discard(part.partition)
+
+    def _forget(self, partition: int) -> None:
+        self._epochs[partition] += 1
+        self.windows.drop(partition)
+        self._committed.pop(partition, None)
+        self.lag.pop(partition, None)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._say(f"Kafka at {','.join(self._plan.kafka.bootstrap)} does not answer; waiting")
+
+    # ---- patience
+
+    def _patiently[T](self, attempt: Callable[[], T]) -> T:
+        """`attempt` until it succeeds. The partitions are paused meanwhile, and polled: we stay in the group."""
+        pause_s = _RETRY_S[0]
+        try:
+            while True:
+                try:
+                    return attempt()
+                except SinkUnavailable as error:
+                    if not self.waiting:
+                        self._say(f"{error}; waiting")
+                    self.waiting = str(error)
+                    self._pause()
+                    self._hold(pause_s)
+                    pause_s = min(2 * pause_s, _RETRY_S[1])
+        finally:
+            if self.waiting:
+                self.waiting = ""
+                self._resume()
+
+    def _hold(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._stop.is_set():
+                self._deadline = min(self._deadline, time.monotonic() + _LAST_WORDS_S)
+                if time.monotonic() > self._deadline:
+                    raise Undelivered(f"{self.waiting}; what is not committed will be read again")
+            if self._consumer is None:
+                time.sleep(min(left, _POLL_S))
+                continue
+            message = self._consumer.poll(min(left, _POLL_S))
+            if message is not None and self._usable(message):
+                self._held.append((message, self._epochs[message.partition()]))
+
+    def _parts(self) -> list[TopicPartition]:
+        return [TopicPartition(self._plan.topic, number) for number in self._mine]
+
+    def _pause(self) -> None:
+        if self._consumer is not None:
+            self._consumer.pause(self._parts())
+
+    def _resume(self) -> None:
+        if self._consumer is not None:
+            self._consumer.resume(self._parts())
+
+    # ---- in
+
+    def _poll(self) -> list[tuple[Message, int]]:
+        assert self._consumer is not None
+        messages, self._held = self._held, []
+        for message in self._consumer.consume(_BATCH, timeout=0.0 if messages else _POLL_S):
+            if self._usable(message):
+                messages.append((message, self._epochs[message.partition()]))
+        return messages
+
+    def _usable(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() in _REFUSED:
+            raise SinkRefused(f"Kafka at {','.join(self._plan.kafka.bootstrap)} refused us ({error.str()})")
+        _log.info("Kafka: %s", error.str())  # retried by the library
+        return False
+
+    def _take(self, messages: list[tuple[Message, int]]) -> None:
+        """Fold a batch, a stretch at a time that touches at most `_LOADS` windows that are not in memory."""
+        for stretch, unknown in self._stretches(messages):
+            stored = self._patiently(lambda keys=unknown: self._store.load(keys)) if unknown else {}
+            now = time.monotonic()
+            for message, epoch, record in stretch:
+                number, offset = message.partition(), message.offset()
+                if epoch != self._epochs[number] or number not in self._mine:
+                    continue  # lost while we waited
+                if isinstance(record, Malformed):
+                    self._outbox.put(
+                        self._plan.dead_letters, message.key(), message.value(), _why(message, record, self._plan.topic)
+                    )
+                    self.windows.skip(number, offset)
+                else:
+                    key = (record["run_id"], minute_of(record["ts"]), number)
+                    self.windows.add(number, offset, record, now, stored.get(key))
+            if self.windows.full():
+                self._flush()
+
+    def _stretches(
+        self, messages: list[tuple[Message, int]]
+    ) -> Iterator[tuple[list[tuple[Message, int, dict[str, Any] | Malformed]], set[Key]]]:
+        stretch: list[tuple[Message, int, dict[str, Any] | Malformed]] = []
+        unknown: set[Key] = set()
+        for message, epoch in messages:
+            record: dict[str, Any] | Malformed
+            try:
+                record = decode(message.value() or b"", "telemetry")
+            except Malformed as error:
+                record = error
+            else:
+                key = (record["run_id"], minute_of(record["ts"]), message.partition())
+                if key not in self.windows:
+                    unknown.add(key)
+            stretch.append((message, epoch, record))
+            if len(unknown) >= _LOADS:
+                yield stretch, unknown
+                stretch, unknown = [], set()
+        if stretch:
+            yield stretch, unknown
+
+    # ---- out
+
+    def _flush(self, *, everything: bool = False) -> None:
+        """Write the windows that are due: database, then topic; both acknowledged, they are closed."""
+        due = self.windows.due(time.monotonic(), everything=everything)
+        current = self._patiently(lambda: self._store.save(due)) if due else []
+        for window in current:
+            self._outbox.put(self._plan.output, _key(window), _value(window, self._plan.topic), [])
+        self._patiently(self._settle)
+        self.windows.close(due)
+
+    def _settle(self) -> None:
+        if not self._outbox.settle(_ACK_S):
+            where = ",".join(self._plan.kafka.bootstrap)
+            raise SinkUnavailable(f"Kafka at {where} has not acknowledged {len(self._outbox)} messages")
+
+    def _commit(self, *, wait: bool = False) -> None:
+        assert self._consumer is not None
+        free = {number: offset for number, offset in self.windows.offsets().items() if number in self._mine}
+        new = free if wait else {n: offset for n, offset in free.items() if self._committed.get(n) != offset}
+        if not new:
+            return
+        parts = [TopicPartition(self._plan.topic, number, offset) for number, offset in new.items()]
+        try:
+            self._consumer.commit(offsets=parts, asynchronous=not wait)
+        except KafkaException as error:
+            # A rebalance or a broker that is down: what is not committed is read again, and changes nothing.
+            _log.info("offsets not committed: %s", error)
+            return
+        self._committed |= new
+
+    # ---- how far
+
+    def _measure_lag(self) -> None:
+        assert self._consumer is not None
+        for part in self._parts():
+            position = self.windows.position(part.partition)
+            if position is not None:
+                _, high = self._consumer.get_watermark_offsets(part, cached=True)
+                self.lag[part.partition] = max(high - position, 0)
+
+    def _at_the_end(self, quiet_s: float) -> bool:
+        """Whether the broker itself says that no partition of ours has more; no answer is a no."""
+        assert self._consumer is not None
+        if not self._assigned:
+            return quiet_s >= 20.0  # a member too many gets no partition
+        try:
+            committed = {part.partition: part.offset for part in self._consumer.committed(self._parts(), timeout=5.0)}
+            for part in self._parts():
+                low, high = self._consumer.get_watermark_offsets(part, timeout=5.0)
+                position = self.windows.position(part.partition)
+                if high > low and max(committed[part.partition], -1 if position is None else position) < high:
+                    return False
+        except KafkaException:
+            return False
+        return True
+
+
+def _why(message: Message, error: Malformed, topic: str) -> Headers:
+    """A dead letter's headers: ours, then those it came with."""
+    ours: Headers = [
+        ("reason", str(error).encode(errors="replace")),
+        ("source_topic", topic.encode()),
+        ("source_partition", str(message.partition()).encode()),
+        ("source_offset", str(message.offset()).encode()),
+    ]
+    return ours + list(message.headers() or [])
+
+
+def _minute(window: Window) -> str:
+    return f"{window.minute.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _key(window: Window) -> bytes:
+    """Compaction keeps the last message of it."""
+    return f"{window.run_id}/{_minute(window)}/{window.partition}".encode()
+
+
+def _value(window: Window, topic: str) -> bytes:
+    return orjson.dumps(
+        {
+            "schema": WINDOW_VERSION,
+            "run_id": window.run_id,
+            "minute": _minute(window),
+            "topic": topic,
+            "partition": window.partition,
+            "vehicles": window.vehicles,
+            **{name: getattr(window, name) for name in SUMS},
+        }
+    )
+
+
+class ConsumerCollector(Collector):
+    """A consumer's state as Prometheus metrics."""
+
+    def __init__(self, consumer: FleetConsumer) -> None:
+        self._consumer = consumer
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of this member."""
+        windows, counts = self._consumer.windows, self._consumer.windows.counts
+        for name, says, value in (
+            ("consumed_records", "Telemetry records counted", counts.counted),
+            ("duplicates", "Records that came before in another message", counts.duplicates),
+            ("again", "Records read again after a restart or a rebalance, counted before", counts.again),
+            ("late_records", "Records behind the watermark, counted all the same", counts.late),
+            ("malformed", "Messages sent to the dead-letter topic", counts.malformed),
+            ("windows", "Windows written", counts.windows),
+        ):
+            yield CounterMetricFamily(f"ev_consume_{name}", says, value)
+        yield GaugeMetricFamily("ev_consume_open_windows", "Windows in memory", len(windows))
+        yield GaugeMetricFamily("ev_consume_waiting", "1 while a server is down", float(bool(self._consumer.waiting)))
+        lag = GaugeMetricFamily("ev_consume_lag_records", "Messages not read yet", labels=["partition"])
+        for partition, behind in dict(self._consumer.lag).items():
+            lag.add_metric([str(partition)], behind)
+        yield lag

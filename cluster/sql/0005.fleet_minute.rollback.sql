@@ -1,0 +1,2 @@
+DROP VIEW fleet_by_minute;
+DROP TABLE fleet_minute;

@@ -1,0 +1,225 @@
+"""Messages: two forms with the same values, whole valid records or a reason, versions that read each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, FormatChecker
+
+from datasets.codec import Malformed, Reader, decode, encode
+from datasets.schema import FIELDS, PAYLOADS, STREAMS, Field, Payload, Stream, json_schema
+from tests.support import make_batch
+
+GOLDEN = Path(__file__).parents[1] / "data"
+NEW = Field("insulation_resistance", pa.float32(), "kOhm", "Of a hypothetical version 2", 1, since=2, default=500.0)
+
+
+def messages(stream: Stream, payload: Payload) -> list[bytes]:
+    return encode(make_batch(3, range(2, 5), stream=stream), stream, payload).values
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_both_forms_give_the_same_values(stream: Stream):
+    batch = make_batch(3, range(2, 5), stream=stream)
+    for row, text, binary in zip(batch.to_pylist(), *(messages(stream, p) for p in PAYLOADS), strict=True):
+        record = decode(text, stream)
+        assert record == decode(binary, stream)
+        assert list(record) == ["schema", *(f.name for f in FIELDS[stream])]
+        assert {k: record[k] for k in ("run_id", "vehicle_id", "seq")} == {
+            k: row[k] for k in ("run_id", "vehicle_id", "seq")
+        }
+        assert record["ts"] == row["ts"]
+        for field in FIELDS[stream]:
+            if field.decimals is not None:
+                assert record[field.name] == pytest.approx(row[field.name], abs=0.5 * 10**-field.decimals, rel=1e-7)
+
+
+@given(st.floats(-1e4, 1e4, width=32), st.floats(-1e6, 1e6))
+def test_any_value_is_the_same_in_both_forms(narrow: float, wide: float):
+    batch = make_batch(1, range(1))
+    changed = {"soc": pa.array([narrow], pa.float32()), "distance_traveled": pa.array([wide], pa.float64())}
+    for name, column in changed.items():
+        batch = batch.set_column(batch.schema.get_field_index(name), batch.schema.field(name), column)
+    text, binary = (decode(encode(batch, "telemetry", p).values[0], "telemetry") for p in PAYLOADS)
+    assert text == binary
+
+
+# Versions
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_messages_of_version_1_are_read_for_good(stream: Stream, payload: Payload):
+    """The files are never made anew: they are what version 1 once wrote."""
+    value = (GOLDEN / f"{stream}-v1.{payload}").read_bytes()
+    expected = json.loads((GOLDEN / f"{stream}-v1.json").read_text())
+    expected["ts"] = datetime.fromisoformat(expected["ts"])
+    assert decode(value, stream) == expected
+
+
+def version_2(stream: Stream) -> Reader:
+    return Reader(stream, (*FIELDS[stream], NEW), 2)
+
+
+def of_version_2(stream: Stream, payload: Payload) -> bytes:
+    record: dict[str, Any] = orjson.loads(messages(stream, "json")[0]) | {"schema": 2, NEW.name: 123.5}
+    if payload == "json":
+        return orjson.dumps(record)
+    return version_2(stream).to_avro(record | {"ts": datetime.fromisoformat(record["ts"])})
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_old_reads_new(stream: Stream, payload: Payload):
+    old = decode(messages(stream, payload)[0], stream)
+    assert decode(of_version_2(stream, payload), stream) == old | {"schema": 2}
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_new_reads_old_and_new(stream: Stream, payload: Payload):
+    reader = version_2(stream)
+    read = reader.from_json if payload == "json" else reader.from_avro
+    old = messages(stream, payload)[0]
+    assert read(old) == decode(old, stream) | {NEW.name: 500.0}
+    assert read(of_version_2(stream, payload))[NEW.name] == 123.5
+
+
+def test_a_version_2_message_without_its_field_is_malformed():
+    record = orjson.loads(messages("telemetry", "json")[0]) | {"schema": 2}
+    with pytest.raises(Malformed, match="insulation_resistance, got none"):
+        version_2("telemetry").from_json(orjson.dumps(record))
+
+
+# What is refused
+
+
+def changed(**values: Any) -> bytes:
+    """A good telemetry message with other values; ... leaves the field out."""
+    record = orjson.loads(messages("telemetry", "json")[0]) | values
+    return json.dumps({k: v for k, v in record.items() if v is not ...}).encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (b"", "expected a JSON object or an Avro record"),
+        (b"{", "expected a JSON object or an Avro record"),
+        (b"\xff\xfe", "expected a JSON object or an Avro record"),
+        (b"[1]", r"expected a JSON object, got \[1\]"),
+        (b"null", "expected a JSON object, got None"),
+        (changed(soc=...), "the field soc, got none"),
+        (changed(schema=...), "schema version"),
+        (changed(schema=0), "schema version from 1 up in schema, got 0"),
+        (changed(schema="1"), "schema version"),
+        (changed(schema=True), "schema version"),
+        (changed(soc="0.5"), "finite number in soc, got '0.5'"),
+        (changed(soc=None), "finite number in soc, got None"),
+        (changed(soc=True), "finite number in soc, got True"),
+        (changed(soc=float("nan")), "JSON"),
+        (changed(soc=float("inf")), "JSON"),
+        (changed(soc=1e39), "finite number in soc"),
+        (changed(seq=-1), "whole number from 0 to 9223372036854775807 in seq, got -1"),
+        (changed(seq=2**63), "whole number"),
+        (changed(seq=1.5), "whole number"),
+        (changed(flags=2**31), "in flags"),
+        (changed(run_id=""), "in run_id, got ''"),
+        (changed(run_id="a\0b"), "in run_id"),
+        (changed(vehicle_id="a/b"), "in vehicle_id"),
+        (changed(vehicle_id="EV-000001\n"), "in vehicle_id"),
+        (changed(vehicle_id=7), "in vehicle_id, got 7"),
+        (changed(mode="flying"), "in mode, got 'flying'"),
+        (changed(mode=[]), "in mode"),
+        (changed(ts="yesterday"), "a time like"),
+        (changed(ts="2026-02-30T00:00:00Z"), "a time like .* in ts, got '2026-02-30T00:00:00Z'"),
+        (changed(ts="2026-06-01T07:00:02"), "a time like"),
+        (changed(ts="2026-06-01T07:00:02Z\n"), "a time like"),
+        (changed(ts=1780297202), "a time like"),
+        (b"\xc3\x01", "cut off after 2 bytes"),
+        (b"\xc3\x01" + bytes(100), "unknown schema fingerprint 0000000000000000|garbage"),
+        (messages("telemetry", "avro")[0][:-1], "cut off after"),
+        (messages("telemetry", "avro")[0] + b"x", "the end of the Avro record, got 1 more"),
+        (messages("predictions", "avro")[0], "got one of predictions"),
+        (messages("predictions", "json")[0], "the field soc, got none"),
+    ],
+)
+def test_malformed_with_a_reason_in_one_line(value: bytes, says: str):
+    with pytest.raises(Malformed, match=says) as caught:
+        decode(value, "telemetry")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("expected ")
+
+
+def test_avro_with_a_number_that_is_none():
+    good = messages("telemetry", "avro")[0]
+    soc = struct.pack("<f", decode(good, "telemetry")["soc"])
+    assert good.count(soc) == 1
+    for wrong in ("nan", "inf", "-inf"):
+        with pytest.raises(Malformed, match="finite number in soc"):
+            decode(good.replace(soc, struct.pack("<f", float(wrong))), "telemetry")
+
+
+def test_whole_numbers_and_further_fields_are_fine():
+    record = decode(changed(soc=1, seq=3.0, schema=1.0, another={"deep": [1]}), "telemetry")
+    assert (record["soc"], record["seq"], record["schema"]) == (1.0, 3, 1)
+    assert "another" not in record
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@settings(max_examples=400)
+@given(data=st.data())
+def test_damage_gives_a_record_or_malformed_and_nothing_else(payload: Payload, data: st.DataObject):
+    value = bytearray(messages("telemetry", payload)[0])
+    for _ in range(data.draw(st.integers(1, 4))):
+        position = data.draw(st.integers(0, len(value) - 1))
+        value[position] = data.draw(st.integers(0, 255))
+    damaged = bytes(value[: data.draw(st.integers(0, len(value)))])
+    try:
+        record = decode(damaged, "telemetry")
+    except Malformed:
+        return
+    VALIDATOR.validate(record | {"ts": record["ts"].isoformat(timespec="microseconds").replace("+00:00", "Z")})
+
+
+def _is_time(text: object) -> bool:
+    return not isinstance(text, str) or datetime.fromisoformat(text) is not None
+
+
+CHECKER = FormatChecker(formats=())
+CHECKER.checks("date-time", ValueError)(_is_time)
+VALIDATOR = Draft202012Validator(json_schema("telemetry"), format_checker=CHECKER)
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from([f.name for f in FIELDS["telemetry"]] + ["schema"]),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=70),
+        st.lists(st.integers(), max_size=2), st.sampled_from(["2026-06-01T07:00:02Z", "parked", "EV-000001"]),
+    ),
+)  # fmt: skip
+def test_decode_accepts_what_the_json_schema_accepts(name: str, other: Any):
+    value = changed(**{name: other})
+    valid = VALIDATOR.is_valid(json.loads(value))
+    try:
+        decode(value, "telemetry")
+    except Malformed:
+        assert not valid
+    else:
+        assert valid
+
+
+def test_fields_of_a_later_version_need_a_default():
+    for stream in STREAMS:
+        for field in FIELDS[stream]:
+            assert dataclasses.asdict(field)["since"] == 1 or field.default is not None
