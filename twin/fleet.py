@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -41,9 +42,10 @@ def targets_of(settings: RunSettings) -> tuple[Target, ...]:
         if not url:
             continue
         try:
-            found.append(parse(url))
+            target = parse(url)
         except ValueError as error:
             raise BadInput(f"--{name}: {error}") from None
+        found.append(replace(target, retain=settings.mqtt_retain) if isinstance(target, MqttTarget) else target)
     return tuple(found)
 
 
