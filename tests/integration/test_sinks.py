@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -655,6 +656,54 @@ def test_the_brokers_production_settings(mosquitto: Mosquitto, run_id: str):
             wait_until(lambda: len(web.seen) == 12, lambda: web.seen)  # 11 records and the status
     finally:
         broker.remove()
+
+
+class OldBroker:
+    """A real broker that knows only MQTT 3.1.1: an MQTT 5 CONNECT is answered as the standard of 3.1.1 says."""
+
+    def __init__(self, port: int) -> None:
+        self._real = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.levels: list[int] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with closing(self._listener):
+            for _ in range(2):
+                client, _address = self._listener.accept()
+                hello = client.recv(4096)
+                self.levels.append(hello[hello.index(b"MQTT") + 4])
+                if self.levels[-1] == 5:
+                    client.sendall(b"\x20\x02\x00\x01")
+                    client.close()
+                    continue
+                with socket.create_connection(("127.0.0.1", self._real)) as server, client:
+                    server.sendall(hello)
+                    back = threading.Thread(target=self._copy, args=(server, client), daemon=True)
+                    back.start()
+                    self._copy(client, server)
+                    back.join(5)
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._thread.join(5)
+
+
+def test_mqtt_3_is_spoken_where_nothing_newer_is_known(mosquitto: Mosquitto, run_id: str):
+    witness = MqttWitness(mosquitto.port, "ev/battery/telemetry/+")
+    with closing(witness), closing(OldBroker(mosquitto.port)) as old:
+        with opened(MqttTarget.parse(f"mqtt://127.0.0.1:{old.port}")) as sink:
+            sink.deliver("telemetry", 0, make_batch(3, range(4), run_id=run_id), 12)
+        assert old.levels == [5, 4]
+        assert len([identity for identity in witness.wait_for(12).ids if identity[0] == run_id]) == 12
 
 
 def test_retain_is_a_setting():
