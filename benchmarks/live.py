@@ -128,9 +128,8 @@ def print_table(result: dict[str, object]) -> None:
     samples: list[dict[str, float]] = result["samples"]  # type: ignore[assignment]
     cpu: dict[str, float] = result["cpu_s_per_s"]  # type: ignore[assignment]
     memory: dict[str, float] = result["memory_bytes"]  # type: ignore[assignment]
-    print(
-        f"{result['vehicles']:,} vehicles for {result['minutes']:g} min: real-time factor {result['real_time_factor']:.4f}"
-    )
+    factor = result["real_time_factor"]
+    print(f"{result['vehicles']:,} vehicles for {result['minutes']:g} min: real-time factor {factor:.4f}")
     third = len(samples) // 3
     for name in ("kafka", "mqtt", "timescale", "predictor"):
         parts = [samples[:third], samples[third : 2 * third], samples[2 * third :]]

@@ -70,6 +70,9 @@ def run(
     fault_share: Annotated[str | None, typer.Option(help="vehicles with a fault in ten years [default: 0.02]")] = None,
     kafka: Kafka = None,
     mqtt: Mqtt = None,
+    mqtt_retain: Annotated[
+        bool | None, typer.Option("--mqtt-retain/--no-mqtt-retain", help="broker keeps each vehicle's last record")
+    ] = None,
     timescale: Timescale = None,
     payload: Annotated[str | None, typer.Option(help="messages of Kafka and MQTT: json, avro [default: json]")] = None,
     predict: Annotated[bool | None, typer.Option("--predict/--no-predict", help="run the predictor pool")] = None,

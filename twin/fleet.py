@@ -49,6 +49,8 @@ def targets_of(settings: RunSettings) -> tuple[Target, ...]:
             raise BadInput(f"--{name}: {error}") from None
         if isinstance(target, (KafkaTarget, MqttTarget)):
             target = replace(target, payload=settings.payload)
+        if isinstance(target, MqttTarget):
+            target = replace(target, retain=settings.mqtt_retain)
         found.append(target)
     return tuple(found)
 

@@ -107,6 +107,9 @@ class RunSettings(BaseModel):
     run_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="default: from the settings")
     kafka: str = Field("", description="host:port[,host:port]")
     mqtt: str = Field("", description="mqtt://[user:password@]host[:port]")
+    mqtt_retain: bool = Field(
+        False, description="the MQTT broker keeps each vehicle's last record for late subscribers"
+    )
     timescale: str = Field("", description="postgresql://user[:password]@host[:port]/database")
     payload: Payload = Field("json", description="what a message of Kafka and MQTT is: json or avro")
     predict: bool = Field(True, description="run the predictor pool")

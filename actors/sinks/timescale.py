@@ -36,6 +36,7 @@ SQL_FOLDER = Path(__file__).resolve().parents[2] / "cluster" / "sql"
 _CONNECT_TIMEOUT_S = 5
 # What is wrong with a row and not with us or the server.
 _ROW_ERRORS = (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.errors.ProgramLimitExceeded)
+_warned: set[str] = set()
 _SURELY_THE_TABLE = 20  # so many rows refused and none taken: no bad record, but a table that is not ours
 # Any number will do; all processes that migrate one database must use the same.
 _MIGRATION_LOCK = 0x45567477
@@ -156,7 +157,8 @@ def migrate(target: TimescaleTarget) -> bool:
         raise _translate(error, target) from error
     finally:
         backend.connection.close()
-    if not timescale:
+    if not timescale and target.where not in _warned:
+        _warned.add(target.where)
         _log.warning("%s has no TimescaleDB extension: plain tables, no compression, no retention", target.where)
     return timescale
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -573,10 +574,12 @@ def test_mqtt_broker_that_denies_our_topics(mosquitto: Mosquitto, tmp_path: Path
 class Subscriber:
     """What a late or a web client sees: (topic, payload, retained)."""
 
-    def __init__(self, port: int, topic: str, transport: str = "tcp") -> None:
+    def __init__(self, port: int, topic: str, transport: str = "tcp", login: tuple[str, str] | None = None) -> None:
         self.seen: list[tuple[str, dict[str, object], bool]] = []
         ready = threading.Event()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, transport=transport)  # type: ignore[arg-type]
+        if login is not None:
+            self._client.username_pw_set(*login)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: ready.set()
         self._client.on_message = lambda _client, _data, message: self.seen.append(
@@ -610,6 +613,106 @@ def test_mqtt_last_state_of_each_vehicle(mosquitto: Mosquitto, run_id: str, reta
             assert sorted((topic[-9:], record["seq"], kept) for topic, record, kept in late.seen) == (
                 [(f"EV-00000{n}", 3, True) for n in range(3)] if retain else []
             )
+
+
+CLUSTER = Path(__file__).resolve().parents[2] / "cluster" / "mosquitto"
+
+
+class ProductionMosquitto(Mosquitto):
+    """With the configuration of cluster/mosquitto, at other places and ports."""
+
+    passwords = {"twin": "fleet-secret", "grafana": "reader-secret"}  # noqa: RUF012
+
+    def _prepare(self) -> None:
+        text = (CLUSTER / "mosquitto.conf").read_text()
+        text = text.replace("listener 1883", f"listener {self.port} 127.0.0.1")
+        text = text.replace("listener 9002", f"listener {self.websocket_port} 127.0.0.1")
+        text = text.replace("/mosquitto/config", str(self.directory)).replace("/mosquitto/data", str(self.directory))
+        self._config.write_text(text + ("user root\n" if os.geteuid() == 0 else ""))
+        (self.directory / "acl").write_text((CLUSTER / "acl").read_text())
+        (self.directory / "passwords").touch(mode=0o600)
+        for user, password in self.passwords.items():
+            subprocess.run(["mosquitto_passwd", "-b", str(self.directory / "passwords"), user, password], check=True)
+
+    def _check(self) -> None:
+        MqttTarget("127.0.0.1", self.port, "twin", self.passwords["twin"]).check()
+
+
+def test_the_brokers_production_settings(mosquitto: Mosquitto, run_id: str):
+    broker = ProductionMosquitto()
+    try:
+        broker.start().wait_ready()
+        url = f"127.0.0.1:{broker.port}"
+        for login in ("", "twin:wrong@"):
+            with pytest.raises(SinkRefused, match="Not authorized"):
+                MqttTarget.parse(f"mqtt://{login}{url}").check()
+        reader = MqttTarget.parse(f"mqtt://grafana:{broker.passwords['grafana']}@{url}")
+        with pytest.raises(SinkRefused, match="refused a record"), opened(reader) as sink:
+            sink.deliver("telemetry", 0, make_batch(1, range(1), run_id=run_id), 1)
+        web = Subscriber(broker.websocket_port, "ev/battery/#", "websockets", ("grafana", broker.passwords["grafana"]))
+        with closing(web), opened(MqttTarget.parse(f"mqtt://twin:{broker.passwords['twin']}@{url}"), run_id) as sink:
+            batch = poisoned(make_batch(3, range(4), run_id=run_id), {5}, "x" * 200_000)
+            assert [letter.row for letter in sink.deliver("telemetry", 0, batch, 12).dead] == [5]
+            wait_until(lambda: len(web.seen) == 12, lambda: web.seen)  # 11 records and the status
+    finally:
+        broker.remove()
+
+
+class OldBroker:
+    """A real broker that knows only MQTT 3.1.1: an MQTT 5 CONNECT is answered as the standard of 3.1.1 says."""
+
+    def __init__(self, port: int) -> None:
+        self._real = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.levels: list[int] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with closing(self._listener):
+            for _ in range(2):
+                client, _address = self._listener.accept()
+                hello = client.recv(4096)
+                self.levels.append(hello[hello.index(b"MQTT") + 4])
+                if self.levels[-1] == 5:
+                    client.sendall(b"\x20\x02\x00\x01")
+                    client.close()
+                    continue
+                with socket.create_connection(("127.0.0.1", self._real)) as server, client:
+                    server.sendall(hello)
+                    back = threading.Thread(target=self._copy, args=(server, client), daemon=True)
+                    back.start()
+                    self._copy(client, server)
+                    back.join(5)
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._thread.join(5)
+
+
+def test_mqtt_3_is_spoken_where_nothing_newer_is_known(mosquitto: Mosquitto, run_id: str):
+    witness = MqttWitness(mosquitto.port, "ev/battery/telemetry/+")
+    with closing(witness), closing(OldBroker(mosquitto.port)) as old:
+        with opened(MqttTarget.parse(f"mqtt://127.0.0.1:{old.port}")) as sink:
+            sink.deliver("telemetry", 0, make_batch(3, range(4), run_id=run_id), 12)
+        assert old.levels == [5, 4]
+        assert len([identity for identity in witness.wait_for(12).ids if identity[0] == run_id]) == 12
+
+
+def test_retain_is_a_setting():
+    from twin.fleet import targets_of
+    from twin.settings import load_settings
+
+    for value, expected in (("true", True), (None, False)):
+        settings = load_settings({"mqtt": "mqtt://127.0.0.1", "kafka": "a:1", "mqtt_retain": value}, None, {})
+        assert [getattr(target, "retain", None) for target in targets_of(settings)] == [None, expected]
 
 
 _SHIPPING = """
