@@ -87,6 +87,7 @@ class FleetConsumer:
         self._epochs: defaultdict[int, int] = defaultdict(int)
         self._mine: set[int] = set()
         self._assigned = False
+        self._disturbed = False  # the brokers were away: silence meant nothing
         self._held: list[tuple[Message, int]] = []
         self._committed: dict[int, int] = {}
 
@@ -127,9 +128,9 @@ class FleetConsumer:
                 flushed = time.monotonic()
             patience = self._plan.until_idle_s
             if patience is not None and time.monotonic() - heard >= patience:
-                if self._at_the_end(time.monotonic() - heard):
+                if not self._disturbed and self._at_the_end(time.monotonic() - heard):
                     return
-                heard = time.monotonic()
+                heard, self._disturbed = time.monotonic(), False
 
     def _subscribed(self) -> Consumer:
         consumer = Consumer(
@@ -203,6 +204,7 @@ class FleetConsumer:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._disturbed = True
             self._say(f"Kafka at {','.join(self._plan.kafka.bootstrap)} does not answer; waiting")
 
     # ---- patience

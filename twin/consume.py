@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from actors.consumer import ConsumePlan, ConsumerCollector, FleetConsumer, Undelivered
 from actors.metrics import Exporter
-from actors.sinks import KafkaTarget, SinkRefused, TimescaleTarget
+from actors.sinks import KafkaTarget, SinkRefused, SinkUnavailable, TimescaleTarget
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.fleet import targets_of
 from twin.settings import Duration, load_settings, one_line
@@ -67,6 +67,7 @@ def plan_of(flags: Mapping[str, Any], config: Path | None) -> tuple[ConsumePlan,
 def consume(flags: Mapping[str, Any], config: Path | None, say: Callable[[str], None]) -> list[str]:
     """Run until SIGINT, SIGTERM or idleness; the lines of the summary. TwinError where it cannot go on."""
     plan, settings = plan_of(flags, config)
+    _check(plan)
     consumer = FleetConsumer(plan, say)
     exporter = _exporter(consumer, settings.metrics_port)
     stop = threading.Event()
@@ -95,6 +96,17 @@ def consume(flags: Mapping[str, Any], config: Path | None, say: Callable[[str], 
         f"malformed    {counts.malformed:,}" + (f", in {plan.dead_letters}" if counts.malformed else ""),
         f"windows      {counts.windows:,} written to fleet_minute and {plan.output}",
     ]
+
+
+def _check(plan: ConsumePlan) -> None:
+    """A server that refuses us ends it before it begins; one that is away may come back."""
+    for target in (plan.kafka, plan.database):
+        try:
+            target.check()
+        except SinkUnavailable:
+            continue
+        except SinkRefused as error:
+            raise BadInput(f"--{target.name}: {error}") from None
 
 
 def _exporter(consumer: FleetConsumer, port: int) -> Exporter | None:

@@ -61,7 +61,7 @@ def by_query(made: pa.Table) -> list[dict[str, Any]]:
     with closing(duckdb.connect()) as connection:
         connection.execute("SET timezone = 'UTC'")
         connection.register("made", made)
-        return list(connection.execute(EXPECTED).to_arrow_table().to_pylist())
+        return list(connection.sql(EXPECTED).to_arrow_table().to_pylist())
 
 
 class Stream:
@@ -88,9 +88,9 @@ class Stream:
     def consume(self, *flags: str, until_idle: str = "3s") -> subprocess.Popen[str]:
         """The command in a process of its own."""
         command = [
-            sys.executable, "-m", "twin", "consume",
-            "--topic", self.topic, "--output", self.output, "--group", self.topic,
-            "--kafka", self.kafka.bootstrap_servers, "--timescale", self.database, "--metrics-port", "0", *flags,
+            sys.executable, "-m", "twin", "consume", "--topic", self.topic, "--output", self.output,
+            "--group", self.topic, "--kafka", self.kafka.bootstrap_servers, "--timescale", self.database,
+            "--metrics-port", "0", *flags,
         ]  # fmt: skip
         if until_idle:
             command += ["--until-idle", until_idle]
@@ -231,30 +231,31 @@ def test_two_members_share_the_partitions(stream: Stream):
 
 
 def test_killed_again_and_again_counts_nothing_twice(stream: Stream):
-    made = [batch(range(first, first + 20)) for first in range(0, 600, 20)]
+    """Half of the fleet is a minute behind the other half: minutes overlap, and are written more than once."""
+    made = []
+    for first in range(0, 500, 20):
+        made.append(make_batch(20, range(first + 30, first + 50)))
+        made.append(make_batch(20, range(first, first + 20), first_vehicle=20))
 
     def produce() -> None:
         for part in made:
             stream.send(encode(part, "telemetry"))
-            time.sleep(0.5)
+            time.sleep(0.3)
 
     producer = threading.Thread(target=produce)
     producer.start()
-    kills = 0
-    for patience in (2.0, 0.7, 1.3):
+    for patience in (2.0, 0.7):
         process = stream.consume("--lateness", "2s", until_idle="")
         before = stream.counted()
         deadline = time.monotonic() + 40
-        while stream.counted() <= before and time.monotonic() < deadline:
+        while stream.counted() <= before:
+            assert time.monotonic() < deadline
             time.sleep(0.1)
         time.sleep(patience)
         assert process.poll() is None
         process.kill()
-        kills += 1
     producer.join()
-    assert kills == 3
-    said = stream.finish()
-    assert "read again" in said  # it was in the middle of windows
+    stream.finish()
     stream.assert_equals(pa.Table.from_batches(made).unify_dictionaries(), "run-test")
 
 
@@ -263,7 +264,7 @@ def test_a_server_down_for_a_while(victim: str, stream: Stream, postgres: Postgr
     server = {"postgres": postgres, "kafka": stream.kafka}[victim]
     first, second = batch(range(100)), batch(range(100, 300))
     stream.send(encode(first, "telemetry"))
-    process = stream.consume("--lateness", "2s", until_idle="6s")
+    process = stream.consume("--lateness", "2s", until_idle="8s")
     deadline = time.monotonic() + 40
     while stream.counted() == 0:
         assert time.monotonic() < deadline
@@ -276,7 +277,7 @@ def test_a_server_down_for_a_while(victim: str, stream: Stream, postgres: Postgr
     else:
         server.kill()
         stream.send(encode(second, "telemetry"))
-        time.sleep(8)  # longer than until it would be idle
+        time.sleep(10)  # longer than until it would be idle
         assert process.poll() is None
         server.restart().wait_ready()
     _, complaint = process.communicate(timeout=SETTLE_S)
@@ -291,8 +292,9 @@ def test_late_and_twice(stream: Stream):
     made = batch(range(240))
     messages = encode(made, "telemetry")
     pairs = list(zip(messages.vehicle_ids, messages.values, strict=True))
-    held_back = [p for p in pairs if p[0] in ("EV-000003", "EV-000017")]
-    stream.send_raw(p for p in pairs if p not in held_back)
+    back = ("EV-000003", "EV-000017")
+    held_back = [pair for pair in pairs if pair[0] in back]
+    stream.send_raw(pair for pair in pairs if pair[0] not in back)
     stream.finish()
     stream.send_raw(held_back + pairs[:500])
     said = stream.finish()
@@ -334,15 +336,8 @@ def test_sigterm_writes_what_is_open_and_exits_0(stream: Stream, free_port: int)
                 metrics = answer.read().decode()
         except OSError:
             continue
-    for name in (
-        "duplicates_total",
-        "late_records_total",
-        "malformed_total",
-        "open_windows",
-        "waiting",
-        "lag_records{",
-    ):
-        assert f"ev_consume_{name}" in metrics or name == "lag_records{"
+    for name in ("duplicates_total", "late_records_total", "malformed_total", "open_windows", "waiting", "lag_records"):
+        assert f"ev_consume_{name}" in metrics
     assert stream.counted() == 0
     os.kill(process.pid, signal.SIGTERM)
     said = stream.finish(process)
@@ -447,7 +442,7 @@ def test_malformed_messages_go_to_the_dead_letters(stream: Stream):
     said = stream.finish()
     letters = list(read(stream.kafka, stream.dead))
     assert {key: value for key, value, _ in letters} == bad
-    assert Counter(key for key, *_ in letters) == Counter(bad)
+    assert Counter(key for key, *_ in letters) == Counter(list(bad))
     places = set()
     for *_, headers in letters:
         assert headers["reason"].startswith("expected ")
