@@ -6,11 +6,12 @@ import ctypes
 import os
 import select
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 _MODIFY, _MOVED_TO, _CREATE = 0x2, 0x80, 0x100
-_LOOK_S = 0.01  # where there is nothing to be woken by: no inotify, or a directory that is not there yet
+_LOOK_S = 0.01  # where there is no inotify
 
 
 class Watch:
@@ -28,15 +29,16 @@ class Watch:
 
     def wait(self, timeout_s: float) -> None:
         """Sleep until there is something new, at most `timeout_s`."""
-        if self._fd >= 0 and self._missing:
-            self._missing = [directory for directory in self._missing if not self._add(directory)]
-        if self._missing or self._fd < 0:
-            timeout_s = min(timeout_s, _LOOK_S)
-        ready, _, _ = select.select([self._fd] if self._fd >= 0 else [], [], [], timeout_s)
-        if ready:
+        if self._fd < 0:
+            time.sleep(min(timeout_s, _LOOK_S))
+            return
+        self._missing = [directory for directory in self._missing if not self._added(directory)]
+        for directory in self._missing:  # its making is seen in the nearest one that is there
+            next(parent for parent in directory.parents if self._added(parent))
+        if select.select([self._fd], [], [], timeout_s)[0]:
             os.read(self._fd, 1 << 16)
 
-    def _add(self, directory: Path) -> bool:
+    def _added(self, directory: Path) -> bool:
         mask = _MODIFY | _MOVED_TO | _CREATE
         return bool(self._libc.inotify_add_watch(self._fd, os.fsencode(directory), mask) >= 0)
 

@@ -59,10 +59,15 @@ def test_a_line_torn_by_a_crash_is_written_again(tmp_path: Path):
 
 
 def test_a_watch_wakes_when_a_file_grows(tmp_path: Path):
-    later = tmp_path / "later"
+    later = tmp_path / "run" / "later"
     watch = Watch([tmp_path, later])
-    watch.wait(0)  # one directory is not there yet: it looks again every few milliseconds
-    later.mkdir()
+    watch.wait(0)
+    making = threading.Timer(0.1, lambda: later.mkdir(parents=True))
+    making.start()
+    begun = time.monotonic()
+    watch.wait(5)
+    assert time.monotonic() - begun < 2, "also of one that is not there yet"
+    making.join()
     for _ in range(3):  # what was made until now
         watch.wait(0.05)
     begun = time.monotonic()
