@@ -7,6 +7,7 @@ the archive of a subscriber that was there in time is asked (`twin archive`).
 from __future__ import annotations
 
 import io
+import time
 import uuid
 from array import array
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from actors.sinks import KafkaTarget, SinkUnavailable, TimescaleTarget
 from datasets.codec import Malformed, decode
@@ -146,9 +147,12 @@ def kafka(target: KafkaTarget, run_id: str, patience_s: float = 30.0) -> dict[St
                     ends[topic, partition] = high
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in ends])
         streams = {topic: stream for stream, topic in _TOPICS.items()}
+        heard = time.monotonic()
         while ends:
-            messages = consumer.consume(5000, timeout=patience_s)
-            if not messages:
+            messages = consumer.consume(5000, timeout=0.2)  # it waits for all 5,000, or so long
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > patience_s:
                 raise SinkUnavailable(
                     f"Kafka at {','.join(target.bootstrap)} gave nothing for {patience_s:.0f} s with {len(ends)} "
                     "partitions not read to their end; is the broker in order?"
@@ -163,13 +167,19 @@ def kafka(target: KafkaTarget, run_id: str, patience_s: float = 30.0) -> dict[St
                 where = (message.topic(), message.partition())
                 end = ends.get(where)
                 # Its last offset may belong to a transaction's marker, which is no message: the end is told as well.
-                if end is not None and (message.error() is not None or (message.offset() or 0) + 1 >= end):
+                error = message.error()
+                at_end = (message.offset() or 0) + 1 >= end if error is None and end else _is_end(error)
+                if end is not None and at_end:
                     del ends[where]
     except KafkaException as error:
         raise SinkUnavailable(f"Kafka at {','.join(target.bootstrap)} does not answer ({error})") from error
     finally:
         consumer.close()
     return found
+
+
+def _is_end(error: KafkaError | None) -> bool:
+    return error is not None and error.code() == KafkaError._PARTITION_EOF
 
 
 def database(target: TimescaleTarget, run_id: str) -> dict[Stream, Seen]:
