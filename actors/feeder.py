@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from ray import serve
 from ray.serve.handle import DeploymentResponse
 
 from actors.predictor import APP_NAME
-from datasets.log import Frame, LogFull, LogReader, LogWriter, log_directory
+from actors.shipper import LATENCY_BUCKETS_S
+from datasets.cursor import Cursor, CursorFile
+from datasets.log import SEGMENT_BYTES, Frame, LogFull, LogReader, LogWriter, log_directory
 from datasets.schema import SCHEMAS
 from models.features import input_matrix
 
@@ -37,14 +39,22 @@ _ANSWER_TIMEOUT_S = 60.0
 
 @dataclass
 class FeederStatus:
-    """`read`: telemetry rows looked at of each shard; `latency_s`: of the last batch, asked to answered."""
+    """`read`: telemetry rows looked at of each shard; `made`: predictions. `latency_s`: of the last batch, asked to
+    answered; `latency_counts`: due to predicted, a record each."""
 
     pid: int
     read: dict[int, int]
-    predictions: int = 0
+    made: dict[int, int] = field(default_factory=dict)
     batches: int = 0
     latency_s: float = 0.0
+    latency_counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
+    latency_sum_s: float = 0.0
     waiting_for: str = "the predictor pool to start"
+
+    @property
+    def predictions(self) -> int:
+        """Predictions made of all shards."""
+        return sum(self.made.values())
 
 
 def due(seq: np.ndarray, telemetry_ticks: int, predict_ticks: int) -> np.ndarray:
@@ -60,14 +70,30 @@ def due(seq: np.ndarray, telemetry_ticks: int, predict_ticks: int) -> np.ndarray
 class Feeder:
     """Asks the pool about every due record of the shards of one node and logs what it answers."""
 
-    def __init__(self, run_dir: Path, shards: list[int], telemetry_ticks: int, predict_ticks: int) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        first_rows: dict[int, tuple[int, int]],
+        telemetry_ticks: int,
+        predict_ticks: int,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        """`first_rows`: by shard, the rows of telemetry and predictions before its logs begin, where they are new."""
         self._run_dir = run_dir
         self._telemetry_ticks = telemetry_ticks
         self._predict_ticks = predict_ticks
-        self._writers = {shard: LogWriter(log_directory(run_dir, "predictions", shard)) for shard in shards}
+        self._writers = {
+            shard: LogWriter(
+                log_directory(run_dir, "predictions", shard),
+                segment_bytes=segment_bytes,
+                first_row=predictions,
+                first_mark=telemetry or -1,
+            )
+            for shard, (telemetry, predictions) in first_rows.items()
+        }
         self._lock = threading.Lock()
         self._status = FeederStatus(os.getpid(), {shard: max(w.mark, 0) for shard, w in self._writers.items()})
-        self._status.predictions = sum(writer.rows for writer in self._writers.values())
+        self._status.made = {shard: writer.rows for shard, writer in self._writers.items()}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._feed, name="feed", daemon=True)
 
@@ -106,7 +132,7 @@ class Feeder:
             shard: LogReader(log_directory(self._run_dir, "telemetry", shard), max(writer.mark, 0))
             for shard, writer in self._writers.items()
         }
-        asked: deque[tuple[int, int, pa.RecordBatch, DeploymentResponse, float]] = deque()
+        asked: deque[tuple[int, int, pa.RecordBatch, int, DeploymentResponse, float]] = deque()
         try:
             while not self._stopping.is_set():
                 progress = False
@@ -121,7 +147,7 @@ class Feeder:
                     position = frame.row + frame.batch.num_rows
                     if rows.num_rows:
                         response = handle.predict_batch.remote(input_matrix(rows))
-                        asked.append((shard, position, rows, response, time.perf_counter()))
+                        asked.append((shard, position, rows, frame.due_ns, response, time.perf_counter()))
                     else:
                         # Nothing in it to ask about: it counts as read once all that precedes it is answered.
                         while any(waiting[0] == shard for waiting in asked):
@@ -143,7 +169,13 @@ class Feeder:
         return frame.batch.filter(pa.array(due(seq, self._telemetry_ticks, self._predict_ticks)))
 
     def _answer(
-        self, shard: int, position: int, rows: pa.RecordBatch, response: DeploymentResponse, asked_at: float
+        self,
+        shard: int,
+        position: int,
+        rows: pa.RecordBatch,
+        due_ns: int,
+        response: DeploymentResponse,
+        asked_at: float,
     ) -> None:
         """Wait for one answer and log it."""
         answer: dict[str, Any] = response.result(timeout_s=_ANSWER_TIMEOUT_S)
@@ -155,7 +187,8 @@ class Feeder:
         batch = pa.record_batch([columns[name] for name in schema.names], schema=schema)
         while True:
             try:
-                self._writers[shard].append(batch, position)
+                self._writers[shard].append(batch, position, due_ns or None)
+                CursorFile(self._run_dir, "predictor", "telemetry", shard).save(Cursor(position))
                 break
             except LogFull:
                 with self._lock:
@@ -164,7 +197,11 @@ class Feeder:
                     raise  # and log nothing that comes after it: the next start asks again from here
         with self._lock:
             self._status.read[shard] = position
-            self._status.predictions += len(rows)
+            self._status.made[shard] += len(rows)
             self._status.batches += 1
             self._status.latency_s = time.perf_counter() - asked_at
+            if due_ns:
+                since_due_s = max(0.0, (time.time_ns() - due_ns) / 1e9)
+                self._status.latency_counts[int(np.searchsorted(LATENCY_BUCKETS_S, since_due_s))] += len(rows)
+                self._status.latency_sum_s += since_due_s * len(rows)
             self._status.waiting_for = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,6 +38,14 @@ class FleetCollector(Collector):
             "ev_predictor_backlog_records", "Telemetry the predictor has not looked at", status.predictor_backlog
         )
         yield GaugeMetricFamily("ev_prediction_latency_seconds", "Last batch to the pool", status.prediction_latency_s)
+        latency = HistogramMetricFamily(
+            "ev_prediction_latency_since_due_seconds", "From when a telemetry record was due to its logged prediction"
+        )
+        if status.prediction_latency_counts:
+            buckets, total_s = _histogram(status.prediction_latency_counts, status.prediction_latency_sum_s)
+            latency.add_metric([], buckets, total_s)
+        yield latency
+        yield CounterMetricFamily("ev_log_cut_bytes", "Damaged bytes cut off ends of logs", status.cut_bytes)
         yield CounterMetricFamily("ev_shard_restarts", "Shards restarted from their checkpoint", status.restarts)
         yield CounterMetricFamily("ev_compute_seconds", "Time spent in shards", sum(s.compute_s for s in status.shards))
         waiting = GaugeMetricFamily("ev_waiting", "1 while a part waits for another", labels=["part"])
@@ -51,18 +60,26 @@ class FleetCollector(Collector):
         delivered = CounterMetricFamily("ev_sink_delivered_records", "Records acknowledged", labels=labels)
         backlog = GaugeMetricFamily("ev_sink_backlog_records", "Records in the log not yet acknowledged", labels=labels)
         duplicates = CounterMetricFamily("ev_sink_duplicates", "Records the peer already had", labels=["sink"])
+        dead = CounterMetricFamily("ev_sink_dead_letters", "Records the peer refused for themselves", labels=["sink"])
+        oldest = GaugeMetricFamily(
+            "ev_sink_oldest_waiting_seconds", "Since the first record that waits was due", labels=["sink", "shard"]
+        )
         retries = CounterMetricFamily("ev_sink_retries", "Connections given up and made again", labels=["sink"])
         latency = HistogramMetricFamily(
-            "ev_sink_latency_seconds", "From the log to the acknowledgement, per record", labels=["sink"]
+            "ev_sink_latency_seconds", "From when a record was due to its acknowledgement", labels=["sink"]
         )
         for sink in status.sinks:
             for stream in STREAMS:
                 delivered.add_metric([sink.name, stream], sink.delivered[stream])
                 backlog.add_metric([sink.name, stream], sink.backlog[stream])
             duplicates.add_metric([sink.name], sink.duplicates)
+            dead.add_metric([sink.name], sink.dead_letters)
+            for shard in sorted({log.shard for log in sink.logs}):
+                due_ns = [x.oldest_due_ns for x in sink.logs if x.shard == shard and x.waiting and x.oldest_due_ns]
+                oldest.add_metric([sink.name, str(shard)], max(0.0, time.time() - min(due_ns) / 1e9) if due_ns else 0.0)
             retries.add_metric([sink.name], sink.retries)
             latency.add_metric([sink.name], *_histogram(sink.latency_counts, sink.latency_sum_s))
-        yield from (delivered, backlog, duplicates, retries, latency)
+        yield from (delivered, backlog, oldest, duplicates, dead, retries, latency)
 
 
 def _histogram(counts: list[int], total_s: float) -> tuple[list[tuple[str, float]], float]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import math
 import os
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
-from datasets.log import LogFull, LogWriter, log_directory
+from datasets.log import SEGMENT_BYTES, Fsync, LogFull, LogWriter, log_directory
+from datasets.retention import Retention, retain
 from datasets.schema import MODES, SCHEMAS, TELEMETRY_FIELDS, vehicle_id
 from physics import Fault, FleetLives, FleetPhysics, draw_population
 
+_log = logging.getLogger(__name__)
+
 # Below this much free space a shard waits before it appends: room for the seals and cursors of what is already made.
 MIN_FREE_BYTES = 256 << 20
+
+
+_RETAIN_EVERY_S = 2.0
+_TYPES = {field.name: field.type.to_pandas_dtype() for field in TELEMETRY_FIELDS if field.decimals is not None}
+_TYPES |= {"mode": np.int8, "flags": np.int32}
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,14 @@ class ShardPlan:
     checkpoint_ticks: int
     fast_forward: bool = False
     """Live days in full only now and then; telemetry at multiples of a day."""
+    fsync: Fsync = "checkpoint"
+    retention: Retention | None = None
+    restart: bytes = b""
+    """A checkpoint from elsewhere, for a shard whose log was lost with its node: where its log begins anew."""
+
+    def rows(self, tick: int) -> int:
+        """Telemetry rows made up to `tick`."""
+        return self.vehicles * (tick // self.telemetry_ticks)
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,15 @@ class ShardStatus:
     records: int
     compute_s: float
     waiting_for: str = ""
+    checkpoint_tick: int = 0
+    cut_bytes: int = 0
+    """Damaged bytes that opening the log cut off its end; their records were made again."""
+
+
+def _arrays(file: Path | io.BytesIO) -> dict[str, np.ndarray]:
+    """What a checkpoint holds."""
+    with np.load(file) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 class Shard:
@@ -70,10 +99,21 @@ class Shard:
         self._plan = plan
         self._node = node
         self._compute_s = 0.0
-        self._log = LogWriter(log_directory(plan.run_dir, "telemetry", plan.shard))
+        self._restart = _arrays(io.BytesIO(plan.restart)) if plan.restart else None
+        tick = int(self._restart["tick"]) if self._restart else -1
+        self._log = LogWriter(
+            log_directory(plan.run_dir, "telemetry", plan.shard),
+            segment_bytes=plan.retention.segment_bytes if plan.retention else SEGMENT_BYTES,
+            fsync=plan.fsync,
+            first_row=plan.rows(max(tick, 0)),
+            first_mark=tick,
+        )
+        self._retain_at = -math.inf
+        self._over_limit = False
         self._physics = self._fresh()
         self._ids = pa.array([vehicle_id(plan.first_vehicle + i) for i in range(plan.vehicles)])
         self._last: dict[str, np.ndarray] = {}
+        self._due_ns: int | None = None
         self._pending: pa.RecordBatch | None = None
         self._checkpoint_path = plan.run_dir / "checkpoints" / f"shard-{plan.shard:04d}.npz"
         self._restore()
@@ -104,23 +144,33 @@ class Shard:
     def _restore(self) -> None:
         """Bring the physics to the log's end: checkpoint, then the steps whose records the log already holds."""
         logged = max(self._log.mark, 0)
-        if self._checkpoint_path.exists():
-            with np.load(self._checkpoint_path) as arrays:
-                if int(arrays["tick"]) <= logged:
-                    self._physics.restore({name: arrays[name] for name in arrays.files})
-                # A checkpoint ahead of a log that lost its tail is of no use: the same records are made again from 0.
+        # A checkpoint ahead of a log that lost its tail is of no use: the same records are made again, from 0 at worst.
+        known = [self._restart] if self._restart else []
+        try:
+            known.append(_arrays(self._checkpoint_path))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            _log.warning("%s is damaged (%s); going on from an earlier one", self._checkpoint_path, error)
+        usable = [arrays for arrays in known if int(arrays["tick"]) <= logged]
+        if usable:
+            self._physics.restore(max(usable, key=lambda arrays: int(arrays["tick"])))
         stride = self._plan.telemetry_ticks * max(1, 600 // self._plan.telemetry_ticks)
         while self._physics.tick < logged:
             self._keep_last(self._physics.advance(min(stride, logged - self._physics.tick), self._plan.telemetry_ticks))
 
-    def advance(self, until_tick: int) -> ShardStatus:
+    def advance(self, until_tick: int, due_ns: int | None = None) -> ShardStatus:
         """Step to `until_tick` as one block and append its telemetry. Already past it: nothing is done twice.
 
-        A full disk makes the shard wait: the block is kept, `waiting_for` says so, and the next call tries again.
+        A full disk makes the shard wait: the block is kept, `waiting_for` says so, and the next call tries again. So
+        does a log that has reached its limit while a cursor still needs all of it. `due_ns`: when the records of this
+        block were due [ns since 1970], default now.
         """
         begun = time.perf_counter()
-        if self._append_pending() and (ticks := until_tick - self._physics.tick) > 0:
-            samples = self._physics.advance(ticks, self._plan.telemetry_ticks)
+        self._due_ns = due_ns
+        room = self._append_pending() and self._within_limit()
+        if room and (ticks := until_tick - self._physics.tick) > 0:
+            samples = self._physics.advance(ticks, self._plan.telemetry_ticks, _TYPES)
             self._keep_last(samples)
             if len(samples["soc"]):
                 self._pending = self._batch(samples)
@@ -151,7 +201,7 @@ class Shard:
         }
         for field in TELEMETRY_FIELDS:
             if field.name not in columns:
-                columns[field.name] = pa.array(samples[field.name].ravel().astype(field.type.to_pandas_dtype()))
+                columns[field.name] = pa.array(samples[field.name].ravel())
         return pa.record_batch([columns[field.name] for field in TELEMETRY_FIELDS], schema=SCHEMAS["telemetry"])
 
     def _append_pending(self) -> bool:
@@ -161,18 +211,31 @@ class Shard:
             if stats.f_bavail * stats.f_frsize < MIN_FREE_BYTES:
                 return False
             try:
-                self._log.append(self._pending, self._physics.tick)
+                self._log.append(self._pending, self._physics.tick, self._due_ns)
             except LogFull:
                 return False
             self._pending = None
         return True
+
+    def _within_limit(self) -> bool:
+        """Drop what the log need not keep any more; whether what remains leaves room under its limit."""
+        retention = self._plan.retention
+        if retention is not None and (self._over_limit or time.monotonic() >= self._retain_at):
+            self._retain_at = time.monotonic() + _RETAIN_EVERY_S
+            self._over_limit = not retain(self._plan.run_dir, self._plan.shard, retention)
+            if self._over_limit:
+                self._log.roll()  # an open segment cannot go: sealed, it can
+        return not self._over_limit
 
     def _checkpoint(self) -> None:
         """The log reaches the disk first: a checkpoint must never be ahead of it."""
         self._log.sync()
         self._checkpoint_path.parent.mkdir(exist_ok=True)
         temporary = self._checkpoint_path.with_suffix(".tmp.npz")
-        np.savez(temporary, allow_pickle=False, **self._physics.snapshot())
+        with open(temporary, "wb") as file:
+            np.savez(file, allow_pickle=False, **self._physics.snapshot())
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, self._checkpoint_path)
         self._checkpoint_tick = self._physics.tick
 
@@ -203,8 +266,22 @@ class Shard:
             tick=self._physics.tick,
             records=self._log.rows,
             compute_s=self._compute_s,
-            waiting_for="" if self._pending is None else f"room on the volume of {self._plan.run_dir}",
+            waiting_for=self._waiting_for(),
+            checkpoint_tick=self._checkpoint_tick,
+            cut_bytes=self._log.cut_bytes,
         )
+
+    def _waiting_for(self) -> str:
+        if self._pending is not None:
+            return f"room on the volume of {self._plan.run_dir}"
+        return "a sink to take what fills the log up to its limit" if self._over_limit else ""
+
+    def checkpoint(self) -> tuple[int, bytes]:
+        """(tick, content) of the last checkpoint on disk; (0, b"") before the first."""
+        try:
+            return self._checkpoint_tick, self._checkpoint_path.read_bytes()
+        except FileNotFoundError:
+            return 0, b""
 
     def vehicle_state(self, vehicle: int) -> dict[str, Any]:
         """The last telemetry record of one vehicle, as Python values; the initial state has none and gives {}."""

@@ -2,7 +2,8 @@
 
 One process a sink, so that a stuck broker holds up neither the fleet nor another sink; one thread a stream, so that
 predictions do not queue behind telemetry. Full peer, slow peer, dead peer: the records stay in the log and the backlog
-shows. The order of one vehicle's records is the log's: a batch is retried whole before the next one leaves.
+shows. The order of one vehicle's records is the log's: a batch is retried whole before the next one leaves. A record
+that the peer refuses for itself goes to RUN/dead-letters, durably, before the cursor passes it.
 """
 
 from __future__ import annotations
@@ -12,42 +13,75 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from actors.sinks import Sink, SinkError, SinkRefused, Target
-from datasets.cursor import CursorFile
-from datasets.log import LogReader, log_directory
+from actors.sinks import Receipt, Sink, SinkError, SinkRefused, Target
+from datasets.cursor import Cursor, CursorFile, DeadLetterFile
+from datasets.log import Frame, LogReader, extent, log_directory
 from datasets.schema import STREAMS, Stream
+from datasets.watch import Watch
 
 _log = logging.getLogger(__name__)
 
 BATCH_ROWS = 5_000
-_IDLE_S = 0.01
+_IDLE_S = 0.1  # the longest sleep; what is appended to the log ends it
+_STOP_S = 5.0
 _RETRY_S = (0.2, 0.5, 1.0, 2.0)
 _RETRY_REFUSED_S = 5.0
-# Upper bounds [s] of the histogram "appended to the log -> acknowledged by the sink".
-LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
+# Before what a forgetful broker had acknowledged goes out again: its subscribers, too, have to come back.
+_SUBSCRIBERS_S = 2.5
+# Upper bounds [s] of the histogram "due -> acknowledged by the sink".
+LATENCY_BUCKETS_S = (
+    0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0,
+)  # fmt: skip
 
 
 @dataclass
 class ShipperStatus:
-    """Counters of one sink on one node. `positions`: rows acknowledged of each log, (stream, shard)."""
+    """Counters of one sink on one node. `cursors`: of each log, (stream, shard), since the log began."""
 
     sink: str
     pid: int = 0
-    positions: dict[tuple[Stream, int], int] = field(default_factory=dict)
-    duplicates: int = 0
+    cursors: dict[tuple[Stream, int], Cursor] = field(default_factory=dict)
+    oldest_due_ns: dict[tuple[Stream, int], int] = field(default_factory=dict)
     retries: int = 0
     waiting_for: str = ""
     latency_counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS_S) + 1))
     latency_sum_s: float = 0.0
 
+    @property
+    def positions(self) -> dict[tuple[Stream, int], int]:
+        """Rows of each log that the sink has dealt with."""
+        return {log: cursor.position for log, cursor in self.cursors.items()}
+
+    @property
+    def duplicates(self) -> int:
+        """Records that the sink already had."""
+        return sum(cursor.duplicates for cursor in self.cursors.values())
+
+    @property
+    def dead(self) -> int:
+        """Records in RUN/dead-letters."""
+        return sum(cursor.dead for cursor in self.cursors.values())
+
     def delivered(self, stream: Stream) -> int:
-        """Records of one stream that the sink has acknowledged."""
-        return sum(position for (of, _), position in self.positions.items() if of == stream)
+        """Records of one stream that the sink has acknowledged (or refused for themselves)."""
+        return sum(cursor.position for (of, _), cursor in self.cursors.items() if of == stream)
+
+
+@dataclass
+class _Log:
+    """One log on its way to the sink. Up to `known` the sink's own cursor says that it has the rows."""
+
+    reader: LogReader
+    cursor: Cursor
+    file: CursorFile
+    letters: DeadLetterFile
+    known: int = 0
 
 
 class Shipper:
@@ -62,6 +96,7 @@ class Shipper:
         self._lock = threading.Lock()  # the counters
         self._connecting = threading.Lock()
         self._waiting: dict[Stream, str] = {}
+        self._history: dict[tuple[Stream, int], deque[tuple[float, int]]] = {}
         self._status = ShipperStatus(target.name, os.getpid())
         self._sink: Sink | None = None
         self._threads = [
@@ -82,25 +117,29 @@ class Shipper:
     def stop(self) -> ShipperStatus:
         """Finish the batches on their way (or give up on a peer that does not answer), save the cursors."""
         self._stopping.set()
+        deadline = time.monotonic() + _STOP_S
         for thread in self._threads:
-            thread.join(timeout=5)
-        self._drop(self._sink)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        self._drop(self._sink)  # ends a delivery that is still waiting
+        for thread in self._threads:
+            thread.join(timeout=1)
         return self.status()
 
     def _ship(self, stream: Stream) -> None:
         """One stream's loop: all shards in turn, a batch each. Any failure goes back to the cursors."""
         sink: Sink | None = None
-        readers: dict[int, LogReader] = {}
+        logs: dict[int, _Log] = {}
         failures = 0
+        watch = Watch(log_directory(self._run_dir, stream, shard) for shard in self._shards)
         while not self._stopping.is_set():
             try:
                 sink = self._opened()
-                readers = readers or self._readers(sink, stream)
-                busy = [self._ship_batch(sink, stream, shard, reader) for shard, reader in readers.items()]
+                logs = logs or self._logs(sink, stream)
+                busy = [self._ship_batch(sink, stream, shard, log) for shard, log in logs.items()]
                 self._set_waiting(stream, "")
                 failures = 0
                 if not any(busy):
-                    self._stopping.wait(_IDLE_S)
+                    watch.wait(_IDLE_S)
                 continue
             except SinkError as error:
                 self._set_waiting(stream, str(error))
@@ -110,19 +149,33 @@ class Shipper:
                 _log.exception("shipping %s to %s", stream, self._target.name)
                 self._set_waiting(stream, f"internal error, see this process's log: {error!r}")
                 refused = True
-            for reader in readers.values():
-                reader.close()
-            readers = {}
+            for log in logs.values():
+                log.reader.close()
+            if logs and self._target.rewind_s:
+                self._rewind(stream, logs)
+                self._stopping.wait(_SUBSCRIBERS_S)
+            logs = {}
             self._drop(sink)
             failures += 1
             self._stopping.wait(_RETRY_REFUSED_S if refused else _RETRY_S[min(failures, len(_RETRY_S)) - 1])
-        for reader in readers.values():
-            reader.close()
+        for log in logs.values():
+            log.reader.close()
+        watch.close()
+
+    def _rewind(self, stream: Stream, logs: dict[int, _Log]) -> None:
+        """Go back to what was delivered before the last `rewind_s`: the peer may have died with it."""
+        since = time.monotonic() - self._target.rewind_s
+        for shard, log in logs.items():
+            recent = [position for then, position in self._history.pop((stream, shard), ()) if then >= since]
+            first = extent(log_directory(self._run_dir, stream, shard)).first
+            position = max(min(recent, default=log.cursor.position), first)
+            if position < log.cursor.position:
+                log.file.save(replace(log.cursor, position=position))
 
     def _opened(self) -> Sink:
         with self._connecting:
             if self._sink is None:
-                sink = self._target.sink(self._log_id)
+                sink = self._target.sink(self._log_id, min(self._shards, default=0))
                 sink.open()
                 self._sink = sink
             return self._sink
@@ -137,34 +190,63 @@ class Shipper:
         with self._lock:
             self._status.retries += 0 if self._stopping.is_set() else 1
 
-    def _readers(self, sink: Sink, stream: Stream) -> dict[int, LogReader]:
-        readers = {}
+    def _logs(self, sink: Sink, stream: Stream) -> dict[int, _Log]:
+        logs = {}
         for shard in self._shards:
-            position = sink.position(stream, shard)
-            if position is None:
-                position = CursorFile(self._run_dir, self._target.name, stream, shard).load()
-            readers[shard] = LogReader(log_directory(self._run_dir, stream, shard), position)
+            known = sink.position(stream, shard)
+            file = CursorFile(self._run_dir, self._target.name, stream, shard)
+            letters = DeadLetterFile(self._run_dir, self._target.name, stream, shard)
+            cursor = file.load()
+            if known is not None and (not file.path.exists() or known < cursor.position):
+                cursor = replace(cursor, position=known)
+                file.save(cursor)
+            # Where the sink's own cursor is ahead of the file, we died between the two: the rows between come again,
+            # because a dead letter among them may not have been written.
+            reader = LogReader(log_directory(self._run_dir, stream, shard), cursor.position)
+            logs[shard] = _Log(reader, cursor, file, letters, known or 0)
             with self._lock:
-                self._status.positions[stream, shard] = position
-        return readers
+                self._status.cursors[stream, shard] = cursor
+        return logs
 
-    def _ship_batch(self, sink: Sink, stream: Stream, shard: int, reader: LogReader) -> bool:
+    def _ship_batch(self, sink: Sink, stream: Stream, shard: int, log: _Log) -> bool:
         """Deliver the next batch of one log; whether there was one."""
-        frame = reader.read(BATCH_ROWS)
+        repeating = log.cursor.position < log.known
+        frame = log.reader.read(min(BATCH_ROWS, log.known - log.cursor.position) if repeating else BATCH_ROWS)
+        with self._lock:
+            self._status.oldest_due_ns[stream, shard] = frame.due_ns if frame else 0
         if frame is None:
             return False
         position = frame.row + frame.batch.num_rows
-        duplicates = sink.deliver(stream, shard, frame.batch, position)
-        CursorFile(self._run_dir, self._target.name, stream, shard).save(position)
+        receipt = sink.deliver(stream, shard, frame.batch, position)
+        done_ns = time.time_ns()
+        for letter in receipt.dead:
+            log.letters.add(frame.row + letter.row, frame.batch.slice(letter.row, 1), letter.reason)
+        if receipt.dead:
+            many, why = len(receipt.dead), receipt.dead[0].reason
+            _log.warning("%s refused %d record(s), now in %s: %s", self._target.name, many, log.letters.path, why)
+        # What comes again because of us is no duplicate of theirs.
+        duplicates = log.cursor.duplicates + (0 if repeating else receipt.duplicates)
+        log.cursor = Cursor(position, duplicates, len(log.letters))
+        log.file.save(log.cursor)
+        if self._target.rewind_s:
+            history = self._history.setdefault((stream, shard), deque())
+            history.append((time.monotonic(), frame.row))
+            while history[0][0] < time.monotonic() - self._target.rewind_s:
+                history.popleft()
         with self._lock:
-            self._status.positions[stream, shard] = position
-            self._status.duplicates += duplicates
-            if frame.written_ns:
-                latency_s = max(0.0, (time.time_ns() - frame.written_ns) / 1e9)
-                bucket = int(np.searchsorted(LATENCY_BUCKETS_S, latency_s))
-                self._status.latency_counts[bucket] += frame.batch.num_rows
-                self._status.latency_sum_s += latency_s * frame.batch.num_rows
+            self._status.cursors[stream, shard] = log.cursor
+            if frame.due_ns:
+                self._count_latency(frame, receipt, done_ns)
         return True
+
+    def _count_latency(self, frame: Frame, receipt: Receipt, done_ns: int) -> None:
+        """From the append to the acknowledgement: record by record where the sink knows, else the batch as one."""
+        times = np.asarray(receipt.acked_ns if len(receipt.acked_ns) else [done_ns] * frame.batch.num_rows)
+        latencies_s = np.maximum(0.0, (times - frame.due_ns) / 1e9)
+        buckets = np.bincount(np.searchsorted(LATENCY_BUCKETS_S, latencies_s), minlength=len(LATENCY_BUCKETS_S) + 1)
+        counts = self._status.latency_counts
+        self._status.latency_counts = [count + int(more) for count, more in zip(counts, buckets, strict=True)]
+        self._status.latency_sum_s += float(latencies_s.sum())
 
     def _set_waiting(self, stream: Stream, reason: str) -> None:
         with self._lock:

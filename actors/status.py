@@ -5,20 +5,55 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from actors.shard import ShardStatus
-from datasets.schema import Stream
+from datasets.cursor import Cursor
+from datasets.schema import STREAMS, Stream
+
+
+@dataclass(frozen=True)
+class LogStatus:
+    """One log on its way to one sink. `oldest_due_ns`: when the first record that waits was due, 0 where unknown."""
+
+    stream: Stream
+    shard: int
+    made: int
+    cursor: Cursor
+    oldest_due_ns: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """Records made and not yet dealt with."""
+        return max(0, self.made - self.cursor.position)
 
 
 @dataclass(frozen=True)
 class SinkStatus:
-    """One sink over all nodes. Records by stream; `backlog` is made minus delivered."""
+    """One sink over all nodes."""
 
     name: str
-    delivered: dict[Stream, int]
-    backlog: dict[Stream, int]
-    duplicates: int
+    logs: tuple[LogStatus, ...]
     retries: int
     latency_counts: list[int]
     latency_sum_s: float
+
+    @property
+    def delivered(self) -> dict[Stream, int]:
+        """Records acknowledged, by stream."""
+        return {s: sum(x.cursor.position - x.cursor.dead for x in self.logs if x.stream == s) for s in STREAMS}
+
+    @property
+    def backlog(self) -> dict[Stream, int]:
+        """Records that wait, by stream."""
+        return {s: sum(x.waiting for x in self.logs if x.stream == s) for s in STREAMS}
+
+    @property
+    def duplicates(self) -> int:
+        """Records the peer already had."""
+        return sum(log.cursor.duplicates for log in self.logs)
+
+    @property
+    def dead_letters(self) -> int:
+        """Records the peer refused for themselves; they are in the run's dead-letters."""
+        return sum(log.cursor.dead for log in self.logs)
 
 
 @dataclass(frozen=True)
@@ -35,6 +70,10 @@ class FleetStatus:
     predictor_backlog: int
     prediction_latency_s: float
     restarts: int
+    cut_bytes: int = 0
+    """Damaged bytes cut off the ends of logs; their records were made again."""
+    prediction_latency_counts: list[int] = field(default_factory=list)
+    prediction_latency_sum_s: float = 0.0
     shards: tuple[ShardStatus, ...] = ()
     sinks: tuple[SinkStatus, ...] = ()
     waiting: dict[str, str] = field(default_factory=dict)

@@ -5,6 +5,8 @@ The supervisor lives in the driver. It holds no data that is not also on disk.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 import logging
 import math
@@ -21,24 +23,31 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.feeder import Feeder, FeederStatus
+from actors.feeder import Feeder, FeederStatus, due
 from actors.predictor import PoolSettings, deploy
+from actors.restart import RestartPoints
 from actors.shard import PopulationPlan, Shard, ShardPlan, ShardStatus
 from actors.shipper import LATENCY_BUCKETS_S, Shipper, ShipperStatus
 from actors.sinks import Target
-from actors.status import FleetStatus, SinkStatus
-from datasets.schema import STREAMS
+from actors.status import FleetStatus, LogStatus, SinkStatus
+from datasets.cursor import Cursor
+from datasets.log import DIRECT_ROWS, SEGMENT_BYTES, Fsync
+from datasets.retention import Retention
+from datasets.schema import Stream
 
 _log = logging.getLogger(__name__)
 
 # Blocks on their way to one shard, so that it never waits for the driver. Paced blocks come one by one.
 _IN_FLIGHT = 2
-# A block this long serves throughput; its memory is bounded whatever the fleet's size.
-_BLOCK_ROWS = 60_000
+# A block of so many records is written as one sealed segment: throughput, and bounded memory whatever the fleet's size.
+_BLOCK_ROWS = 2 * DIRECT_ROWS
+# And no longer than this at about 40 ns a vehicle-step, so that Ctrl-C and a restarted shard need not wait for long.
+_BLOCK_STEPS = 20_000_000
 _FAST_FORWARD_DAYS = 365
 # A shard that dies this often without a step forward will not live: stop and say so.
 _HOPELESS = 3
 _POLL_S = 0.2
+_PING_S = 2.0
 _RATE_WINDOW_S = 5.0
 
 
@@ -65,6 +74,19 @@ class FleetPlan:
     fast_forward: bool = False
     targets: tuple[Target, ...] = ()
     pool: PoolSettings | None = None
+    fsync: Fsync = "checkpoint"
+    log_max_age_s: float = math.inf
+    log_max_bytes: float = math.inf
+
+    def retention(self) -> Retention | None:
+        """For one shard; None where all is kept."""
+        if math.isinf(self.log_max_age_s) and math.isinf(self.log_max_bytes):
+            return None
+        sinks = tuple(target.name for target in self.targets)
+        readers = (*sinks, "predictor") if self.pool is not None else sinks
+        return Retention(
+            (("telemetry", readers), ("predictions", sinks)), self.log_max_age_s, self.log_max_bytes / self.shards
+        )
 
     def shard_plans(self) -> list[ShardPlan]:
         """Contiguous ranges of vehicles, their sizes as equal as can be."""
@@ -82,6 +104,8 @@ class FleetPlan:
                 telemetry_ticks=self.telemetry_ticks,
                 checkpoint_ticks=self.checkpoint_ticks,
                 fast_forward=self.fast_forward,
+                fsync=self.fsync,
+                retention=self.retention(),
             )
             for shard, (first, end) in enumerate(itertools.pairwise(bounds))
         ]
@@ -113,8 +137,12 @@ class _ShardSlot:
     status: ShardStatus
     refs: list[Any] = field(default_factory=list)
     asked_tick: int = 0
+    reached: int = 0
+    """Where the last `run` ended: a shard that begins again further back has to come here anew."""
     deaths_in_place: int = 0
     retry_at: float = 0.0
+    restarting: bool = False
+    copying: Any = None
 
 
 @dataclass
@@ -122,6 +150,7 @@ class _Companion:
     """A shipper or the feeder of one node: Ray restarts it, we ask it how it stands."""
 
     name: str
+    node: str
     actor: ActorHandle
     status: Any
     ref: Any = None
@@ -139,6 +168,8 @@ class Supervisor:
         self._pool_error = ""
         self._pool_thread: threading.Thread | None = None
         self._restarts = 0
+        self._points = RestartPoints(plan.run_dir)
+        self._several_nodes = False
         self._began = self._clock()
         self._history: list[tuple[float, float]] = []
         self._polled_at = 0.0
@@ -149,40 +180,54 @@ class Supervisor:
     def start(self) -> None:
         """Place the shards, then what carries their records away; returns when every shard is ready to step."""
         plans = self._plan.shard_plans()
+        self._several_nodes = sum(node["Alive"] for node in ray.nodes()) > 1
         actors = [self._spawn(plan) for plan in plans]
         ready = self._first_statuses(actors)
         self._slots = [
             _ShardSlot(plan, actor, status, asked_tick=status.tick)
             for plan, actor, status in zip(plans, actors, ready, strict=True)
         ]
-        by_node: dict[str, list[int]] = {}
-        for slot in self._slots:
-            by_node.setdefault(slot.status.node, []).append(slot.plan.shard)
-        for number, (node, shards) in enumerate(by_node.items()):
-            here = {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False), "num_cpus": 0}
-            options = {**here, "max_restarts": -1}
-            for target in self._plan.targets:
-                actor = (
-                    ray.remote(_ShipperActor)
-                    .options(**options)
-                    .remote(target, self._plan.run_dir, f"{self._plan.log_id}-{number}", shards)
-                )
-                self._companions.append(_Companion(target.name, actor, ShipperStatus(target.name)))
-            if self._plan.pool is not None:
-                actor = (
-                    ray.remote(_FeederActor)
-                    .options(**options)
-                    .remote(self._plan.run_dir, shards, self._plan.telemetry_ticks, self._plan.predict_ticks)
-                )
-                status = FeederStatus(0, dict.fromkeys(shards, 0))
-                self._companions.append(_Companion("predictor", actor, status))
+        for node in dict.fromkeys(slot.status.node for slot in self._slots):
+            self._place_companions(node)
         if self._plan.pool is not None:
             # Serve takes 10-25 s to start: the fleet does not wait for it, the feeder catches up from the log.
             self._pool_thread = threading.Thread(target=self._deploy, args=(self._plan.pool,), daemon=True)
             self._pool_thread.start()
         self._began = self._clock()
 
+    def _place_companions(self, node: str) -> None:
+        """Start what carries away the records of the shards on this node: a process a sink, and one that predicts."""
+        plans = [slot.plan for slot in self._slots if slot.status.node == node]
+        shards = [plan.shard for plan in plans]
+        here = {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False), "num_cpus": 0}
+        options = {**here, "max_restarts": -1}
+        for target in self._plan.targets:
+            actor = (
+                ray.remote(_ShipperActor)
+                .options(**options)
+                .remote(target, self._plan.run_dir, self._plan.log_id, shards)
+            )
+            self._companions.append(_Companion(target.name, node, actor, ShipperStatus(target.name)))
+        if self._plan.pool is not None:
+            first = {plan.shard: self._rows_before(plan, self._points.tick(plan.shard)) for plan in plans}
+            retention = self._plan.retention()
+            size = retention.segment_bytes if retention else SEGMENT_BYTES
+            actor = (
+                ray.remote(_FeederActor)
+                .options(**options)
+                .remote(self._plan.run_dir, first, self._plan.telemetry_ticks, self._plan.predict_ticks, size)
+            )
+            self._companions.append(_Companion("predictor", node, actor, FeederStatus(0, dict.fromkeys(shards, 0))))
+
+    def _rows_before(self, plan: ShardPlan, tick: int) -> tuple[int, int]:
+        """Rows of telemetry and of predictions that precede a checkpoint at `tick`."""
+        seq = np.arange(tick // plan.telemetry_ticks)
+        predicted = due(seq, plan.telemetry_ticks, self._plan.predict_ticks).sum() if self._plan.pool else 0
+        return plan.rows(tick), plan.vehicles * int(predicted)
+
     def _spawn(self, plan: ShardPlan, node: str = "") -> ActorHandle:
+        # The restart point counts only where the log is gone: a log that is there says better where to go on.
+        plan = dataclasses.replace(plan, restart=self._points.load(plan.shard))
         # A shard's log is on its node's disk: restart it there while that node lives.
         where: Any = NodeAffinitySchedulingStrategy(node, soft=True) if node else "SPREAD"
         return ray.remote(_ShardActor).options(num_cpus=1, scheduling_strategy=where).remote(plan)
@@ -234,20 +279,29 @@ class Supervisor:
         while not stop():
             now_tick = min(pacer.allowed_tick(), until_tick)
             for slot in self._slots:
-                self._dispatch(slot, now_tick, until_tick)
+                self._dispatch(slot, now_tick, until_tick, pacer.due_ns)
             if all(slot.status.tick >= until_tick and not slot.refs for slot in self._slots):
                 break
             self._collect(pacer.sleep_s(self._tick()))
             self._poll(on_status)
         self._finish_blocks()
+        for slot in self._slots:
+            slot.reached = slot.status.tick
         self._poll(on_status, at_once=True)
 
-    def _dispatch(self, slot: _ShardSlot, allowed_tick: int, until_tick: int) -> None:
+    def _dispatch(
+        self, slot: _ShardSlot, allowed_tick: int, until_tick: int, due_ns: Callable[[int], int] | None = None
+    ) -> None:
         """Send the shard its next blocks, as far as the pace allows."""
         period = self._plan.telemetry_ticks
         # In fast-forward every vehicle jumps by itself, and waits at the end of a block for the slowest: few ends.
-        longest = period * max(_FAST_FORWARD_DAYS if self._plan.fast_forward else 1, _BLOCK_ROWS // slot.plan.vehicles)
+        if self._plan.fast_forward:
+            longest = period * max(_FAST_FORWARD_DAYS, _BLOCK_ROWS // slot.plan.vehicles)
+        else:
+            longest = period * max(1, min(_BLOCK_ROWS, _BLOCK_STEPS // period) // slot.plan.vehicles)
         paced = math.isfinite(self._plan.pace)
+        if slot.restarting:
+            return  # where it begins again is not known yet
         while len(slot.refs) < (1 if paced else _IN_FLIGHT) and self._clock() >= slot.retry_at:
             # Blocks end where a telemetry record is due, so that it is in the log at that moment.
             goal = until_tick if allowed_tick >= until_tick else allowed_tick // period * period
@@ -255,7 +309,7 @@ class Supervisor:
             if end <= slot.asked_tick:
                 return
             slot.asked_tick = end
-            slot.refs.append(slot.actor.advance.remote(end))
+            slot.refs.append(slot.actor.advance.remote(end, due_ns(end) if paced and due_ns else None))
 
     def _collect(self, timeout_s: float) -> None:
         """Take in finished blocks; restart the shards whose process is gone."""
@@ -274,6 +328,8 @@ class Supervisor:
             except RayTaskError as error:
                 raise FleetFailed(f"shard {slot.plan.shard} cannot go on: {_first_cause(error)}") from error
             slot.refs.remove(ref)
+            if slot.restarting:
+                self._back(slot, status)
             if status.tick > slot.status.tick:
                 slot.deaths_in_place = 0
             slot.status = status
@@ -287,10 +343,29 @@ class Supervisor:
             raise FleetFailed(f"shard {slot.plan.shard} died {_HOPELESS} times at step {slot.status.tick}: {reason}")
         _log.warning("shard %d died (%s); restarting it from its checkpoint", slot.plan.shard, reason)
         self._restarts += 1
-        slot.refs = []
         slot.actor = self._spawn(slot.plan, slot.status.node)
-        slot.asked_tick = slot.status.tick
-        slot.refs.append(slot.actor.status.remote())
+        slot.restarting = True
+        slot.refs = [slot.actor.status.remote()]
+
+    def _back(self, slot: _ShardSlot, status: ShardStatus) -> None:
+        """A restarted shard has told where it is: on another node, its records need new carriers there."""
+        before, slot.restarting = slot.status.node, False
+        slot.status, slot.asked_tick = status, status.tick
+        if status.cut_bytes:
+            _log.warning("shard %d: %s damaged bytes cut off its log", slot.plan.shard, f"{status.cut_bytes:,}")
+        if status.node == before:
+            return
+        _log.warning(
+            "shard %d goes on at step %d on another node: its own is gone, and so is its log there",
+            slot.plan.shard,
+            status.tick,
+        )
+        for node in (before, status.node):
+            for companion in [c for c in self._companions if c.node == node]:
+                ray.kill(companion.actor)
+                self._companions.remove(companion)
+            if any(s.status.node == node for s in self._slots):
+                self._place_companions(node)
 
     def _finish_blocks(self) -> None:
         while any(slot.refs for slot in self._slots):
@@ -302,20 +377,32 @@ class Supervisor:
         patience_s: float,
         stop: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Wait until everything made is predicted and delivered; False after `patience_s` without any progress."""
+        """Wait until everything made is predicted and delivered; False after `patience_s` without any progress.
+
+        A shard that dies meanwhile is restarted, and made to catch up where its log is gone.
+        """
         least, since = None, self._clock()
+        ping_at = self._clock()
         while not stop():
             status = self._poll(on_status, at_once=True)
-            if status.backlog == 0:
+            complete = all(slot.status.tick >= slot.reached and not slot.restarting for slot in self._slots)
+            if status.backlog == 0 and complete:
                 return True
             if self._pool_error:
                 raise FleetFailed(self._pool_error)
             if least is None or status.backlog < least:
                 least, since = status.backlog, self._clock()
             pool_starting = self._pool_thread is not None and self._pool_thread.is_alive()
-            if self._clock() - since > patience_s and not pool_starting:
+            if self._clock() - since > patience_s and not pool_starting and complete:
                 return False
-            time.sleep(_POLL_S)
+            for slot in self._slots:
+                self._dispatch(slot, slot.reached, slot.reached)
+                if not slot.refs and self._clock() >= ping_at:
+                    slot.refs.append(slot.actor.status.remote())
+            if self._clock() >= ping_at:
+                ping_at = self._clock() + _PING_S
+            self._collect(_POLL_S)
+        self._finish_blocks()
         return False
 
     # ---- knowing
@@ -333,9 +420,13 @@ class Supervisor:
             if slot.plan.first_vehicle <= vehicle < slot.plan.first_vehicle + slot.plan.vehicles:
                 ray.get(slot.actor.inject.remote(vehicle, kind, onset_s, severity))
 
-    def sink_pids(self) -> list[int]:
-        """Processes of the shippers that have told theirs."""
-        return [c.status.pid for c in self._companions if isinstance(c.status, ShipperStatus) and c.status.pid]
+    def processes(self) -> dict[str, list[int]]:
+        """Pids by what they do: `shard`, `predictor` (the feeder), a sink's name; of those that have told theirs."""
+        found = {"shard": [slot.status.pid for slot in self._slots]}
+        for companion in self._companions:
+            if companion.status.pid:
+                found.setdefault(companion.name, []).append(companion.status.pid)
+        return found
 
     def status(self) -> FleetStatus:
         """The last status polled."""
@@ -361,9 +452,41 @@ class Supervisor:
                 except RayActorError:
                     companion.unreachable = True
             companion.ref = companion.actor.status.remote()
+        if self._several_nodes:
+            self._keep_restart_points()
         self._status = self._measure()
         on_status(self._status)
         return self._status
+
+    def _keep_restart_points(self) -> None:
+        """Copy new checkpoints to the driver; confirm those before which every sink has acknowledged everything."""
+        for slot in self._slots:
+            shard = slot.plan.shard
+            if slot.copying is not None:
+                ready, _ = ray.wait([slot.copying], timeout=0)
+                if not ready:
+                    continue
+                ref, slot.copying = slot.copying, None
+                with contextlib.suppress(RayActorError):  # it comes again with the next checkpoint
+                    tick, content = ray.get(ref)
+                    if self._points.wants(shard, tick):
+                        self._points.offer(shard, tick, content)
+            elif not slot.restarting and self._points.wants(shard, slot.status.checkpoint_tick):
+                slot.copying = slot.actor.checkpoint.remote()
+        for shard, tick in self._points.pending().items():
+            if self._slots[shard].restarting:
+                continue  # its restart point stays until its carriers are placed
+            telemetry, predictions = self._rows_before(self._slots[shard].plan, tick)
+            if self._acknowledged(shard, "telemetry", telemetry) and self._acknowledged(
+                shard, "predictions", predictions
+            ):
+                self._points.confirm(shard)
+
+    def _acknowledged(self, shard: int, stream: Stream, row: int) -> bool:
+        """Whether every sink has all rows of this log before `row`; with no sink, nothing ever is."""
+        statuses = [c.status for c in self._companions if isinstance(c.status, ShipperStatus)]
+        positions = [s.positions[stream, shard] for s in statuses if (stream, shard) in s.positions]
+        return len(positions) == len(self._plan.targets) > 0 and min(positions) >= row
 
     def _measure(self) -> FleetStatus:
         shards = tuple(slot.status for slot in self._slots)
@@ -382,31 +505,34 @@ class Supervisor:
             predictions=predictions,
             predictor_backlog=sum(made[shard] - read for feeder in feeders for shard, read in feeder.read.items()),
             prediction_latency_s=max((feeder.latency_s for feeder in feeders), default=0.0),
+            prediction_latency_counts=_sum_of([feeder.latency_counts for feeder in feeders]),
+            prediction_latency_sum_s=sum(feeder.latency_sum_s for feeder in feeders),
             restarts=self._restarts,
+            cut_bytes=sum(status.cut_bytes for status in shards),
             shards=shards,
-            sinks=self._sink_statuses(records, predictions),
+            sinks=self._sink_statuses(feeders),
             waiting=self._waiting(),
         )
 
-    def _sink_statuses(self, records: int, predictions: int) -> tuple[SinkStatus, ...]:
+    def _sink_statuses(self, feeders: list[FeederStatus]) -> tuple[SinkStatus, ...]:
+        made: dict[tuple[Stream, int], int] = {("telemetry", s.plan.shard): s.status.records for s in self._slots}
+        made |= {("predictions", shard): rows for feeder in feeders for shard, rows in feeder.made.items()}
         found = []
         for target in self._plan.targets:
-            statuses = [c.status for c in self._companions if c.name == target.name]
-            delivered = {stream: sum(status.delivered(stream) for status in statuses) for stream in STREAMS}
-            counts = np.zeros(len(LATENCY_BUCKETS_S) + 1, dtype=np.int64)
-            for status in statuses:
-                counts += status.latency_counts
+            statuses: list[ShipperStatus] = [c.status for c in self._companions if c.name == target.name]
+            cursors = {log: cursor for status in statuses for log, cursor in status.cursors.items()}
+            oldest = {log: due_ns for status in statuses for log, due_ns in status.oldest_due_ns.items()}
             found.append(
                 SinkStatus(
                     name=target.name,
-                    delivered=delivered,
-                    backlog={
-                        "telemetry": max(0, records - delivered["telemetry"]),
-                        "predictions": max(0, predictions - delivered["predictions"]),
-                    },
-                    duplicates=sum(status.duplicates for status in statuses),
+                    logs=tuple(
+                        LogStatus(
+                            stream, shard, rows, cursors.get((stream, shard), Cursor()), oldest.get((stream, shard), 0)
+                        )
+                        for (stream, shard), rows in made.items()
+                    ),
                     retries=sum(status.retries for status in statuses),
-                    latency_counts=counts.tolist(),
+                    latency_counts=_sum_of([status.latency_counts for status in statuses]),
                     latency_sum_s=sum(status.latency_sum_s for status in statuses),
                 )
             )
@@ -445,6 +571,11 @@ class Pacer:
             return 1 << 62
         return self._tick + int((self._clock() - self._began) * self._pace / self._step_s + 1e-9)
 
+    def due_ns(self, tick: int) -> int:
+        """When step `tick` is due on the wall clock [ns since 1970]."""
+        due_in_s = (tick - self._tick) * self._step_s / self._pace - (self._clock() - self._began)
+        return time.time_ns() + int(due_in_s * 1e9)
+
     def sleep_s(self, tick: int) -> float:
         """How long the supervisor may wait for a block before there is something new to hand out."""
         if math.isinf(self._pace):
@@ -452,6 +583,11 @@ class Pacer:
         next_tick = (tick // self._period + 1) * self._period
         due = self._began + (next_tick - self._tick) * self._step_s / self._pace
         return min(_POLL_S, max(0.001, due - self._clock()))
+
+
+def _sum_of(histograms: list[list[int]]) -> list[int]:
+    zero = np.zeros(len(LATENCY_BUCKETS_S) + 1, dtype=np.int64)
+    return np.sum([zero, *histograms], axis=0).tolist()
 
 
 def _first_cause(error: BaseException) -> str:

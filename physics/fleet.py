@@ -7,7 +7,7 @@ on how many ticks a call advances. Vehicles of one kind of cell share blocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -213,14 +213,15 @@ def advance_fleet(
     traces: FloatArray,
     cycle_start: npt.NDArray[np.int64],
     cycle_ticks: npt.NDArray[np.int64],
+    of: npt.NDArray[np.int64],
     samples: FloatArray,
 ) -> None:
     """Advance all blocks, shape (blocks, BLOCK_SIZE), by `ticks` steps of dt [s]; each block runs through on its own.
 
     `samples`, shape (columns, n_samples, n_vehicles), takes one sample at every absolute tick divisible by
-    `sample_every`.
+    `sample_every`; `of`, shape (vehicles of these blocks,): where each one's samples go.
     """
-    vehicles = samples.shape[2]
+    vehicles = of.size
     work = np.zeros(WORK_SIZE)
     work[DT : DT + LANES] = dt
     work[ELAPSED : ELAPSED + LANES] = capacity_ticks * dt
@@ -251,7 +252,7 @@ def advance_fleet(
                 sample_vehicles(block, work, c)
                 for column in range(samples.shape[0]):
                     for k in range(here):
-                        samples[column, row, first + k] = work[SAMPLE + column * LANES + k]
+                        samples[column, row, of[first + k]] = work[SAMPLE + column * LANES + k]
                 for k in range(LANES):
                     clear_flags(block, k)
                 row += 1
@@ -377,6 +378,7 @@ class FleetPhysics:
         self._traces = np.concatenate([[0.0, 0.0], *tables])  # a parked vehicle reads the two zeros
         self._refresh_ticks = max(1, round(REFRESH_S / step_s))
         self._capacity_ticks = max(1, round(CAPACITY_REFRESH_S / step_s))
+        self._samples = np.empty((0, 0, 0))
         self._groups = []
         for index, name in enumerate(population.cells):
             of = self._in_order(np.flatnonzero(population.cell == index))
@@ -405,9 +407,9 @@ class FleetPhysics:
         """Memory of the blocks over the number of vehicles."""
         return sum(group.blocks.nbytes for group in self._groups) / len(self)
 
-    def advance(self, ticks: int, sample_every: int) -> dict[str, Column]:
+    def advance(self, ticks: int, sample_every: int, types: Mapping[str, Any] = COLUMN_TYPES) -> dict[str, Column]:
         """Step `ticks` times; telemetry at every absolute tick divisible by `sample_every`, each (n_samples,
-        n_vehicles).
+        n_vehicles), of the types given by column, float64 where none is.
 
         A sample at tick k is the state at the end of step k, at start_s + k step_s. Units and resolution: `COLUMNS` and
         docs/physics.md. Flags gather what happened since the sample before.
@@ -415,18 +417,13 @@ class FleetPhysics:
         if ticks < 0 or sample_every < 1:
             raise ValueError(f"expected ticks >= 0 and sample_every >= 1, got {ticks} and {sample_every}")
         count = (self.tick + ticks) // sample_every - self.tick // sample_every
-        samples = np.empty((len(COLUMNS), count, len(self)))
+        # Kept from one call to the next: fresh memory of this size costs as much as the physics that fill it.
+        if self._samples.shape != (len(COLUMNS), count, len(self)):
+            self._samples = np.empty((len(COLUMNS), count, len(self)))
         for group in self._groups:
-            whole = len(self._groups) == 1 and np.array_equal(group.of, np.arange(len(self)))
-            part = samples if whole else np.empty((len(COLUMNS), count, group.of.size))
-            self._advance(group, ticks, sample_every, part)
-            if not whole:
-                samples[:, :, group.of] = part
+            self._advance(group, ticks, sample_every, self._samples)
         self.tick += ticks
-        return {
-            name: samples[k].astype(COLUMN_TYPES.get(name, np.float64), copy=False)
-            for k, (name, _) in enumerate(COLUMNS)
-        }
+        return {name: self._samples[k].astype(types.get(name, np.float64)) for k, (name, _) in enumerate(COLUMNS)}
 
     def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: FloatArray) -> None:
         advance_fleet(
@@ -443,6 +440,7 @@ class FleetPhysics:
             self._traces,
             self._cycle_start,
             self._cycle_ticks,
+            group.of,
             samples,
         )
 

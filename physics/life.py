@@ -32,7 +32,7 @@ from physics.climate import CITIES, ambient_K
 from physics.constants import GAS_CONSTANT
 from physics.duty import TRIPS, trip
 from physics.faults import fault_of
-from physics.fleet import COLUMNS, CellGroup, FleetPhysics, clear_flags, sample_vehicles
+from physics.fleet import COLUMN_TYPES, COLUMNS, CellGroup, FleetPhysics, clear_flags, sample_vehicles
 from physics.kernel import capacity_of, refresh_capacity, refresh_cells, step_cells
 from physics.layout import (
     ACTIVE_N,
@@ -636,16 +636,17 @@ class FleetLives(FleetPhysics):
         today = int(self.start_s // DAY_S)
         return of[np.argsort(_hours(p.seed, p.vehicle[of], p.use[of], today, self.step_s, self._cycle_ticks))]
 
-    def advance(self, ticks: int, sample_every: int) -> dict[str, Any]:
+    def advance(self, ticks: int, sample_every: int, types: Mapping[str, Any] = COLUMN_TYPES) -> dict[str, Any]:
         """As `FleetPhysics.advance`; both arguments in steps, and whole days."""
         if ticks % self.day_ticks or sample_every % self.day_ticks:
             raise ValueError(
                 f"expected whole days ({self.day_ticks} steps each), got {ticks} steps, sampled every {sample_every}"
             )
-        return super().advance(ticks, sample_every)
+        return super().advance(ticks, sample_every, types)
 
     def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: FloatArray) -> None:
         day = self.tick // self.day_ticks
+        part = np.empty((*samples.shape[:2], group.of.size))
         self.days_lived += live(
             group.blocks,
             self._lives[self._groups.index(group)],
@@ -661,8 +662,9 @@ class FleetLives(FleetPhysics):
             self._cycle_start,
             self._cycle_ticks,
             self._cycle_m,
-            samples,
+            part,
         )
+        samples[:, :, group.of] = part
 
     def snapshot(self) -> dict[str, Any]:
         return super().snapshot() | {"lives": np.concatenate(self._lives)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -202,6 +202,7 @@ def test_policies(timescale: str) -> None:
     assert [(policy, table, age) for (policy, table, _), age in zip(found, ages, strict=True)] == [
         ("policy_compression", "predictions", "1 day"),
         ("policy_compression", "telemetry", "1 day"),
+        ("policy_refresh_continuous_aggregate", "telemetry_daily", None),
         ("policy_refresh_continuous_aggregate", "telemetry_hourly", None),
     ]
     assert query(timescale, "SELECT config ->> 'table', config ->> 'period'" + RETENTION_JOBS + " ORDER BY 1") == [
@@ -220,6 +221,103 @@ def test_retention_can_be_set(timescaledb_database: str, setting: str, expected:
         backend.apply_migrations(backend.to_apply(migrations))
     found = query(timescaledb_database, "SELECT config ->> 'period'" + RETENTION_JOBS)
     assert {period for (period,) in found} == expected
+
+
+COLUMNSTORE_JOBS = " FROM timescaledb_information.jobs WHERE proc_name = 'policy_compression'"
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("7 days", {"7 days"}), ("none", set())])
+def test_columnstore_can_be_set(timescaledb_database: str, setting: str, expected: set[str]) -> None:
+    with migrator(timescaledb_database, TIMESCALE) as (backend, migrations):
+        backend.execute("SELECT set_config('twin.columnstore_after', :period, false)", {"period": setting})
+        backend.apply_migrations(backend.to_apply(migrations))
+    found = query(timescaledb_database, "SELECT config ->> 'compress_created_before'" + COLUMNSTORE_JOBS)
+    assert {period for (period,) in found} == expected
+    assert len(found) == 2 * len(expected)
+    roll_back(timescaledb_database, TIMESCALE)
+    assert tables(timescaledb_database) == set()
+
+
+def test_periods_can_be_set_later(timescale: str) -> None:
+    def periods() -> list[set[str]]:
+        return [
+            {period for (period,) in query(timescale, f"SELECT config ->> '{key}'{jobs}")}
+            for key, jobs in (("compress_created_before", COLUMNSTORE_JOBS), ("period", RETENTION_JOBS))
+        ]
+
+    def apply(**settings: str) -> None:
+        with closing(psycopg2.connect(timescale)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            for name, value in settings.items():
+                cursor.execute("SELECT set_config(%s, %s, false)", (f"twin.{name}", value))
+            cursor.execute("CALL twin_apply_periods()")
+
+    apply()
+    assert periods() == [{"1 day"}, {"10 years"}]
+    apply(columnstore_after="3 days", retention="90 days")
+    assert periods() == [{"3 days"}, {"90 days"}]
+    apply(retention="none")
+    assert periods() == [{"3 days"}, set()]
+
+
+def test_late_and_repeated_rows_in_compressed_chunks(timescale: str) -> None:
+    """Exactly once in the store, and right in the aggregates after the next refresh."""
+    insert(timescale, "telemetry", rows("telemetry", range(0, 3600, 2)))
+    refresh(timescale)
+    age_chunks(timescale, "2 days")
+    run_policy(timescale, "policy_compression")
+    assert compressed_chunks(timescale) == [True]
+    assert insert(timescale, "telemetry", rows("telemetry", range(1800, 3600))) == 900  # every second one was there
+    assert insert(timescale, "telemetry", rows("telemetry", range(1800, 3600))) == 0
+    assert query(timescale, "SELECT count(*), count(DISTINCT seq) FROM telemetry") == [(2700, 2700)]
+    refresh(timescale)
+    assert query(timescale, "SELECT records FROM telemetry_hourly ORDER BY hour") == [(900,), (1800,)]
+    assert query(timescale, "SELECT records, charge_cycles_last FROM telemetry_daily") == [(2700, 3599)]
+    run_policy(timescale, "policy_compression")  # what came late becomes columns, too
+    assert query(timescale, "SELECT count(*), count(DISTINCT seq) FROM telemetry") == [(2700, 2700)]
+
+
+def test_copy_into_a_compressed_chunk_refuses_what_is_there(timescale: str) -> None:
+    """The sink's short way is COPY into the table itself: it must fail on a duplicate, also among columns.
+
+    Through a file of the server: this one cannot COPY from a client.
+    """
+    insert(timescale, "telemetry", rows("telemetry", range(100)))
+    query(timescale, "COPY (SELECT * FROM telemetry WHERE seq >= 90) TO '/tmp/there.csv' (FORMAT csv)")
+    query(timescale, "COPY (SELECT * FROM telemetry WHERE seq < 10) TO '/tmp/gone.csv' (FORMAT csv)")
+    query(timescale, "DELETE FROM telemetry WHERE seq < 10")
+    age_chunks(timescale, "2 days")
+    run_policy(timescale, "policy_compression")
+    assert compressed_chunks(timescale) == [True]
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        query(timescale, "COPY telemetry FROM '/tmp/there.csv' (FORMAT csv)")
+    query(timescale, "COPY telemetry FROM '/tmp/gone.csv' (FORMAT csv)")
+    assert query(timescale, "SELECT count(*), count(DISTINCT seq) FROM telemetry") == [(100, 100)]
+
+
+def test_a_day_is_made_of_its_records(timescale: str) -> None:
+    """Averages of the day are those of the records, though hours hold different numbers of them."""
+    start = datetime(2031, 3, 1, 22, tzinfo=UTC)
+    insert(timescale, "telemetry", rows("telemetry", [*range(0, 1800, 3), *range(1800, 9000, 30)], start))
+    query(timescale, "UPDATE telemetry SET soc = 0.1 + seq / 10000.0, flags = seq % 4 RETURNING seq")
+    columns = "records, soc_avg, soc_min, soc_max, soh_last, charge_cycles_last, flags"
+    exact = query(
+        timescale,
+        "SELECT count(*), avg(soc), min(soc), max(soc), last(soh, ts), last(charge_cycles, ts), bit_or(flags)"
+        " FROM telemetry GROUP BY date_trunc('day', ts AT TIME ZONE 'UTC') ORDER BY 5, min(ts)",
+    )
+    for _ in range(2):  # computed when asked for, then from what the refresh has stored
+        found = query(timescale, f"SELECT {columns} FROM telemetry_daily ORDER BY day")
+        assert len(found) == 2
+        for ours, theirs in zip(found, exact, strict=True):
+            assert [float(value) for value in ours] == pytest.approx([float(value) for value in theirs], rel=1e-12)
+        refresh(timescale)
+
+
+def refresh(url: str) -> None:
+    """Both views as the policies do it, hours before days."""
+    for view in ("telemetry_hourly", "telemetry_daily"):
+        query(url, f"CALL refresh_continuous_aggregate('{view}', NULL, NULL)")
 
 
 def test_old_chunks_become_columns_and_still_take_no_row_twice(timescale: str) -> None:
@@ -280,7 +378,9 @@ def compressed_chunks(url: str) -> list[bool]:
 # Rows and queries
 
 
-def rows(stream: Stream, seqs: range, start: datetime = datetime(2025, 6, 1, tzinfo=UTC)) -> list[tuple[object, ...]]:
+def rows(
+    stream: Stream, seqs: Iterable[int], start: datetime = datetime(2025, 6, 1, tzinfo=UTC)
+) -> list[tuple[object, ...]]:
     """One vehicle, a record every two seconds; the numbers are 0.5, accumulators count up with seq."""
     counting = {"charge_cycles", "distance_traveled"}
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twin.errors import TwinError
+from twin.errors import Different, TwinError
 
 if TYPE_CHECKING:
     from actors.status import FleetStatus
+    from twin.fleet import Fleet
     from twin.settings import RunSettings
 
 app = typer.Typer(
@@ -34,6 +35,9 @@ Timescale = Annotated[str | None, typer.Option(help="database, postgresql://user
 Cell = Annotated[str | None, typer.Option(help="cell, or cells with shares [default: chen2020:0.75,prada2013:0.25]")]
 Bundle = Annotated[str | None, typer.Option(help="model bundle (a folder) [default: the one that ships]")]
 RestPort = Annotated[str | None, typer.Option(help="port of the predictor's REST interface [default: 8000]")]
+Pace = Annotated[str | None, typer.Option(help="max, 1 for real time, 60 for 60 times it [default: max]")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster: auto or ray://host:port [default: local]")]
+DrainTimeout = Annotated[str | None, typer.Option(help="patience with a sink at the end [default: 60s]")]
 MetricsPort = Annotated[str | None, typer.Option(help="Prometheus metrics, 0 for off [default: 9100]")]
 
 
@@ -54,7 +58,7 @@ def run(
     ] = None,
     predict_every: Annotated[str | None, typer.Option(help="period of predictions [default: 5s; years: 30d]")] = None,
     checkpoint_every: Annotated[str | None, typer.Option(help="simulated time between checkpoints")] = None,
-    pace: Annotated[str | None, typer.Option(help="max, 1 for real time, 60 for 60 times it [default: max]")] = None,
+    pace: Pace = None,
     seed: Annotated[str | None, typer.Option(help="same seed, same fleet [default: 1]")] = None,
     shards: Annotated[str | None, typer.Option(help="Ray actors, or auto [default: auto]")] = None,
     out: Annotated[str | None, typer.Option(help="run directory, new [default: runs/<time>]")] = None,
@@ -66,6 +70,9 @@ def run(
     fault_share: Annotated[str | None, typer.Option(help="vehicles with a fault in ten years [default: 0.02]")] = None,
     kafka: Kafka = None,
     mqtt: Mqtt = None,
+    mqtt_retain: Annotated[
+        bool | None, typer.Option("--mqtt-retain/--no-mqtt-retain", help="broker keeps each vehicle's last record")
+    ] = None,
     timescale: Timescale = None,
     payload: Annotated[str | None, typer.Option(help="messages of Kafka and MQTT: json, avro [default: json]")] = None,
     predict: Annotated[bool | None, typer.Option("--predict/--no-predict", help="run the predictor pool")] = None,
@@ -74,8 +81,11 @@ def run(
     rest_host: Annotated[str | None, typer.Option(help="address of the REST interface [default: 127.0.0.1]")] = None,
     rest_port: RestPort = None,
     metrics_port: MetricsPort = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster: auto or ray://host:port [default: local]")] = None,
-    drain_timeout: Annotated[str | None, typer.Option(help="patience with a sink at the end [default: 60s]")] = None,
+    address: Address = None,
+    log_fsync: Annotated[str | None, typer.Option(help="checkpoint or always [default: checkpoint]")] = None,
+    log_max_age: Annotated[str | None, typer.Option(help="drop delivered log older than this [default: keep]")] = None,
+    log_max_size: Annotated[str | None, typer.Option(help="drop delivered log beyond this [default: keep]")] = None,
+    drain_timeout: DrainTimeout = None,
     config: Config = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="write report.html at the end")] = True,
@@ -94,11 +104,35 @@ def run(
         targets_of(settings)
         typer.echo(yaml.safe_dump(settings.shown(), sort_keys=False).rstrip())
         return
-    raise typer.Exit(_run(settings, quiet=quiet, report=report))
-
-
-def _run(settings: RunSettings, *, quiet: bool, report: bool) -> int:
     from twin.fleet import Fleet
+
+    raise typer.Exit(_run(Fleet(settings), quiet=quiet, report=report))
+
+
+@app.command()
+def resume(
+    directory: Annotated[Path, typer.Argument(help="the directory of a run that was stopped or killed")],
+    duration: Annotated[str | None, typer.Option(help="simulated time in all [default: as begun]")] = None,
+    pace: Pace = None,
+    kafka: Kafka = None,
+    mqtt: Mqtt = None,
+    timescale: Timescale = None,
+    bundle: Bundle = None,
+    rest_port: RestPort = None,
+    metrics_port: MetricsPort = None,
+    address: Address = None,
+    drain_timeout: DrainTimeout = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="write report.html at the end")] = True,
+) -> None:
+    """Go on with a run from its checkpoint, to the same records it would have made; deliver what waits."""
+    flags = {k: v for k, v in locals().items() if k not in ("directory", "quiet", "report")}
+    from twin.fleet import Fleet
+
+    raise typer.Exit(_run(Fleet.resume(directory, flags), quiet=quiet, report=report))
+
+
+def _run(fleet: Fleet, *, quiet: bool, report: bool) -> int:
     from twin.progress import Progress
 
     logging.basicConfig(format="twin: %(message)s", level=logging.WARNING)
@@ -109,16 +143,16 @@ def _run(settings: RunSettings, *, quiet: bool, report: bool) -> int:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         stop.set()
 
-    assert settings.duration is not None
-    fleet = Fleet(settings)
+    duration = fleet.settings.duration
+    assert duration is not None
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     state = "failed"
     try:
         fleet.start()
         for warning in fleet.warnings:
             _say(warning)
-        with Progress(settings.duration, quiet=quiet) as progress:
-            fleet.run(settings.duration, progress, stop)
+        with Progress(duration, quiet=quiet) as progress:
+            fleet.run(duration, progress, stop)
             fleet.deliver(progress, stop)
         state = "interrupted" if stop.is_set() else "finished"
     finally:
@@ -205,6 +239,76 @@ def doctor(
         wrong += finding.ok is False
         typer.echo(f"{sign} {finding.part:<10} {finding.says}")
     raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def ledger(
+    directory: Annotated[Path, typer.Argument(help="a run directory")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="ask log, broker, database and MQTT archive themselves, by vehicle")
+    ] = False,
+    archive: Annotated[Path | None, typer.Option(help="folder of the `twin archive` that listened to MQTT")] = None,
+    kafka: Kafka = None,
+    mqtt: Mqtt = None,
+    timescale: Timescale = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """What was made, what is where, what is missing. With --verify: exit code 4 where anything differs."""
+    import json
+
+    from twin import ledger as books_of
+
+    books = books_of.Books(directory, {"kafka": kafka, "mqtt": mqtt, "timescale": timescale})
+    found = books_of.verify(books, archive, say=_say) if verify else books.ledger()
+    typer.echo(json.dumps(books_of.as_json(found), indent=2) if as_json else books_of.table(found))
+    if verify and not found.complete:
+        raise Different(books_of.verdict(found))
+
+
+@app.command()
+def replay(
+    directory: Annotated[Path, typer.Argument(help="a run directory")],
+    to: Annotated[str, typer.Option(help="kafka, mqtt, timescale or parquet")],
+    begin: Annotated[str | None, typer.Option("--from", help="first simulated time, ISO 8601 [default: all]")] = None,
+    end: Annotated[str | None, typer.Option("--to-time", help="simulated time to stop before [default: all]")] = None,
+    pace: Pace = None,
+    kafka: Kafka = None,
+    mqtt: Mqtt = None,
+    timescale: Timescale = None,
+    out: Annotated[Path | None, typer.Option(help="folder for --to parquet")] = None,
+    drain_timeout: DrainTimeout = None,
+    config: Config = None,
+) -> None:
+    """Deliver an old run to a sink, again or for the first time; the same command twice delivers once."""
+    from twin.replay import replay_run
+
+    flags = {"kafka": kafka, "mqtt": mqtt, "timescale": timescale, "pace": pace, "drain_timeout": drain_timeout}
+    replay_run(
+        directory, to, _settings(flags, config), begin=begin, end=end, out=out, stop=_stop_on_signals(), say=_say
+    )
+
+
+@app.command()
+def archive(
+    out: Annotated[Path, typer.Option(help="folder for messages.jsonl; an existing one goes on")],
+    mqtt: Mqtt = None,
+    client_id: Annotated[str, typer.Option(help="name of the MQTT session, one for each archive")] = "ev-twin-archive",
+    config: Config = None,
+) -> None:
+    """Subscribe to all vehicles and keep every message on disk, until Ctrl-C: what `twin ledger --verify` asks."""
+    from twin.archive import archive_until
+
+    url = _settings({"mqtt": mqtt}, config).mqtt
+    written = archive_until(url, out, client_id, _stop_on_signals(), _say)
+    typer.echo(f"archived {written:,} messages in {out}")
+
+
+def _stop_on_signals() -> threading.Event:
+    """Set by Ctrl-C and SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 @app.command()

@@ -3,6 +3,7 @@
 TwinError
 ├── BadInput       2   a flag, a setting, a file or a URL is not what was expected
 ├── NotDelivered   3   the run ended, its records are on disk, some sink has not taken all of them
+├── Different      4   a peer, asked itself, does not have what it must have, or could not be asked
 └── RunFailed      1   the run could not go on
 """
 
@@ -23,6 +24,12 @@ class NotDelivered(TwinError):
     """See the tree."""
 
     exit_code = 3
+
+
+class Different(TwinError):
+    """See the tree."""
+
+    exit_code = 4
 
 
 class RunFailed(TwinError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
@@ -29,6 +30,7 @@ from models.bundle import BUNDLED, Bundle, BundleError
 from physics import Fault, load_cell, physics_version
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
+from twin.runs import RunLock
 from twin.settings import RunSettings, load_settings, parse_duration
 
 _SHARD_VEHICLES = 250  # fewer than this and a process of its own costs more than it gives
@@ -47,6 +49,8 @@ def targets_of(settings: RunSettings) -> tuple[Target, ...]:
             raise BadInput(f"--{name}: {error}") from None
         if isinstance(target, (KafkaTarget, MqttTarget)):
             target = replace(target, payload=settings.payload)
+        if isinstance(target, MqttTarget):
+            target = replace(target, retain=settings.mqtt_retain)
         found.append(target)
     return tuple(found)
 
@@ -96,8 +100,30 @@ class Fleet:
             settings = load_settings(defaults | keywords, environ={}).model_copy(
                 update={} if "duration" in keywords else {"duration": None}
             )
+        self._set_up(settings)
+        self.directory = _run_directory(settings)
+
+    @classmethod
+    def resume(cls, directory: Path, flags: Mapping[str, Any] | None = None) -> Self:
+        """The fleet of a run that was stopped or killed: the same vehicles, identities and records, from where its log
+        ends. `flags` replace settings that do not decide the records (pace, sinks, ports, a longer duration).
+
+        BadInput where the directory holds no run, the run is still going on, or this version would make other records.
+        """
+        from twin.runs import resumable_settings
+
+        run, settings = resumable_settings(directory, flags or {})
+        fleet = cls.__new__(cls)
+        fleet._set_up(settings)
+        fleet.directory = directory.expanduser().absolute()
+        fleet._resumed = run
+        return fleet
+
+    def _set_up(self, settings: RunSettings) -> None:
         self.settings = settings
         self.warnings: list[str] = []
+        self._resumed: dict[str, Any] | None = None
+        self._run_lock: RunLock | None = None
         self._targets = targets_of(settings)
         try:
             for name, _ in settings.cells():
@@ -105,7 +131,6 @@ class Fleet:
         except ValueError as error:
             raise BadInput(f"--cell: {error}") from None
         self._bundle = _bundle_of(settings)
-        self.directory = _run_directory(settings)
         self._supervisor: Supervisor | None = None
         self._exporter: Exporter | None = None
         self._owns_ray = False
@@ -120,21 +145,28 @@ class Fleet:
         unreachable = self._check_sinks()
         self.warnings += unreachable
         _make_directory(self.directory)
-        log_id = uuid.uuid4().hex[:16]
-        self.run_id = self.settings.identity(physics_version())
+        self._run_lock = RunLock(self.directory)
+        before = self._resumed or {}
+        log_id = before.get("log_id") or uuid.uuid4().hex[:16]
+        self.run_id = before.get("run_id") or self.settings.identity(physics_version())
+        plan = self._plan(log_id)
         self._run = {
             "run_id": self.run_id,
             "log_id": log_id,
             "state": "running",
-            "settings": self.settings.shown(),
+            "settings": self.settings.shown() | {"shards": plan.shards},
             "seed": self.settings.seed,
             "period_s": self.settings.period,
             "versions": _versions() | {"model": self._bundle.manifest.version if self._bundle else None},
             "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+            "resumed": [
+                *before.get("resumed", []),
+                *([datetime.now(UTC).isoformat(timespec="seconds")] * bool(before)),
+            ],
         }
         self._write_run()
-        self._supervisor = Supervisor(self._plan(log_id))
+        self._supervisor = Supervisor(plan)
         try:
             self._start_ray()
             if self.settings.metrics_port:
@@ -182,6 +214,9 @@ class Fleet:
             pace=settings.pace,
             targets=self._targets,
             pool=pool,
+            fsync=settings.log_fsync,
+            log_max_age_s=math.inf if settings.log_max_age is None else settings.log_max_age,
+            log_max_bytes=math.inf if settings.log_max_size is None else settings.log_max_size,
         )
 
     def _check_sinks(self) -> list[str]:
@@ -296,10 +331,10 @@ class Fleet:
             raise ValueError(f"expected a vehicle from EV-000000 to {last}, got {name}")
         return Vehicle(self._supervisor, index)
 
-    def sink_pids(self) -> list[int]:
-        """Processes that carry the log away, one a sink and node."""
+    def processes(self) -> dict[str, list[int]]:
+        """Pids by what they do: `shard`, `predictor` (which feeds the pool), and one a sink and node by its name."""
         assert self._supervisor is not None
-        return self._supervisor.sink_pids()
+        return self._supervisor.processes()
 
     def status(self) -> FleetStatus:
         """The fleet at this moment; after `close`, at its end."""
@@ -323,6 +358,8 @@ class Fleet:
             self._write_run()
         finally:
             self._stop_ray()
+            if self._run_lock is not None:
+                self._run_lock.release()
 
     def _write_run(self) -> None:
         path = self.directory / "run.json"
@@ -343,9 +380,20 @@ def _counts(status: FleetStatus) -> dict[str, Any]:
         "shard_restarts": status.restarts,
         "compute_s": round(sum(shard.compute_s for shard in status.shards), 3),
         "sinks": {
-            sink.name: {"delivered": sink.delivered, "waiting": sink.backlog, "duplicates_refused": sink.duplicates}
+            sink.name: {
+                "delivered": sink.delivered,
+                "waiting": sink.backlog,
+                "duplicates_refused": sink.duplicates,
+                "dead_letters": sink.dead_letters,
+                # For the ledger, where the logs and their cursors are on other nodes than this file.
+                "logs": [
+                    {"stream": log.stream, "shard": log.shard, "made": log.made, "cursor": vars(log.cursor)}
+                    for log in sink.logs
+                ],
+            }
             for sink in status.sinks
         },
+        "log_cut_bytes": status.cut_bytes,
     }
 
 
@@ -394,5 +442,5 @@ def _make_directory(out: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    names = ("ray", "numpy", "numba", "pyarrow", "xgboost-cpu", "kafka-python", "paho-mqtt", "psycopg2-binary")
+    names = ("ray", "numpy", "numba", "pyarrow", "xgboost-cpu", "confluent-kafka", "paho-mqtt", "psycopg2-binary")
     return {"twin": __version__, "physics": physics_version()} | {name: package_version(name) for name in names}

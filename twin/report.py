@@ -7,7 +7,6 @@ a fleet-year is as small as that of an hour.
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from matplotlib.figure import Figure
 from datasets.schema import MODES
 from twin.errors import BadInput
 from twin.progress import human_time
+from twin.runs import load_run
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 _BINS = 120
@@ -59,10 +59,7 @@ _FANS = (
 
 def write_report(run: Path) -> Path:
     """Write `run`/report.html and return its path. BadInput where `run` holds no finished run."""
-    try:
-        facts = json.loads((run / "run.json").read_text())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"expected a run directory with a run.json, got {run} ({error})") from error
+    facts = load_run(run)
     sources = {stream: f"{run.absolute()}/{stream}/**/*.parquet" for stream in ("telemetry", "predictions")}
     if not any((run / "telemetry").glob("**/*.parquet")):
         raise BadInput(f"{run} holds no sealed telemetry yet; run to the end or stop it with Ctrl-C first")

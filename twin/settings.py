@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from actors.sinks.base import mask
+from datasets.log import Fsync
 from datasets.schema import Payload
 from physics.duty import USES
 from twin.errors import BadInput
@@ -55,6 +56,19 @@ def _parse_pace(value: object) -> float:
     if not pace > 0:
         raise ValueError(f"expected max or a number above zero (1 is real time), got {value!r}")
     return pace
+
+
+_SIZES = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+
+
+def parse_size(value: object) -> int:
+    """Bytes of `500MB`, `20GB`, `1TB`; a bare number counts as bytes."""
+    text = str(value).strip()
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB)?", text, re.IGNORECASE)
+    size = float(match[1]) * _SIZES.get((match[2] or "").upper(), 1) if match else 0.0
+    if size < 1 << 20:
+        raise ValueError(f"expected a size from 1MB up, like 500MB or 20GB, got {value!r}")
+    return int(size)
 
 
 def _parse_shards(value: object) -> int:
@@ -93,6 +107,9 @@ class RunSettings(BaseModel):
     run_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="default: from the settings")
     kafka: str = Field("", description="host:port[,host:port]")
     mqtt: str = Field("", description="mqtt://[user:password@]host[:port]")
+    mqtt_retain: bool = Field(
+        False, description="the MQTT broker keeps each vehicle's last record for late subscribers"
+    )
     timescale: str = Field("", description="postgresql://user[:password]@host[:port]/database")
     payload: Payload = Field("json", description="what a message of Kafka and MQTT is: json or avro")
     predict: bool = Field(True, description="run the predictor pool")
@@ -103,9 +120,17 @@ class RunSettings(BaseModel):
     api_token: str = Field("", description="what REST callers must bear; needed beyond loopback")
     metrics_port: int = Field(9100, ge=0, le=65535, description="Prometheus port, 0 for off")
     address: str = Field("", description="Ray cluster (auto, ray://host:port); default: a local one")
+    log_fsync: Fsync = Field("checkpoint", description="the log reaches the disk: at each checkpoint, or always")
+    log_max_age: float | None = Field(None, description="drop delivered segments older than this; default: keep all")
+    log_max_size: int | None = Field(None, description="drop delivered segments beyond this size of the run's log")
     drain_timeout: Duration = Field(60.0, description="longest wait at the end without progress of a sink")
 
-    @field_validator("duration", "telemetry_every", "predict_every", mode="before")
+    @field_validator("log_max_size", mode="before")
+    @classmethod
+    def _size(cls, value: object) -> object:
+        return None if value is None else parse_size(value)
+
+    @field_validator("duration", "telemetry_every", "predict_every", "log_max_age", mode="before")
     @classmethod
     def _no_duration(cls, value: object) -> object:
         return None if value is None else parse_duration(value)
@@ -213,10 +238,16 @@ class RunSettings(BaseModel):
 
 
 def load_settings(
-    flags: Mapping[str, Any], config: Path | None = None, environ: Mapping[str, str] = os.environ
+    flags: Mapping[str, Any],
+    config: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    base: Mapping[str, Any] | None = None,
 ) -> RunSettings:
-    """Merge the layers and check them. BadInput in one line, with the name of the setting, where one does not fit."""
-    layers = _from_file(config) | _from_environment(environ)
+    """Merge the layers and check them. BadInput in one line, with the name of the setting, where one does not fit.
+
+    `base`: what lies under them all instead of the defaults, the settings of a run to resume.
+    """
+    layers = dict(base or {}) | _from_file(config) | _from_environment(environ)
     layers |= {name: value for name, value in flags.items() if value is not None}
     if layers.get("timescale"):
         layers["timescale"] = _with_password(str(layers["timescale"]), environ)

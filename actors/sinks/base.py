@@ -7,6 +7,8 @@ SinkError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
@@ -27,6 +29,26 @@ class SinkRefused(SinkError):
     """Not worth retrying until somebody changes a setting; a running shipper retries slowly all the same."""
 
 
+@dataclass(frozen=True)
+class DeadLetter:
+    """A record that the peer refuses for itself (too large, a value it cannot hold): `row` in the batch, and why."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a batch: all rows but the `dead` are acknowledged, `duplicates` of them the peer already had.
+
+    `acked_ns` has the times of the single acknowledgements [ns since the epoch], from a peer that gives them singly.
+    """
+
+    duplicates: int = 0
+    dead: tuple[DeadLetter, ...] = ()
+    acked_ns: Sequence[int] = ()
+
+
 class Sink(Protocol):
     """A peer that takes batches. Called from one thread per stream; `deliver` may be called from two at once."""
 
@@ -36,15 +58,16 @@ class Sink(Protocol):
     def position(self, stream: Stream, shard: int) -> int | None:
         """How far the peer itself says this log was delivered; None for a peer that keeps no cursor of ours."""
 
-    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> int:
-        """Deliver all rows; return when every one is acknowledged, with the number the peer already had.
+    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+        """Deliver all rows; return when every one is acknowledged or refused for itself.
 
         `position` is the log position behind the batch, for a sink that keeps the cursor in its own transaction.
         After a SinkError the same batch may be delivered again, whole: a sink never assumes it comes only once.
+        A peer that makes no progress for the target's `patience_s` is a SinkUnavailable.
         """
 
     def close(self) -> None:
-        """Let go of the connection. Never raises."""
+        """Let go of the connection, also under a `deliver` in another thread (which then raises). Never raises."""
 
 
 class Target(Protocol):
@@ -54,8 +77,12 @@ class Target(Protocol):
     def name(self) -> str:
         """`kafka`, `mqtt` or `timescale`."""
 
-    def sink(self, log_id: str) -> Sink:
-        """A sink for the log `log_id` (one run directory)."""
+    @property
+    def rewind_s(self) -> float:
+        """A peer that may forget what it has acknowledged when it dies: how far back to go after a lost connection."""
+
+    def sink(self, log_id: str, part: int = 0) -> Sink:
+        """A sink for the log `log_id` (one run directory); `part` tells apart those that ship parts of it."""
 
     def check(self) -> str:
         """What answers there and its version, in one line. SinkError where nothing usable does."""

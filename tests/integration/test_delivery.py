@@ -173,8 +173,9 @@ def test_a_shipper_killed_in_mid_run_goes_on_from_its_cursors(sinks: Sinks, tmp_
     with Fleet(vehicles=VEHICLES, shards=2, pace=20, predict=False, out=run, **sinks.settings) as fleet:
 
         def kill(status: FleetStatus) -> None:
-            if not killed and status.simulated_s > 60 and len(fleet.sink_pids()) == 3:
-                for pid in fleet.sink_pids():
+            pids = [pid for name, pids in fleet.processes().items() if name != "shard" for pid in pids]
+            if not killed and status.simulated_s > 60 and len(pids) == 3:
+                for pid in pids:
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
 

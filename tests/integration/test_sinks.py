@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import paho.mqtt.client as paho
 import psycopg2
+import pyarrow as pa
 import pytest
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from paho.mqtt.enums import CallbackAPIVersion
 
-from actors.sinks import KafkaTarget, MqttTarget, SinkRefused, SinkUnavailable, Target, TimescaleTarget
+from actors.shipper import Shipper
+from actors.sinks import (
+    KafkaTarget,
+    MqttTarget,
+    Receipt,
+    Sink,
+    SinkError,
+    SinkRefused,
+    SinkUnavailable,
+    Target,
+    TimescaleTarget,
+)
+from actors.sinks.kafka import _translate as translate_kafka
+from datasets.cursor import Cursor, CursorFile
+from datasets.log import LogWriter, log_directory
 from tests.integration.witness import MqttWitness, Received, from_database, from_kafka
 from tests.services import Kafka, Mosquitto, Postgres, Service
+from tests.services.proxy import Proxy
 from tests.support import make_batch
 
 pytestmark = pytest.mark.services
@@ -18,11 +48,17 @@ pytestmark = pytest.mark.services
 
 @dataclass
 class Peer:
-    """A sink's settings, the server behind them, and a witness of what arrived there."""
+    """A sink's settings, the server behind them, and a witness of what arrived there.
+
+    `at` is the same target at another port. `poison` makes one value of `mode` that the peer cannot take.
+    """
 
     target: Target
     server: Service
     received: Callable[[str, int], Received]
+    at: Callable[[int], Target]
+    poison: str
+    reason: str
     watching: Callable[[], None] = lambda: None
     exactly_once: bool = False
 
@@ -32,17 +68,97 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     if request.param == "kafka":
         kafka: Kafka = request.getfixturevalue("kafka")
         servers = kafka.bootstrap_servers
-        yield Peer(KafkaTarget.parse(servers), kafka, lambda run, n: from_kafka(servers, "ev-telemetry", run, n))
+        yield Peer(
+            KafkaTarget.parse(servers),
+            kafka,
+            lambda run, n: from_kafka(servers, "ev-telemetry", run, n),
+            lambda port: KafkaTarget.parse(f"127.0.0.1:{port}"),
+            "x" * 2_000_000,
+            "too large",
+        )
     elif request.param == "mqtt":
-        mosquitto: Mosquitto = request.getfixturevalue("mosquitto")
+        mosquitto: Mosquitto = request.getfixturevalue("small_mosquitto")
         witness = MqttWitness(mosquitto.port, "ev/battery/telemetry/+")
-        target = MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}")
-        yield Peer(target, mosquitto, lambda _, n: witness.wait_for(n), witness.wait_subscribed)
+        yield Peer(
+            MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}"),
+            mosquitto,
+            lambda _, n: witness.wait_for(n),
+            lambda port: MqttTarget.parse(f"mqtt://127.0.0.1:{port}"),
+            "x" * 200_000,
+            "too large",
+            witness.wait_subscribed,
+        )
         witness.close()
     else:
         postgres: Postgres = request.getfixturevalue("postgres")
         url: str = request.getfixturevalue("postgres_database")
-        yield Peer(TimescaleTarget.parse(url), postgres, lambda run, _: from_database(url, run), exactly_once=True)
+        yield Peer(
+            TimescaleTarget.parse(url),
+            postgres,
+            lambda run, _: from_database(url, run),
+            lambda port: TimescaleTarget.parse(url.replace(f":{postgres.port}/", f":{port}/")),
+            "\0",
+            "invalid byte sequence",
+            exactly_once=True,
+        )
+
+
+class ConfiguredMosquitto(Mosquitto):
+    """A broker of one's own, with more lines of configuration."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def _prepare(self) -> None:
+        fresh = not self._config.exists()
+        super()._prepare()
+        if fresh:
+            with open(self._config, "a") as file:
+                file.writelines(f"{line}\n" for line in self._lines)
+
+
+@pytest.fixture(scope="module")
+def small_mosquitto(mosquitto: Mosquitto) -> Iterator[Mosquitto]:
+    """It takes no packet over 100 kB, and says so to whoever connects."""
+    with own_mosquitto("max_packet_size 100000") as broker:
+        yield broker
+
+
+@contextmanager
+def own_mosquitto(*lines: str) -> Iterator[Mosquitto]:
+    broker = ConfiguredMosquitto(*lines)
+    try:
+        yield broker.start().wait_ready()
+    finally:
+        broker.remove()
+
+
+@pytest.fixture
+def proxy(peer: Peer) -> Iterator[Proxy]:
+    with Proxy(peer.server.port) as proxy:
+        yield proxy
+
+
+def patient(target: Target, seconds: float) -> Target:
+    return replace(target, patience_s=seconds)  # type: ignore[type-var]
+
+
+@contextmanager
+def opened(target: Target, log: str = "log") -> Iterator[Sink]:
+    sink = target.sink(log)
+    sink.open()
+    try:
+        yield sink
+    finally:
+        sink.close()
+
+
+def poisoned(batch: pa.RecordBatch, rows: set[int], value: str) -> pa.RecordBatch:
+    column = batch.schema.get_field_index("mode")
+    modes = [value if row in rows else mode for row, mode in enumerate(batch.column(column).to_pylist())]
+    poison = pa.array(modes).dictionary_encode().cast(batch.schema.field(column).type)
+    return batch.set_column(column, batch.schema.field(column), poison)
 
 
 @pytest.fixture
@@ -55,7 +171,8 @@ def test_what_is_acknowledged_is_there_in_order(peer: Peer, run_id: str):
     sink.open()
     for start in (0, 20, 40):
         batch = make_batch(10, range(start, start + 20), run_id=run_id)
-        assert sink.deliver("telemetry", 0, batch, (start + 20) * 10) == 0
+        receipt = sink.deliver("telemetry", 0, batch, (start + 20) * 10)
+        assert (receipt.duplicates, receipt.dead) == (0, ())
     sink.close()
     received = peer.received(run_id, 600)
     assert len(received.ids) == 600
@@ -70,11 +187,11 @@ def test_a_batch_delivered_twice_does_no_harm(peer: Peer, run_id: str):
     first, again = (sink.deliver("telemetry", 0, batch, 50) for _ in range(2))
     sink.close()
     received = peer.received(run_id, 50)
-    assert first == 0
+    assert (first.duplicates, first.dead) == (0, ())
     assert len(received.ids) == 50
     assert received.in_order()
     if peer.exactly_once:
-        assert again == 50
+        assert again == Receipt(50)
         assert set(received.ids.values()) == {1}
 
 
@@ -95,7 +212,8 @@ def test_a_cursor_kept_by_the_peer_moves_with_the_rows(peer: Peer, run_id: str):
 def test_both_streams_have_their_place(peer: Peer, run_id: str):
     sink = peer.target.sink("log")
     sink.open()
-    assert sink.deliver("predictions", 0, make_batch(4, range(5), stream="predictions", run_id=run_id), 20) == 0
+    receipt = sink.deliver("predictions", 0, make_batch(4, range(5), stream="predictions", run_id=run_id), 20)
+    assert (receipt.duplicates, receipt.dead) == (0, ())
     sink.close()
 
 
@@ -103,6 +221,7 @@ def test_a_peer_that_dies_is_unavailable_and_comes_back(peer: Peer, run_id: str)
     sink = peer.target.sink("log")
     sink.open()
     sink.deliver("telemetry", 0, make_batch(2, range(3), run_id=run_id), 6)
+    assert len(peer.received(run_id, 6).ids) == 6  # Mosquitto acknowledges before it has saved or passed on
     peer.server.kill()
     try:
         with pytest.raises(SinkUnavailable, match="does not answer") as error:
@@ -119,6 +238,179 @@ def test_a_peer_that_dies_is_unavailable_and_comes_back(peer: Peer, run_id: str)
     again.deliver("telemetry", 0, make_batch(2, range(3, 6), run_id=run_id), 12)
     again.close()
     assert len(peer.received(run_id, 12).ids) == 12
+
+
+def ship(target: Target, batches: list[pa.RecordBatch], disturb: Callable[[int], None]) -> list[str]:
+    """What the shipper does, in one thread: on any error a new sink, and the whole batch again. The errors."""
+    errors: list[str] = []
+    sink: Sink | None = None
+    index = 0
+    while index < len(batches):
+        try:
+            if sink is None:
+                sink = target.sink("log")
+                sink.open()
+            disturb(index)
+            sink.deliver("telemetry", 0, batches[index], (index + 1) * batches[0].num_rows)
+            index += 1
+        except SinkUnavailable as error:
+            errors.append(str(error))
+            assert len(errors) < 30, errors
+            if sink is not None:
+                sink.close()
+            sink = None
+    assert sink is not None
+    sink.close()
+    return errors
+
+
+def test_a_connection_cut_at_any_point_loses_nothing(peer: Peer, proxy: Proxy, run_id: str):
+    batches = [make_batch(10, range(10 * n, 10 * n + 10), run_id=run_id) for n in range(12)]
+    cuts = [1, 3_000, 20_000, 45_000]
+    tried: set[int] = set()
+
+    def disturb(index: int) -> None:
+        if index % 2 and index not in tried:
+            tried.add(index)
+            proxy.cut_after(cuts[index // 2 % len(cuts)])
+
+    errors = ship(patient(peer.at(proxy.port), 5), batches, disturb)
+    assert all("\n" not in error for error in errors)
+    received = peer.received(run_id, 1200)
+    assert len(received.ids) == 1200
+    assert received.in_order()
+    if peer.exactly_once:
+        assert errors
+        assert set(received.ids.values()) == {1}
+
+
+def test_a_sink_dropped_between_any_two_batches(peer: Peer, run_id: str):
+    for number in range(5):
+        with opened(peer.target) as sink:
+            batch = make_batch(4, range(number * 5, number * 5 + 5), run_id=run_id)
+            assert sink.deliver("telemetry", 0, batch, (number + 1) * 20).duplicates == 0
+    received = peer.received(run_id, 100)
+    assert len(received.ids) == 100
+    assert received.in_order()
+
+
+def test_a_slow_peer_is_waited_for(peer: Peer, proxy: Proxy, run_id: str):
+    with opened(patient(peer.at(proxy.port), 10)) as sink:
+        sink.deliver("telemetry", 0, make_batch(10, range(1), run_id=run_id), 10)
+        proxy.throttle(60_000)
+        begun = time.monotonic()
+        sink.deliver("telemetry", 0, make_batch(10, range(1, 31), run_id=run_id), 310)
+        assert time.monotonic() - begun > 0.4
+        proxy.resume()
+    received = peer.received(run_id, 310)
+    assert len(received.ids) == 310
+    assert received.in_order()
+
+
+def test_a_stalled_peer_is_unavailable_in_time(peer: Peer, proxy: Proxy, run_id: str):
+    target = patient(peer.at(proxy.port), 1.5)
+    with opened(target) as sink:
+        sink.deliver("telemetry", 0, make_batch(10, range(1), run_id=run_id), 10)
+        proxy.stall()
+        begun = time.monotonic()
+        with pytest.raises(SinkUnavailable, match=r"for 1\.5 s") as error:
+            sink.deliver("telemetry", 0, make_batch(10, range(1, 11), run_id=run_id), 110)
+        assert 1 < time.monotonic() - begun < 6
+        assert "\n" not in str(error.value)
+    proxy.resume()
+    with opened(target) as sink:
+        sink.deliver("telemetry", 0, make_batch(10, range(1, 11), run_id=run_id), 110)
+    received = peer.received(run_id, 110)
+    assert len(received.ids) == 110
+    assert received.in_order()
+
+
+def test_close_ends_a_delivery_that_waits(peer: Peer, proxy: Proxy, run_id: str):
+    sink = peer.at(proxy.port).sink("log")
+    sink.open()
+    sink.deliver("telemetry", 0, make_batch(10, range(1), run_id=run_id), 10)
+    proxy.stall()
+    ended: list[BaseException | None] = []
+
+    def deliver() -> None:
+        try:
+            sink.deliver("telemetry", 0, make_batch(10, range(1, 11), run_id=run_id), 110)
+            ended.append(None)
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=deliver)
+    thread.start()
+    time.sleep(0.5)
+    begun = time.monotonic()
+    sink.close()
+    assert time.monotonic() - begun < 3
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+    assert isinstance(ended[0], SinkUnavailable)
+    sink.close()  # once more does no harm
+
+
+def test_a_record_refused_for_itself_does_not_hold_up_the_rest(peer: Peer, run_id: str):
+    rows = {0, 37, 38, 99}
+    with opened(peer.target) as sink:
+        sink.deliver("telemetry", 0, make_batch(10, range(1), run_id=run_id), 10)
+        batch = poisoned(make_batch(10, range(1, 11), run_id=run_id), rows, peer.poison)
+        receipt = sink.deliver("telemetry", 0, batch, 110)
+        sink.deliver("telemetry", 0, make_batch(10, range(11, 12), run_id=run_id), 120)
+    assert {letter.row for letter in receipt.dead} == rows
+    assert all(peer.reason in letter.reason.lower() for letter in receipt.dead)
+    assert all("\n" not in letter.reason for letter in receipt.dead)
+    assert receipt.duplicates == 0
+    received = peer.received(run_id, 116)
+    assert len(received.ids) == 116
+    assert received.in_order()
+
+
+def test_the_shipper_keeps_dead_letters_and_counts_each_once(peer: Peer, run_id: str, tmp_path: Path):
+    writer = LogWriter(log_directory(tmp_path, "telemetry", 0))
+    writer.append(poisoned(make_batch(10, range(10), run_id=run_id), {3, 50}, peer.poison), 0)
+    file = CursorFile(tmp_path, peer.target.name, "telemetry", 0)
+    for repetition in range(2):
+        if repetition:
+            writer.append(make_batch(10, range(10, 11), run_id=run_id), 1)
+            file.save(Cursor(0, 0, 0))  # as if we had died before the cursor was saved
+        shipper = Shipper(peer.target, tmp_path, "log", [0])
+        shipper.start()
+        wait_until(lambda: file.load().position == 100 + 10 * repetition, lambda: shipper.status())  # noqa: B023
+        status = shipper.stop()
+        assert (status.dead, status.duplicates, status.delivered("telemetry")) == (2, 0, 100 + 10 * repetition)
+        assert file.load() == Cursor(100 + 10 * repetition, 0, 2)
+    writer.close()
+    letters = tmp_path / "dead-letters" / peer.target.name / "telemetry-shard-0000.jsonl"
+    lines = [json.loads(line) for line in letters.read_text().splitlines()]
+    assert [line["position"] for line in lines] == [3, 50]
+    assert lines[0]["id"] == f"{run_id}/EV-000003/0"
+    assert lines[0]["payload"]["mode"] == peer.poison
+    assert peer.reason in lines[0]["reason"].lower()
+    assert len(peer.received(run_id, 108).ids) == 108
+
+
+def wait_until(done: Callable[[], bool], otherwise: Callable[[], object], patience_s: float = 20.0) -> None:
+    deadline = time.monotonic() + patience_s
+    while not done():
+        assert time.monotonic() < deadline, otherwise()
+        time.sleep(0.02)
+
+
+def test_a_burst_is_acknowledged_soon(peer: Peer, run_id: str, tmp_path: Path):
+    """A thousand vehicles at one instant: loose bounds for a busy machine; benchmarks/sinks.py has the figures."""
+    writer = LogWriter(log_directory(tmp_path, "telemetry", 0))
+    shipper = Shipper(peer.target, tmp_path, "log", [0])
+    shipper.start()
+    for burst in range(6):
+        writer.append(make_batch(1000, range(burst, burst + 1), run_id=run_id), burst)
+        wait_until(lambda: shipper.status().delivered("telemetry") == 1000 * (burst + 1), lambda: shipper.status())  # noqa: B023
+        time.sleep(0.05)
+    status = shipper.stop()
+    writer.close()
+    assert sum(status.latency_counts) == 6000
+    assert sum(status.latency_counts[:6]) >= 4000, status.latency_counts  # within half a second
 
 
 def test_check_tells_what_answers(peer: Peer):
@@ -169,3 +461,289 @@ def test_timescaledb_gets_hypertables_and_keeps_exactly_once(timescaledb_databas
             assert {row[0] for row in cursor.fetchall()} >= {"telemetry", "predictions"}
     finally:
         connection.close()
+
+
+@contextmanager
+def topic_configured(kafka: Kafka, **values: str) -> Iterator[None]:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+
+    def alter(operation: AlterConfigOpType) -> None:
+        entries = [
+            ConfigEntry(name.replace("_", "."), value, incremental_operation=operation)
+            for name, value in values.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, "ev-telemetry", incremental_configs=entries)
+        for future in admin.incremental_alter_configs([resource]).values():
+            future.result(10)
+        time.sleep(0.5)  # until the broker acts on it
+
+    with opened(KafkaTarget.parse(kafka.bootstrap_servers)) as sink:
+        sink.deliver("telemetry", 0, make_batch(1, range(1), run_id="makes-the-topic"), 1)
+    alter(AlterConfigOpType.SET)
+    try:
+        yield
+    finally:
+        alter(AlterConfigOpType.DELETE)
+
+
+def test_kafka_topic_that_refuses_what_we_send(kafka: Kafka, run_id: str):
+    """Its limit on the age of a record makes the broker refuse all: no dead letters, a person has to look."""
+    target, batch = KafkaTarget.parse(kafka.bootstrap_servers), make_batch(500, range(2), run_id=run_id)
+    with (
+        topic_configured(kafka, message_timestamp_before_max_ms="0"),
+        opened(target) as sink,
+        pytest.raises(SinkRefused, match=r"INVALID_(RECORD|TIMESTAMP)") as error,
+    ):
+        sink.deliver("telemetry", 0, batch, 1000)
+    assert "\n" not in str(error.value)
+    with opened(target) as sink:
+        sink.deliver("telemetry", 0, batch, 1000)
+    assert len(from_kafka(kafka.bootstrap_servers, "ev-telemetry", run_id, 1000).ids) == 1000
+
+
+def test_kafka_topic_with_a_smaller_limit_than_ours(kafka: Kafka, run_id: str):
+    """The broker then refuses whole requests; what fits is delivered singly, what does not is a dead letter."""
+    with topic_configured(kafka, max_message_bytes="2000"), opened(KafkaTarget.parse(kafka.bootstrap_servers)) as sink:
+        batch = poisoned(make_batch(4, range(5), run_id=run_id), {7}, "x" * 3000)
+        receipt = sink.deliver("telemetry", 0, batch, 20)
+    assert [letter.row for letter in receipt.dead] == [7]
+    assert "too large" in receipt.dead[0].reason.lower()
+    assert len(from_kafka(kafka.bootstrap_servers, "ev-telemetry", run_id, 19).ids) == 19
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "says"),
+    [
+        (KafkaError._ALL_BROKERS_DOWN, SinkUnavailable, "does not answer"),
+        (KafkaError.SASL_AUTHENTICATION_FAILED, SinkRefused, "refused us"),
+        (KafkaError._AUTHENTICATION, SinkRefused, "refused us"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, SinkRefused, "refused us"),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, SinkRefused, "refused us"),
+        (KafkaError.NOT_ENOUGH_REPLICAS, SinkUnavailable, "takes no records now"),
+    ],
+)
+def test_kafka_errors(code: int, kind: type[SinkError], says: str):
+    error = translate_kafka(KafkaError(code), KafkaTarget.parse("127.0.0.1:9092"))
+    assert type(error) is kind
+    assert says in str(error)
+
+
+def test_a_database_that_is_read_only(postgres: Postgres, postgres_database: str, run_id: str):
+    target = TimescaleTarget.parse(postgres_database)
+    with opened(target) as sink:
+        sink.deliver("telemetry", 0, make_batch(2, range(3), run_id=run_id), 6)
+    set_read_only(postgres_database, "on")
+    try:
+        with pytest.raises(SinkUnavailable, match="is read-only") as error:
+            target.sink("log").open()
+        assert "\n" not in str(error.value)
+    finally:
+        set_read_only(postgres_database, "off")
+    with opened(target) as sink:
+        assert sink.deliver("telemetry", 0, make_batch(2, range(3, 6), run_id=run_id), 12) == Receipt()
+
+
+def set_read_only(url: str, value: str) -> None:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("SET default_transaction_read_only = off")
+        cursor.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = {value}")
+
+
+def test_a_table_that_takes_no_row_is_no_heap_of_dead_letters(postgres_database: str, run_id: str):
+    target = TimescaleTarget.parse(postgres_database)
+    with opened(target) as sink:
+        with closing(psycopg2.connect(postgres_database)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE telemetry ADD COLUMN theirs text NOT NULL")
+        with pytest.raises(SinkRefused, match="takes no row"):
+            sink.deliver("telemetry", 0, make_batch(20, range(10), run_id=run_id), 200)
+        assert sink.position("telemetry", 0) == 0
+
+
+def test_mqtt_broker_that_denies_our_topics(mosquitto: Mosquitto, tmp_path: Path, run_id: str):
+    acl = tmp_path / "acl"
+    acl.write_text("topic read #\ntopic write ev/battery/status/#\n")
+    with (
+        own_mosquitto(f"acl_file {acl}") as broker,
+        opened(MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}")) as sink,
+        pytest.raises(SinkRefused, match="refused a record"),
+    ):
+        sink.deliver("telemetry", 0, make_batch(2, range(2), run_id=run_id), 4)
+
+
+class Subscriber:
+    """What a late or a web client sees: (topic, payload, retained)."""
+
+    def __init__(self, port: int, topic: str, transport: str = "tcp", login: tuple[str, str] | None = None) -> None:
+        self.seen: list[tuple[str, dict[str, object], bool]] = []
+        ready = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, transport=transport)  # type: ignore[arg-type]
+        if login is not None:
+            self._client.username_pw_set(*login)
+        self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
+        self._client.on_subscribe = lambda *_: ready.set()
+        self._client.on_message = lambda _client, _data, message: self.seen.append(
+            (message.topic, json.loads(message.payload), message.retain)
+        )
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert ready.wait(10)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def test_mqtt_reaches_web_clients(mosquitto: Mosquitto, run_id: str):
+    with closing(Subscriber(mosquitto.websocket_port, "ev/battery/telemetry/+", "websockets")) as web:
+        with opened(MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}")) as sink:
+            sink.deliver("telemetry", 0, make_batch(3, range(4), run_id=run_id), 12)
+        wait_until(lambda: len(web.seen) == 12, lambda: web.seen)
+
+
+@pytest.mark.parametrize("retain", [False, True])
+def test_mqtt_last_state_of_each_vehicle(mosquitto: Mosquitto, run_id: str, retain: bool):
+    with own_mosquitto() as broker:
+        with opened(replace(MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}"), retain=retain)) as sink:
+            sink.deliver("telemetry", 0, make_batch(3, range(4), run_id=run_id), 12)
+        with closing(Subscriber(broker.port, "ev/battery/telemetry/+")) as late:
+            if retain:
+                wait_until(lambda: len(late.seen) == 3, lambda: late.seen)
+            time.sleep(0.2)
+            assert sorted((topic[-9:], record["seq"], kept) for topic, record, kept in late.seen) == (
+                [(f"EV-00000{n}", 3, True) for n in range(3)] if retain else []
+            )
+
+
+CLUSTER = Path(__file__).resolve().parents[2] / "cluster" / "mosquitto"
+
+
+class ProductionMosquitto(Mosquitto):
+    """With the configuration of cluster/mosquitto, at other places and ports."""
+
+    passwords = {"twin": "fleet-secret", "grafana": "reader-secret"}  # noqa: RUF012
+
+    def _prepare(self) -> None:
+        text = (CLUSTER / "mosquitto.conf").read_text()
+        text = text.replace("listener 1883", f"listener {self.port} 127.0.0.1")
+        text = text.replace("listener 9002", f"listener {self.websocket_port} 127.0.0.1")
+        text = text.replace("/mosquitto/config", str(self.directory)).replace("/mosquitto/data", str(self.directory))
+        self._config.write_text(text + ("user root\n" if os.geteuid() == 0 else ""))
+        (self.directory / "acl").write_text((CLUSTER / "acl").read_text())
+        (self.directory / "passwords").touch(mode=0o600)
+        for user, password in self.passwords.items():
+            subprocess.run(["mosquitto_passwd", "-b", str(self.directory / "passwords"), user, password], check=True)
+
+    def _check(self) -> None:
+        MqttTarget("127.0.0.1", self.port, "twin", self.passwords["twin"]).check()
+
+
+def test_the_brokers_production_settings(mosquitto: Mosquitto, run_id: str):
+    broker = ProductionMosquitto()
+    try:
+        broker.start().wait_ready()
+        url = f"127.0.0.1:{broker.port}"
+        for login in ("", "twin:wrong@"):
+            with pytest.raises(SinkRefused, match="Not authorized"):
+                MqttTarget.parse(f"mqtt://{login}{url}").check()
+        reader = MqttTarget.parse(f"mqtt://grafana:{broker.passwords['grafana']}@{url}")
+        with pytest.raises(SinkRefused, match="refused a record"), opened(reader) as sink:
+            sink.deliver("telemetry", 0, make_batch(1, range(1), run_id=run_id), 1)
+        web = Subscriber(broker.websocket_port, "ev/battery/#", "websockets", ("grafana", broker.passwords["grafana"]))
+        with closing(web), opened(MqttTarget.parse(f"mqtt://twin:{broker.passwords['twin']}@{url}"), run_id) as sink:
+            batch = poisoned(make_batch(3, range(4), run_id=run_id), {5}, "x" * 200_000)
+            assert [letter.row for letter in sink.deliver("telemetry", 0, batch, 12).dead] == [5]
+            wait_until(lambda: len(web.seen) == 12, lambda: web.seen)  # 11 records and the status
+    finally:
+        broker.remove()
+
+
+class OldBroker:
+    """A real broker that knows only MQTT 3.1.1: an MQTT 5 CONNECT is answered as the standard of 3.1.1 says."""
+
+    def __init__(self, port: int) -> None:
+        self._real = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.levels: list[int] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with closing(self._listener):
+            for _ in range(2):
+                client, _address = self._listener.accept()
+                hello = client.recv(4096)
+                self.levels.append(hello[hello.index(b"MQTT") + 4])
+                if self.levels[-1] == 5:
+                    client.sendall(b"\x20\x02\x00\x01")
+                    client.close()
+                    continue
+                with socket.create_connection(("127.0.0.1", self._real)) as server, client:
+                    server.sendall(hello)
+                    back = threading.Thread(target=self._copy, args=(server, client), daemon=True)
+                    back.start()
+                    self._copy(client, server)
+                    back.join(5)
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._thread.join(5)
+
+
+def test_mqtt_3_is_spoken_where_nothing_newer_is_known(mosquitto: Mosquitto, run_id: str):
+    witness = MqttWitness(mosquitto.port, "ev/battery/telemetry/+")
+    with closing(witness), closing(OldBroker(mosquitto.port)) as old:
+        with opened(MqttTarget.parse(f"mqtt://127.0.0.1:{old.port}")) as sink:
+            sink.deliver("telemetry", 0, make_batch(3, range(4), run_id=run_id), 12)
+        assert old.levels == [5, 4]
+        assert len([identity for identity in witness.wait_for(12).ids if identity[0] == run_id]) == 12
+
+
+def test_retain_is_a_setting():
+    from twin.fleet import targets_of
+    from twin.settings import load_settings
+
+    for value, expected in (("true", True), (None, False)):
+        settings = load_settings({"mqtt": "mqtt://127.0.0.1", "kafka": "a:1", "mqtt_retain": value}, None, {})
+        assert [getattr(target, "retain", None) for target in targets_of(settings)] == [None, expected]
+
+
+_SHIPPING = """
+import sys, time
+from pathlib import Path
+from actors.shipper import Shipper
+from actors.sinks import MqttTarget
+shipper = Shipper(MqttTarget.parse(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], [0])
+shipper.start()
+time.sleep(60)
+"""
+
+
+def test_mqtt_tells_when_the_shipper_dies(mosquitto: Mosquitto, run_id: str, tmp_path: Path):
+    topic = f"ev/battery/status/{run_id}/0"
+    with closing(Subscriber(mosquitto.port, "ev/battery/status/#")) as watcher:
+
+        def state() -> object:
+            return next((said["state"] for where, said, _ in reversed(watcher.seen) if where == topic), None)
+
+        url = f"mqtt://127.0.0.1:{mosquitto.port}"
+        process = subprocess.Popen([sys.executable, "-c", _SHIPPING, url, str(tmp_path), run_id])
+        try:
+            wait_until(lambda: state() == "online", lambda: watcher.seen)
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        wait_until(lambda: state() == "offline", lambda: watcher.seen, 30)
+        with opened(MqttTarget.parse(url), run_id):
+            wait_until(lambda: state() == "online", lambda: watcher.seen)
+        wait_until(lambda: state() == "offline", lambda: watcher.seen)
+    with closing(Subscriber(mosquitto.port, topic)) as late:
+        wait_until(lambda: len(late.seen) == 1, lambda: late.seen)
+        assert late.seen[0] == (topic, {"log_id": run_id, "part": 0, "state": "offline"}, True)

@@ -23,13 +23,14 @@ DECLARE
     name text;
 BEGIN
     FOR name IN SELECT format('%I.%I', view_schema, view_name) FROM timescaledb_information.continuous_aggregates LOOP
-        EXECUTE 'DROP MATERIALIZED VIEW ' || name || ' CASCADE';
+        EXECUTE 'DROP MATERIALIZED VIEW IF EXISTS ' || name || ' CASCADE';
     END LOOP;
     FOR name IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public' LOOP
         EXECUTE 'DROP TABLE ' || name || ' CASCADE';
     END LOOP;
     PERFORM delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_schema = 'public';
     DROP PROCEDURE IF EXISTS twin_retention;
+    DROP PROCEDURE IF EXISTS twin_apply_periods;
 END
 $$
 """

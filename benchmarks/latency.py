@@ -1,0 +1,113 @@
+"""Real time, 1,000 vehicles, everything on this machine: from when a record is due to where it is needed.
+
+python benchmarks/latency.py [--minutes 3]
+Measures twice: the machine otherwise idle, and with one busy process a core. Prints p50 and p99 of each, from the same
+histograms that are exported as metrics; writes benchmarks/results/latency.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from actors.shipper import LATENCY_BUCKETS_S
+from actors.status import FleetStatus
+from tests.services import Kafka, Mosquitto, Postgres
+from twin import Fleet
+
+VEHICLES = 1_000
+RESULTS = Path(__file__).parent / "results" / "latency.json"
+TARGETS = {"kafka": (0.05, 0.3), "timescale": (0.1, 0.5)}
+
+
+def quantile(counts: np.ndarray, q: float) -> float:
+    """Interpolated in the bucket that holds it, as Prometheus' histogram_quantile does [s]."""
+    cumulative = np.cumsum(counts)
+    bucket = int(np.searchsorted(cumulative, q * cumulative[-1]))
+    if bucket >= len(LATENCY_BUCKETS_S):
+        return float("inf")
+    below = cumulative[bucket - 1] if bucket else 0
+    low = LATENCY_BUCKETS_S[bucket - 1] if bucket else 0.0
+    return float(low + (LATENCY_BUCKETS_S[bucket] - low) * (q * cumulative[-1] - below) / counts[bucket])
+
+
+def histograms(status: FleetStatus) -> dict[str, np.ndarray]:
+    """Counts so far of each sink, and of predictions."""
+    found = {sink.name: np.array(sink.latency_counts) for sink in status.sinks}
+    return found | {"prediction": np.array(status.prediction_latency_counts)}
+
+
+def burn() -> None:
+    """One core's worth of other people's work."""
+    while True:
+        pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    minutes = parser.parse_args().minutes
+    services = Kafka(), Mosquitto(), Postgres()
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for service in services:
+                service.start()
+            for service in services:
+                service.wait_ready()
+            kafka, mosquitto, postgres = services
+            with Fleet(
+                vehicles=VEHICLES,
+                pace=1,
+                out=Path(folder) / "run",
+                rest_port=18000,
+                kafka=kafka.bootstrap_servers,
+                mqtt=f"mqtt://127.0.0.1:{mosquitto.port}",
+                timescale=postgres.url(),
+            ) as fleet:
+                fleet.run("90s")  # until the pool is up and has caught up
+                for machine in ("idle", "busy"):
+                    burners = [
+                        multiprocessing.get_context("spawn").Process(target=burn, daemon=True)
+                        for _ in range(os.cpu_count() or 1)
+                    ]
+                    if machine == "busy":
+                        for burner in burners:
+                            burner.start()
+                    fleet.run("10s")
+                    before = histograms(fleet.status())
+                    fleet.run(minutes * 60.0)
+                    after = histograms(fleet.status())
+                    for burner in burners:
+                        if burner.is_alive():
+                            burner.kill()
+                    result[machine] = {
+                        name: {
+                            "records": int((counts - before[name]).sum()),
+                            "p50_s": quantile(counts - before[name], 0.5),
+                            "p99_s": quantile(counts - before[name], 0.99),
+                        }
+                        for name, counts in after.items()
+                    }
+        finally:
+            for service in services:
+                service.remove()
+    for machine, found in result.items():
+        print(f"machine otherwise {machine}")
+        for name, row in found.items():
+            goal = TARGETS.get(name)
+            aim = f"  (aim {goal[0] * 1e3:.0f}, {goal[1] * 1e3:.0f})" if goal else ""
+            p50, p99 = row["p50_s"] * 1e3, row["p99_s"] * 1e3
+            print(f"  due to {name:<11} p50 {p50:7.1f} ms  p99 {p99:7.1f} ms{aim}  {row['records']:,} records")
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""A fleet live, all brokers on the same machine: does it keep up, where does the time go, does memory grow?
+
+python benchmarks/live.py [--vehicles 5000] [--minutes 10] [--soak]     --soak: 1,000 vehicles, 30 minutes
+Prints one table; writes benchmarks/results/live.json or soak.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from tests.services import Kafka, Mosquitto, Postgres
+from twin import Fleet
+
+RESULTS = Path(__file__).parent / "results"
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_RAY = ("raylet", "gcs_server", "dashboard", "log_monitor", "DashboardAgent", "RuntimeEnvAgent", "ray::IDLE")
+
+
+def roles(fleet: Fleet, servers: dict[str, int]) -> dict[int, str]:
+    """What each process of this run does, by pid."""
+    known = {os.getpid(): "driver and supervisor"}
+    names = {"shard": "shards (physics, log)", "predictor": "feeder of the predictor pool"}
+    for name, pids in fleet.processes().items():
+        known |= dict.fromkeys(pids, names.get(name, f"shipper to {name}"))
+    parents: dict[int, int] = {}
+    commands: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+                commands[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    for name, root in servers.items():
+        family = {root}
+        while more := {pid for pid, parent in parents.items() if parent in family} - family:
+            family |= more
+        known |= dict.fromkeys(family, f"{name} (server)")
+    for pid, command in commands.items():
+        if pid in known:
+            continue
+        if "ServeReplica" in command:
+            known[pid] = "predictor replicas (XGBoost)"
+        elif "ServeController" in command or "ProxyActor" in command:
+            known[pid] = "Ray Serve controller and proxy"
+        elif "ray" in command and any(word in command for word in _RAY):
+            known[pid] = "Ray (raylet, GCS, agents)"
+    return known
+
+
+def usage(known: dict[int, str]) -> tuple[dict[str, float], dict[str, float]]:
+    """CPU seconds and resident bytes (private and shared) so far, by role."""
+    cpu: dict[str, float] = defaultdict(float)
+    memory: dict[str, float] = defaultdict(float)
+    for pid, role in known.items():
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
+        except OSError:
+            continue
+        cpu[role] += (int(fields[11]) + int(fields[12])) / _TICKS
+        # File-backed pages come and go with the kernel's cache: memory that grows is anonymous.
+        memory[role] += (int(resident) - int(shared)) * _PAGE
+    return cpu, memory
+
+
+def run(vehicles: int, minutes: float, warm_up_s: float) -> dict[str, object]:
+    """Start everything, wait until the pool predicts without a backlog, measure for `minutes`."""
+    services = Kafka(), Mosquitto(), Postgres()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for service in services:
+                service.start()
+            for service in services:
+                service.wait_ready()
+            kafka, mosquitto, postgres = services
+            sinks = {
+                "kafka": kafka.bootstrap_servers,
+                "mqtt": f"mqtt://127.0.0.1:{mosquitto.port}",
+                "timescale": postgres.url(),
+            }
+            servers = {service.name: service.pid for service in services}
+            samples: list[dict[str, float]] = []
+            with Fleet(vehicles=vehicles, pace=1, out=Path(folder) / "run", rest_port=18000, **sinks) as fleet:
+                fleet.run(warm_up_s)
+                known = roles(fleet, servers)
+                before, _ = usage(known)
+                began, started = time.monotonic(), fleet.status().simulated_s
+
+                def sample(status: object) -> None:
+                    now = fleet.status()
+                    if samples and time.monotonic() - began - samples[-1]["s"] < 5.0:
+                        return
+                    backlog = {sink.name: float(sum(sink.backlog.values())) for sink in now.sinks}
+                    memory = sum(usage(known)[1].values())
+                    samples.append(
+                        {"s": time.monotonic() - began, "memory": memory, "predictor": now.predictor_backlog} | backlog
+                    )
+
+                fleet.run(minutes * 60.0, sample)
+                wall, simulated = time.monotonic() - began, fleet.status().simulated_s - started
+                after, memory = usage(known)
+        finally:
+            for service in services:
+                service.remove()
+    cores = os.cpu_count() or 1
+    return {
+        "vehicles": vehicles,
+        "minutes": minutes,
+        "real_time_factor": simulated / wall,
+        "cores": cores,
+        "cpu_s_per_s": {role: (after[role] - before[role]) / wall for role in after},
+        "memory_bytes": memory,
+        "samples": samples,
+    }
+
+
+def print_table(result: dict[str, object]) -> None:
+    """Real-time factor, backlog over time, where the time goes."""
+    samples: list[dict[str, float]] = result["samples"]  # type: ignore[assignment]
+    cpu: dict[str, float] = result["cpu_s_per_s"]  # type: ignore[assignment]
+    memory: dict[str, float] = result["memory_bytes"]  # type: ignore[assignment]
+    factor = result["real_time_factor"]
+    print(f"{result['vehicles']:,} vehicles for {result['minutes']:g} min: real-time factor {factor:.4f}")
+    third = len(samples) // 3
+    for name in ("kafka", "mqtt", "timescale", "predictor"):
+        parts = [samples[:third], samples[third : 2 * third], samples[2 * third :]]
+        mean = [sum(s[name] for s in part) / max(1, len(part)) for part in parts]
+        print(f"backlog {name:<10} mean of each third {mean[0]:8,.0f} {mean[1]:8,.0f} {mean[2]:8,.0f} records")
+    print(f"{'where the time goes':<34} cores   MB")
+    for role, used in sorted(cpu.items(), key=lambda item: -item[1]):
+        print(f"  {role:<32} {used:5.3f} {memory[role] / 1e6:5.0f}")
+    print(f"  {'all':<32} {sum(cpu.values()):5.3f} of {result['cores']}")
+    if growth := result.get("memory_growth"):
+        print(f"memory of all our processes, after 5 min to the end: {growth:+.2%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vehicles", type=int)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--soak", action="store_true")
+    arguments = parser.parse_args()
+    vehicles = arguments.vehicles or (1_000 if arguments.soak else 5_000)
+    minutes = arguments.minutes or (30.0 if arguments.soak else 10.0)
+    result = run(vehicles, minutes, 90.0)
+    samples: list[dict[str, float]] = result["samples"]  # type: ignore[assignment]
+    settled = [s for s in samples if s["s"] >= 300.0]
+    if settled:
+        # Means over a minute at each end: what a single look catches depends on the moment.
+        first, last = settled[:12], settled[-12:]
+        ends = [sum(s["memory"] for s in part) / len(part) for part in (first, last)]
+        result["memory_growth"] = ends[1] / ends[0] - 1.0
+    print_table(result)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / ("soak.json" if arguments.soak else "live.json")).write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

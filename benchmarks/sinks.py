@@ -1,0 +1,397 @@
+"""Each sink against its bare client on the same server; bursts; rows into compressed chunks of TimescaleDB.
+
+Prints and writes benchmarks/results/sinks.json. The servers are real (`tests.services`), started here, and share the
+machine with the clients. A ratio is a median over rounds of one run, the two sides taking turns.
+
+python benchmarks/sinks.py [kafka mqtt timescale burst chunks]
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+warnings.filterwarnings("ignore", "(read|open)_text is deprecated", DeprecationWarning)
+
+import numpy as np  # noqa: E402
+import paho.mqtt.client as mqtt  # noqa: E402
+import psycopg2  # noqa: E402
+import pyarrow as pa  # noqa: E402
+from confluent_kafka import Producer  # noqa: E402
+from kafka import KafkaProducer  # noqa: E402
+from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402
+
+from actors.shipper import Shipper, ShipperStatus  # noqa: E402
+from actors.sinks import KafkaTarget, MqttTarget, Sink, Target, TimescaleTarget  # noqa: E402
+from actors.sinks.timescale import _csv, migrate  # noqa: E402
+from datasets.codec import encode_json  # noqa: E402
+from datasets.log import LogWriter, log_directory  # noqa: E402
+from datasets.schema import FIELDS  # noqa: E402
+from tests.services import Kafka, Mosquitto, Postgres, Service, TimescaleDB  # noqa: E402
+from tests.support import make_batch  # noqa: E402
+
+VEHICLES, BATCH = 1_000, 5_000
+RESULTS = Path(__file__).parent / "results" / "sinks.json"
+NAMES = ", ".join(field.name for field in FIELDS["telemetry"])
+Rates = dict[str, list[float]]
+
+
+@contextmanager
+def server[S: Service](kind: type[S]) -> Iterator[S]:
+    service = kind()
+    try:
+        yield service.start().wait_ready()
+    finally:
+        service.remove()
+
+
+def batches(rounds: int, run_id: str, size: int = BATCH) -> list[pa.RecordBatch]:
+    """New records for each round; a batch is as the shipper takes it from the log."""
+    each = size // VEHICLES
+    return [make_batch(VEHICLES, range(n * each, (n + 1) * each), run_id=run_id) for n in range(rounds)]
+
+
+def timed(work: Callable[[], object], records: int, cpu_us: list[float] | None = None) -> float:
+    """Records a second; into `cpu_us`, the CPU time of all our threads for each record."""
+    begun, begun_cpu = time.perf_counter(), time.process_time()
+    work()
+    rate = records / (time.perf_counter() - begun)
+    if cpu_us is not None:
+        cpu_us.append((time.process_time() - begun_cpu) / records * 1e6)
+    return rate
+
+
+def medians(rates: Rates) -> dict[str, float]:
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def ratio(rates: Rates, ours: str, theirs: str) -> float:
+    """The median over rounds of ours over theirs, each of the same round."""
+    return statistics.median(a / b for a, b in zip(rates[ours], rates[theirs], strict=True))
+
+
+def opened(target: Target) -> Sink:
+    sink = target.sink("benchmark")
+    sink.open()
+    return sink
+
+
+def shipped(target: Target, data: list[pa.RecordBatch]) -> float:
+    """Records a second of the whole way: a shipper that reads a sealed and an open log from disk."""
+    with tempfile.TemporaryDirectory() as name:
+        writer = LogWriter(log_directory(Path(name), "telemetry", 0))
+        for number, batch in enumerate(data):
+            writer.append(batch, number)
+        total = sum(batch.num_rows for batch in data)
+        shipper = Shipper(target, Path(name), uuid.uuid4().hex, [0])
+        shipper._opened()  # connecting is not what we measure
+        begun = time.perf_counter()
+        shipper.start()
+        while shipper.status().delivered("telemetry") < total:
+            time.sleep(0.005)
+        rate = total / (time.perf_counter() - begun)
+        shipper.stop()
+        writer.close()
+        return rate
+
+
+def bare_confluent(
+    producer: Producer, topic: str, messages: list[tuple[bytes, bytes, list[tuple[str, bytes]]]]
+) -> None:
+    failed: list[Any] = []
+
+    def report(error: object, _message: object) -> None:
+        if error is not None:
+            failed.append(error)
+
+    for value, key, headers in messages:
+        producer.produce(topic, value, key, headers=headers, on_delivery=report)
+    assert producer.flush(60) == 0
+    assert not failed
+
+
+def bare_kafka_python(
+    producer: KafkaProducer, topic: str, messages: list[tuple[bytes, bytes, list[tuple[str, bytes]]]]
+) -> None:
+    futures = [producer.send(topic, value, key=key, headers=headers) for value, key, headers in messages]
+    producer.flush(60)
+    for future in futures:
+        future.get(timeout=0)
+
+
+def kafka(rounds: int = 12) -> dict[str, Any]:
+    """The sink encodes; the bare clients get bytes. The same settings, topic, broker."""
+    rates: Rates = {name: [] for name in ("sink", "shipper", "kafka-python", "confluent-kafka")}
+    cpu_us: Rates = {name: [] for name in rates}
+    with server(Kafka) as broker:
+        target, topic = KafkaTarget.parse(broker.bootstrap_servers), "ev-telemetry"
+        sink = opened(target)
+        common = {"linger_ms": 5, "batch_size": 256 << 10, "acks": "all", "enable_idempotence": True}
+        python = KafkaProducer(bootstrap_servers=broker.bootstrap_servers, **common)
+        confluent = Producer(
+            {"bootstrap.servers": broker.bootstrap_servers}
+            | {name.replace("_", "."): value for name, value in common.items()}
+            | {"partitioner": "murmur2_random"}
+        )
+        for number, batch in enumerate(batches(rounds + 2, "kafka")):
+            encoded = encode_json(batch, "telemetry")
+            messages = [
+                (value, key.encode(), [("id", identity.encode())])
+                for value, key, identity in zip(encoded.values, encoded.vehicle_ids, encoded.ids, strict=True)
+            ]
+            found = {
+                "sink": timed(lambda: sink.deliver("telemetry", 0, batch, 0), BATCH, cpu_us["sink"]),  # noqa: B023
+                "kafka-python": timed(
+                    lambda: bare_kafka_python(python, topic, messages),  # noqa: B023
+                    BATCH,
+                    cpu_us["kafka-python"],
+                ),
+                "confluent-kafka": timed(
+                    lambda: bare_confluent(confluent, topic, messages),  # noqa: B023
+                    BATCH,
+                    cpu_us["confluent-kafka"],
+                ),
+                "shipper": shipped(target, [batch] * 6),
+            }
+            if number >= 2:  # the topic is made, the code is warm
+                for name, rate in found.items():
+                    rates[name].append(rate)
+        sink.close()
+        python.close()
+        confluent.close()
+    result = medians(rates) | {
+        "sink_over_kafka_python": ratio(rates, "sink", "kafka-python"),
+        "shipper_over_kafka_python": ratio(rates, "shipper", "kafka-python"),
+        "sink_over_confluent": ratio(rates, "sink", "confluent-kafka"),
+        "shipper_over_confluent": ratio(rates, "shipper", "confluent-kafka"),
+    }
+    result |= {f"{name}_cpu_us": statistics.median(values) for name, values in cpu_us.items() if values}
+    print(f"Kafka, {BATCH:,} records a batch, acks=all, idempotent, records/s (and our CPU for each)")
+    print(f"  our sink, encoding included     {result['sink']:9,.0f}  ({result['sink_cpu_us']:.1f} us)")
+    print(f"  our shipper, from the log       {result['shipper']:9,.0f}")
+    print(f"  kafka-python 3.0, encoded       {result['kafka-python']:9,.0f}  ({result['kafka-python_cpu_us']:.1f} us)")
+    print(f"  confluent-kafka 2.16, encoded   {result['confluent-kafka']:9,.0f}"
+          f"  ({result['confluent-kafka_cpu_us']:.1f} us)")  # fmt: skip
+    for ours in ("sink", "shipper"):
+        over_python, over_confluent = result[f"{ours}_over_kafka_python"], result[f"{ours}_over_confluent"]
+        print(f"  {ours} / kafka-python {over_python:.2f}, {ours} / confluent-kafka {over_confluent:.2f}")
+    return result
+
+
+def mqtt_(rounds: int = 8) -> dict[str, Any]:
+    """QoS 1, 1,000 messages in flight, both."""
+    rates: Rates = {name: [] for name in ("sink", "shipper", "paho")}
+    with server(Mosquitto) as broker:
+        target = MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}")
+        sink = opened(target)
+        bare = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="bare")
+        bare.max_inflight_messages_set(1000)
+        bare.max_queued_messages_set(0)
+        bare.connect("127.0.0.1", broker.port)
+        bare.loop_start()
+        for number, batch in enumerate(batches(rounds + 1, "mqtt")):
+            encoded = encode_json(batch, "telemetry")
+
+            def publish(encoded: Any = encoded) -> None:
+                waiting = [
+                    bare.publish("ev/battery/telemetry/" + vehicle, value, qos=1)
+                    for vehicle, value in zip(encoded.vehicle_ids, encoded.values, strict=True)
+                ]
+                for message in waiting:
+                    message.wait_for_publish(60)
+
+            found = {
+                "sink": timed(lambda: sink.deliver("telemetry", 0, batch, 0), BATCH),  # noqa: B023
+                "paho": timed(publish, BATCH),
+                "shipper": shipped(target, [batch] * 2),
+            }
+            if number:
+                for name, rate in found.items():
+                    rates[name].append(rate)
+        sink.close()
+        bare.disconnect()
+        bare.loop_stop()
+    result = medians(rates) | {
+        "sink_over_paho": ratio(rates, "sink", "paho"),
+        "shipper_over_paho": ratio(rates, "shipper", "paho"),
+    }
+    print("MQTT, QoS 1, 1,000 in flight, records/s")
+    print(f"  our sink, encoding included     {result['sink']:9,.0f}")
+    print(f"  our shipper, from the log       {result['shipper']:9,.0f}")
+    print(f"  paho 2.2, encoded               {result['paho']:9,.0f}")
+    print(f"  sink / paho {result['sink_over_paho']:.2f}, shipper / paho {result['shipper_over_paho']:.2f}")
+    return result
+
+
+def timescale(rounds: int = 24) -> dict[str, Any]:
+    """PostgreSQL with our tables; the peer is COPY of ready CSV into a table made LIKE ours, committed a batch."""
+    rates: Rates = {name: [] for name in ("sink", "shipper", "copy", "again")}
+    with server(Postgres) as database:
+        target = TimescaleTarget.parse(database.url())
+        sink = opened(target)
+        with closing(psycopg2.connect(target.dsn())) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE bare (LIKE telemetry INCLUDING ALL)")
+            connection.commit()
+            for number, batch in enumerate(batches(rounds + 2, "sink")):
+                csv = _csv(batch).read()
+                position = (number + 1) * BATCH
+
+                def copy(csv: bytes = csv) -> None:
+                    cursor.copy_expert(f"COPY bare ({NAMES}) FROM STDIN (FORMAT csv)", io.BytesIO(csv))
+                    connection.commit()
+
+                found = {
+                    "sink": timed(lambda: sink.deliver("telemetry", 0, batch, position), BATCH),  # noqa: B023
+                    "copy": timed(copy, BATCH),
+                    "shipper": shipped(target, batches(4, f"shipper-{number}")),
+                }
+                if number >= 2:
+                    for name, rate in found.items():
+                        rates[name].append(rate)
+        for batch in batches(8, "sink"):
+            rates["again"].append(timed(lambda: sink.deliver("telemetry", 0, batch, 0), BATCH))  # noqa: B023
+        sink.close()
+    again = rates.pop("again")
+    result = medians(rates) | {
+        "again": statistics.median(again),
+        "sink_over_copy": ratio(rates, "sink", "copy"),
+        "shipper_over_copy": ratio(rates, "shipper", "copy"),
+    }
+    print(f"PostgreSQL, {BATCH:,} rows a commit, the same primary key, rows/s")
+    print(f"  our sink, encoding included     {result['sink']:9,.0f}")
+    print(f"  our shipper, from the log       {result['shipper']:9,.0f}")
+    print(f"  our sink, all rows there before {result['again']:9,.0f}")
+    print(f"  bare COPY of ready CSV          {result['copy']:9,.0f}")
+    print(f"  sink / COPY {result['sink_over_copy']:.2f}, shipper / COPY {result['shipper_over_copy']:.2f}")
+    return result
+
+
+def burst(bursts: int = 40) -> dict[str, Any]:
+    """1,000 vehicles report at one instant: from the append to each acknowledgement, a sink alone and all three."""
+    with server(Kafka) as kafka, server(Mosquitto) as mosquitto, server(Postgres) as postgres:
+        targets: dict[str, Target] = {
+            "kafka": KafkaTarget.parse(kafka.bootstrap_servers),
+            "mqtt": MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}"),
+            "timescale": TimescaleTarget.parse(postgres.url()),
+        }
+        result = {f"{name}_alone": bursts_to([target], bursts)[0] for name, target in targets.items()}
+        together = bursts_to(list(targets.values()), bursts)
+        result |= {f"{name}_together": found for name, found in zip(targets, together, strict=True)}
+    print("1,000 records at one instant, append to acknowledgement, p50 / p99 ms")
+    for name in targets:
+        alone, all_three = result[f"{name}_alone"], result[f"{name}_together"]
+        print(f"  {name:<10} alone {alone['p50_ms']:6.1f} / {alone['p99_ms']:6.1f}"
+              f"   all three at once {all_three['p50_ms']:6.1f} / {all_three['p99_ms']:6.1f}")  # fmt: skip
+    return result
+
+
+class _Timed(Shipper):
+    """A shipper that keeps every latency, where the real one keeps a histogram."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.latencies_ms: list[np.ndarray] = []
+
+    def _count_latency(self, frame: Any, receipt: Any, done_ns: int) -> None:
+        times = np.asarray(receipt.acked_ns if len(receipt.acked_ns) else [done_ns] * frame.batch.num_rows)
+        self.latencies_ms.append((times - frame.written_ns) / 1e6)
+
+
+def bursts_to(targets: list[Target], bursts: int) -> list[dict[str, float]]:
+    with tempfile.TemporaryDirectory() as name:
+        log_id = uuid.uuid4().hex
+        writer = LogWriter(log_directory(Path(name), "telemetry", 0))
+        shippers = [_Timed(target, Path(name), log_id, [0]) for target in targets]
+        for shipper in shippers:
+            shipper.start()
+        for number, batch in enumerate(batches(bursts + 5, log_id, VEHICLES)):
+            writer.append(batch, number)
+            time.sleep(0.25)
+            while any(s.status().delivered("telemetry") < (number + 1) * VEHICLES for s in shippers):
+                time.sleep(0.01)
+        statuses: list[ShipperStatus] = []
+        threads = [threading.Thread(target=lambda s=s: statuses.append(s.stop())) for s in shippers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        writer.close()
+    found = [np.concatenate(shipper.latencies_ms[5:]) for shipper in shippers]
+    return [{"p50_ms": float(np.median(ms)), "p99_ms": float(np.percentile(ms, 99))} for ms in found]
+
+
+def chunks(rows: int = 4_000) -> dict[str, Any]:
+    """TimescaleDB (in WebAssembly: only the ratios mean something): rows into a plain and into a compressed chunk."""
+    with server(TimescaleDB) as database:
+        target = TimescaleTarget.parse(database.url())
+        migrate(target)
+        rates: dict[str, float] = {}
+        with closing(psycopg2.connect(target.dsn())) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            template = make_batch(10, range(1), run_id="chunks")
+            names = [field.name for field in FIELDS["telemetry"]]
+            values = {name: template.column(name).to_pylist()[0] for name in names}
+
+            def select(first: int, count: int, late_s: int) -> str:
+                """So many seconds of ten vehicles from the server itself: what is measured is the table."""
+                special = {
+                    "vehicle_id": "'EV-' || lpad((n % 10)::text, 6, '0')",
+                    "seq": f"{first} + n / 10",
+                    "ts": f"timestamptz '2026-06-01Z' + interval '1 second' * ({late_s} + n / 10)",
+                }
+                columns = ", ".join(special.get(name, repr(values[name])) for name in names)
+                return f"SELECT {columns} FROM generate_series(0, {count - 1}) n"
+
+            def insert(first: int, late_s: int) -> float:
+                sql = f"INSERT INTO telemetry ({NAMES}) {select(first, rows, late_s)} ON CONFLICT DO NOTHING"
+                return timed(lambda: cursor.execute(sql), rows)
+
+            rates["warm"] = insert(900_000, 50_000)
+            rates["plain"] = insert(0, 0)
+            rates["plain_again"] = insert(0, 0)
+            cursor.execute("SELECT compress_chunk(c) FROM show_chunks('telemetry') c")
+            rates["compressed_late"] = insert(100_000, 20_000)
+            rates["compressed_again"] = insert(0, 0)
+            cursor.execute("SELECT count(*), count(DISTINCT (vehicle_id, seq)) FROM telemetry")
+            stored = cursor.fetchone()
+            assert stored == (3 * rows, 3 * rows), stored
+            refresh = "CALL refresh_continuous_aggregate('telemetry_hourly', NULL, NULL)"
+            rates["refresh"] = timed(lambda: cursor.execute(refresh), 3 * rows)
+    rates.pop("warm")
+    print(f"TimescaleDB (WebAssembly, one thread), {rows:,} rows a statement, rows/s; in brackets: all there before")
+    print(f"  into a plain chunk              {rates['plain']:9,.0f}  ({rates['plain_again']:,.0f})")
+    print(f"  into a compressed chunk         {rates['compressed_late']:9,.0f}  ({rates['compressed_again']:,.0f})")
+    print(f"  refresh of telemetry_hourly     {rates['refresh']:9,.0f}")
+    return rates
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "kafka": kafka,
+    "mqtt": mqtt_,
+    "timescale": timescale,
+    "burst": burst,
+    "chunks": chunks,
+}
+
+
+def main() -> None:
+    logging.getLogger("actors").setLevel(logging.ERROR)
+    result = {name: PARTS[name]() for name in sys.argv[1:] or PARTS}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Waiting until files in some directories change: by inotify on Linux, by looking again and again elsewhere."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+_MODIFY, _MOVED_TO, _CREATE = 0x2, 0x80, 0x100
+_LOOK_S = 0.01  # where there is nothing to be woken by: no inotify, or a directory that is not there yet
+
+
+class Watch:
+    """`wait` returns soon after something was written in one of the directories, or when the time is up.
+
+    It may return for nothing. A change between two waits is not missed: the next one returns at once.
+    """
+
+    def __init__(self, directories: Iterable[Path]) -> None:
+        self._missing = list(directories)
+        self._fd = -1
+        if sys.platform == "linux":
+            self._libc = ctypes.CDLL(None, use_errno=True)
+            self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until there is something new, at most `timeout_s`."""
+        if self._fd >= 0 and self._missing:
+            self._missing = [directory for directory in self._missing if not self._add(directory)]
+        if self._missing or self._fd < 0:
+            timeout_s = min(timeout_s, _LOOK_S)
+        ready, _, _ = select.select([self._fd] if self._fd >= 0 else [], [], [], timeout_s)
+        if ready:
+            os.read(self._fd, 1 << 16)
+
+    def _add(self, directory: Path) -> bool:
+        mask = _MODIFY | _MOVED_TO | _CREATE
+        return bool(self._libc.inotify_add_watch(self._fd, os.fsencode(directory), mask) >= 0)
+
+    def close(self) -> None:
+        """Let go of the kernel's queue."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,152 @@
+"""A fleet under load on all three sinks, with an archive listening; a fault in the middle; the books at the end."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from actors.sinks import MqttTarget
+from actors.status import FleetStatus
+from tests.services import Kafka, Mosquitto, Postgres
+from twin import Fleet
+from twin.archive import Archive
+from twin.ledger import Books, Ledger, table, verify
+
+VEHICLES = 60
+PACE = 60.0
+RECORDS_A_SECOND = VEHICLES * PACE / 2.0
+_POLL_S = 0.05
+
+
+class Running:
+    """A fleet that runs in the background while the test breaks things."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self._failed: list[BaseException] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.fleet.run("1d", stop=self._stop)
+        except BaseException as error:
+            self._failed.append(error)
+
+    def stop(self) -> None:
+        """Make no more records."""
+        self._stop.set()
+        self._thread.join()
+        if self._failed:
+            raise self._failed[0]
+
+    def until(self, what: str, holds: Callable[[FleetStatus], bool], patience_s: float = 60.0) -> None:
+        """Wait for a state of the fleet; a failure that says what did not come."""
+        deadline = time.monotonic() + patience_s
+        while not holds(status := self.fleet.status()):
+            if self._failed:
+                raise self._failed[0]
+            assert time.monotonic() < deadline, f"{what} did not come in {patience_s:.0f} s; the fleet: {status}"
+            time.sleep(_POLL_S)
+
+    def on(self, seconds: float = 60.0) -> None:
+        """Until so much more is simulated."""
+        goal = self.fleet.status().simulated_s + seconds
+        self.until(f"simulated time {goal:.0f} s", lambda status: status.simulated_s >= goal)
+
+    def waiting(self, part: str) -> None:
+        """Until `part` says that it waits: the fault is felt."""
+        self.until(f"a wait of {part}", lambda status: part in status.waiting)
+
+    def piling_up(self, sink: str) -> None:
+        """Until records of half a second and more wait for this sink."""
+        self.until(f"a backlog of {sink}", lambda status: _backlog(status, sink) > RECORDS_A_SECOND / 2)
+
+    def flowing(self, sink: str, patience_s: float = 90.0) -> None:
+        """Until this sink has taken what waited, but for what is on its way at any moment."""
+        self.until(
+            f"{sink} in flow",
+            lambda status: sink not in status.waiting and _backlog(status, sink) < RECORDS_A_SECOND / 2,
+            patience_s,
+        )
+
+
+def _backlog(status: FleetStatus, sink: str) -> int:
+    return next(sum(s.backlog.values()) for s in status.sinks if s.name == sink)
+
+
+class Scene:
+    """Servers, an archive that has listened from the beginning, a run directory."""
+
+    def __init__(
+        self, kafka: Kafka, mosquitto: Mosquitto, postgres: Postgres, database: str, folder: Path, run_id: str
+    ) -> None:
+        self.kafka, self.mosquitto, self.postgres, self.database = kafka, mosquitto, postgres, database
+        self.run = folder / "run"
+        self.archive_folder = folder / "archive"
+        self.urls = {
+            "kafka": kafka.bootstrap_servers,
+            "mqtt": f"mqtt://127.0.0.1:{mosquitto.port}",
+            "timescale": database,
+        }
+        self.run_id = run_id
+        self.recoveries: list[tuple[str, float]] = []
+        self.archive = Archive(MqttTarget.parse(self.urls["mqtt"]), self.archive_folder, f"archive-{run_id}")
+        self.archive.start()
+
+    @contextmanager
+    def fleet(self, **settings: Any) -> Iterator[Running]:
+        """Simulates in the background, all sinks in flow; leaving the block ends it, delivers, seals."""
+        defaults: dict[str, Any] = {
+            "vehicles": VEHICLES, "shards": 2, "pace": PACE, "predict": False, "checkpoint_every": "1min",
+            "run_id": self.run_id, "out": self.run,
+        }  # fmt: skip
+        with Fleet(**(defaults | self.urls | settings)) as fleet:
+            running = Running(fleet)
+            try:
+                running.until(
+                    "the first records at every sink",
+                    lambda status: all(sink.delivered["telemetry"] for sink in status.sinks),
+                )
+                yield running
+            finally:
+                running.stop()
+
+    def write_run(self, vehicles: int, seed: int) -> None:
+        """run.json of a run whose parts the test starts itself."""
+        settings = {"vehicles": vehicles, "seed": seed, "shards": 1, "duration": 600.0}
+        run = {"run_id": self.run_id, "state": "finished", "settings": settings, "versions": {}, "period_s": 2.0}
+        (self.run / "run.json").write_text(json.dumps(run))
+
+    @contextmanager
+    def recovery(self, what: str) -> Iterator[None]:
+        """Times its block: from the fault's end (or the fault, where nothing is mended by hand) to normal flow."""
+        began = time.monotonic()
+        yield
+        self.recoveries.append((what, time.monotonic() - began))
+
+    def balance(self, **flags: Any) -> Ledger:
+        """The ledger, verified: made is delivered, nothing is missing, nothing twice in the store."""
+        deadline = time.monotonic() + 20.0
+        while True:
+            ledger = verify(Books(self.run, self.urls | flags), self.archive_folder)
+            # The broker may still be handing the last messages to the archive.
+            late = [v for v in ledger.verified if not v.complete and v.sink == "mqtt" and not v.error]
+            if not late or time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+        assert ledger.complete, "\n" + table(ledger)
+        assert {peer.sink for peer in ledger.verified} - {"log"} == {"kafka", "mqtt", "timescale"}
+        stored = next(peer for peer in ledger.verified if peer.sink == "timescale")
+        assert all(count.repeated == 0 for count in stored.counts.values())
+        return ledger
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.archive.stop()

@@ -1,0 +1,70 @@
+"""The wall clock steps backwards.
+
+The one fault that is played and not made: a step of the real clock would take the whole machine along, and libfaketime
+breaks Python's sleep. So the parts of one node run here in one process, their clock a step behind from the middle on.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from actors.shard import PopulationPlan, Shard, ShardPlan
+from actors.shipper import Shipper
+from actors.sinks import KafkaTarget, MqttTarget, TimescaleTarget
+from datasets.cursor import CursorFile
+from datasets.retention import Retention
+from tests.faults.scene import VEHICLES, Scene
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
+
+
+def test_wall_clock_stepped_backwards(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    """An hour back in mid-run: pace, order and cursors do not look at it; latencies are never below zero."""
+    sinks = ("kafka", "mqtt", "timescale")
+    plan = ShardPlan(
+        run_dir=scene.run,
+        run_id=scene.run_id,
+        shard=0,
+        first_vehicle=0,
+        vehicles=VEHICLES,
+        population=PopulationPlan(1, (("chen2020", 1.0),), None, 10.0, 0.02),
+        start_s=1_780_300_800,
+        step_s=1.0,
+        telemetry_ticks=2,
+        checkpoint_ticks=60,
+        retention=Retention((("telemetry", sinks), ("predictions", sinks)), max_age_s=3600.0),
+    )
+    scene.run.mkdir()
+    scene.write_run(VEHICLES, plan.population.seed)
+    shard = Shard(plan)
+    targets = [
+        KafkaTarget.parse(scene.urls["kafka"]),
+        MqttTarget.parse(scene.urls["mqtt"]),
+        TimescaleTarget.parse(scene.urls["timescale"]),
+    ]
+    shippers = [Shipper(target, scene.run, scene.run_id, [0]) for target in targets]
+    for shipper in shippers:
+        shipper.start()
+    back_s = 0.0
+    real_time, real_time_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: real_time() - back_s)
+    monkeypatch.setattr(time, "time_ns", lambda: real_time_ns() - int(back_s * 1e9))
+    for tick in range(2, 602, 2):
+        if tick == 300:
+            back_s, stepped = 3600.0, time.monotonic()
+        shard.advance(tick, time.time_ns())
+        time.sleep(0.01)
+    rows = VEHICLES * 300
+    positions = [CursorFile(scene.run, target.name, "telemetry", 0) for target in targets]
+    deadline = time.monotonic() + 60
+    while min(file.load().position for file in positions) < rows:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    scene.recoveries.append(("wall clock stepped an hour back (until all is delivered)", time.monotonic() - stepped))
+    statuses = [shipper.stop() for shipper in shippers]
+    shard.close()
+    assert all(status.retries == 0 for status in statuses)
+    assert all(0.0 <= status.latency_sum_s < 60.0 * rows for status in statuses)
+    scene.balance()

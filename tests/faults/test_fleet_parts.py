@@ -1,0 +1,102 @@
+"""Our own processes that die: shards, replicas, the driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ray
+
+from tests.faults.scene import PACE, VEHICLES, Scene
+
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.cluster,
+    pytest.mark.usefixtures("ray_cluster"),
+    pytest.mark.timeout(240),
+]
+
+
+def test_shard_actor_killed(scene: Scene):
+    with scene.fleet() as running:
+        victim = running.fleet.status().shards[1]
+        os.kill(victim.pid, signal.SIGKILL)
+        with scene.recovery("shard actor killed (SIGKILL)"):
+            running.until(
+                "the shard's return",
+                lambda s: s.shards[1].pid != victim.pid and s.shards[1].tick >= s.shards[0].tick - PACE,
+            )
+        assert running.fleet.status().restarts == 1
+    scene.balance()
+
+
+def _kill_replicas() -> list[str]:
+    """SIGKILL-like end of every predictor replica that runs now; their names."""
+    killed = []
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["name"].startswith("SERVE_REPLICA"):
+            ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
+            killed.append(actor["name"])
+    return killed
+
+
+def test_predictor_replica_killed(scene: Scene, free_port: int):
+    with scene.fleet(predict=True, rest_port=free_port, pace=20) as running:
+        running.until("predictions", lambda s: s.predictions > 0, 120)
+        assert _kill_replicas()
+        before = running.fleet.status().predictions
+        with scene.recovery("predictor replica killed"):
+            running.until("predictions again", lambda s: s.predictions > before + 10 * VEHICLES, 120)
+            running.until("predictions without a backlog", lambda s: s.predictor_backlog < VEHICLES * PACE)
+    scene.balance()
+
+
+def test_all_predictor_replicas_gone_for_a_while(scene: Scene, free_port: int):
+    """Telemetry goes on; the predictions of that time are made up from the log."""
+    with scene.fleet(predict=True, rest_port=free_port, pace=20) as running:
+        running.until("predictions", lambda s: s.predictions > 0, 120)
+        gone_until = time.monotonic() + 10.0
+        killed: set[str] = set()
+        while time.monotonic() < gone_until:
+            killed.update(_kill_replicas())
+            time.sleep(0.3)
+        assert len(killed) >= 2, "also those that were to take the first one's place"
+        status = running.fleet.status()
+        assert status.predictor_backlog > 0
+        with scene.recovery("all predictor replicas gone for 10 s"):
+            running.until("predictions without a backlog", lambda s: s.predictor_backlog < VEHICLES * PACE, 120)
+    ledger = scene.balance()
+    made = {line.stream: line.made for line in ledger.lines if line.sink == "kafka" and line.shard == 0}
+    assert made["predictions"] > 0
+
+
+def test_driver_killed_then_resumed(scene: Scene, tmp_path: Path):
+    """kill -9 of `twin run`; `twin resume` makes the records it would have made, and the sinks have each of them."""
+    minutes = 12
+    command = [sys.executable, "-m", "twin"]
+    sinks = [part for name, url in scene.urls.items() for part in (f"--{name}", url)]
+    quiet = ["--quiet", "--no-report", "--metrics-port", "0"]
+    run = [
+        "run", "--vehicles", f"{VEHICLES}", "--shards", "2", "--duration", f"{minutes}min", "--pace", "30",
+        "--no-predict", "--checkpoint-every", "1min", "--run-id", scene.run_id, "--out", str(scene.run),
+    ]  # fmt: skip
+    driver = subprocess.Popen([*command, *run, *sinks, *quiet])
+    deadline = time.monotonic() + 90
+    while not list(scene.run.glob("cursors/timescale/*.json")) or not list(scene.run.glob("checkpoints/*.npz")):
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    driver.kill()
+    driver.wait()
+    with scene.recovery("driver killed (SIGKILL), then twin resume to its end"):
+        again = subprocess.run(
+            [*command, "resume", str(scene.run), "--pace", "max", *sinks, *quiet], capture_output=True, text=True
+        )
+    assert again.returncode == 0, again.stderr
+    ledger = scene.balance()
+    assert {line.made for line in ledger.lines if line.stream == "telemetry"} == {VEHICLES // 2 * minutes * 30}

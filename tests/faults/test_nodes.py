@@ -1,0 +1,70 @@
+"""A whole node that dies, with its shards, its shippers, its disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.nodes import Nodes
+from tests.faults.scene import VEHICLES, Scene
+
+pytestmark = [pytest.mark.services, pytest.mark.cluster, pytest.mark.timeout(280)]
+
+_MINUTES = 10
+
+
+def _may_unshare() -> bool:
+    test = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "true"]
+    return subprocess.run(test, capture_output=True).returncode == 0
+
+
+def test_worker_node_killed(scene: Scene, tmp_path: Path):
+    """The log of a shard is gone with its node: the shard begins at its restart point elsewhere, nothing is lost."""
+    if not _may_unshare():
+        message = "nodes of their own need the right to unshare namespaces"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    with Nodes(2, tmp_path, scene.run) as nodes:
+        run = [
+            sys.executable, "-m", "twin", "run", "--address", nodes.address,
+            "--vehicles", f"{VEHICLES}", "--shards", "2",
+            "--duration", f"{_MINUTES}min", "--pace", "15", "--no-predict", "--checkpoint-every", "20s",
+            "--run-id", scene.run_id, "--out", str(scene.run), "--metrics-port", "0", "--quiet", "--no-report",
+        ]  # fmt: skip
+        sinks = [part for name, url in scene.urls.items() for part in (f"--{name}", url)]
+        driver = subprocess.Popen([*run, *sinks], stderr=subprocess.PIPE, text=True, env=nodes.environment)
+        said: list[tuple[float, str]] = []
+
+        def listen() -> None:
+            assert driver.stderr is not None
+            for line in driver.stderr:
+                said.append((time.monotonic(), line))
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        deadline = time.monotonic() + 120
+        while len(list(scene.run.glob("restart/shard-*.npz"))) < 2:
+            assert driver.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
+        nodes.kill(0)
+        killed = time.monotonic()
+        try:
+            code = driver.wait(timeout=150)
+        finally:
+            driver.kill()
+            listener.join()
+            assert driver.stderr is not None
+            driver.stderr.close()
+    assert code == 0, said
+    back = [then for then, line in said if "goes on at step" in line]
+    assert back, said
+    scene.recoveries.append(("Ray worker node killed, its disk lost (until its shard is back)", back[-1] - killed))
+    ledger = scene.balance()
+    made = {line.made for line in ledger.lines if line.stream == "telemetry"}
+    assert made == {VEHICLES // 2 * _MINUTES * 30}

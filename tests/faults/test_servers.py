@@ -1,0 +1,88 @@
+"""Servers that die, refuse or stand still."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+
+import psycopg2
+import pytest
+
+from tests.faults.scene import Scene
+from tests.services.proxy import Proxy
+
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.cluster,
+    pytest.mark.usefixtures("ray_cluster"),
+    pytest.mark.timeout(240),
+]
+
+
+def test_broker_killed_and_restarted(scene: Scene):
+    with scene.fleet() as running:
+        scene.kafka.kill()
+        running.piling_up("kafka")
+        scene.kafka.restart().wait_ready()
+        with scene.recovery("Kafka killed and restarted"):
+            running.flowing("kafka")
+    scene.balance()
+
+
+def test_broker_unreachable_for_longer_than_the_clients_timeouts(scene: Scene):
+    """Packets vanish: nothing is refused, nothing is answered, until the client's patience is at its end."""
+    with Proxy(scene.kafka.port) as proxy:
+        with scene.fleet(kafka=f"127.0.0.1:{proxy.port}") as running:
+            proxy.stall()
+            running.waiting("kafka")  # after KafkaTarget.patience_s
+            proxy.cut()
+            proxy.resume()
+            with scene.recovery("Kafka unreachable for longer than the client's patience"):
+                running.flowing("kafka")
+        scene.balance()
+
+
+def test_database_killed_and_restarted(scene: Scene):
+    with scene.fleet() as running:
+        scene.postgres.kill()
+        running.waiting("timescale")
+        running.piling_up("timescale")
+        scene.postgres.restart().wait_ready()
+        with scene.recovery("database killed (SIGKILL) and restarted"):
+            running.flowing("timescale")
+    scene.balance()
+
+
+@contextlib.contextmanager
+def _administrator(scene: Scene) -> Iterator[psycopg2.extensions.cursor]:
+    with contextlib.closing(scene.postgres._admin()) as connection, connection.cursor() as cursor:
+        yield cursor
+
+
+def test_database_read_only(scene: Scene):
+    name = scene.database.rpartition("/")[2]
+    with scene.fleet() as running:
+        with _administrator(scene) as cursor:
+            cursor.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        running.waiting("timescale")
+        running.piling_up("timescale")
+        with _administrator(scene) as cursor:
+            cursor.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        with scene.recovery("database read-only, then writable"):
+            running.flowing("timescale")
+    scene.balance()
+
+
+def test_mqtt_broker_restarted_without_persistence(scene: Scene):
+    """It forgets sessions and queues: what it had acknowledged last goes out again once its subscribers are back."""
+    with scene.fleet() as running:
+        scene.mosquitto.kill()
+        shutil.rmtree(scene.mosquitto.directory / "data")
+        (scene.mosquitto.directory / "data").mkdir()
+        running.piling_up("mqtt")
+        scene.mosquitto.restart().wait_ready()
+        with scene.recovery("MQTT broker restarted without its memory"):
+            running.flowing("mqtt")
+    scene.balance()

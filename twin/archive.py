@@ -1,0 +1,172 @@
+"""An archiving MQTT subscriber: every message on disk before it is acknowledged, in a file a person can read.
+
+`messages.jsonl`: one line a message, topic, a tab, the payload (base64 after `base64:` where it is not one line of
+text). QoS 1 with a persistent session: what was published while this was down comes when it is up again, as far as the
+broker keeps it. Full disk: nothing is acknowledged, the broker keeps the rest.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from actors.sinks import MqttTarget, SinkError, SinkUnavailable
+from twin.errors import BadInput
+
+TOPICS = ("ev/battery/telemetry/+", "ev/battery/prediction/+")
+_FILE = "messages.jsonl"
+_FLUSH_S = 0.1
+_RETRY_S = 1.0
+_BASE64 = b"base64:"
+
+
+class Archive:
+    """Subscribes in the background from `start` to `stop`."""
+
+    def __init__(self, target: MqttTarget, directory: Path, client_id: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._path = directory / _FILE
+        self._lock = threading.Lock()
+        self._lines: list[tuple[bytes, int, int]] = []
+        self._stopping = threading.Event()
+        self._subscribed = threading.Event()
+        self.written = 0
+        self.waiting_for = ""
+        self._client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, manual_ack=True
+        )
+        if target.user is not None:
+            self._client.username_pw_set(target.user, target.password)
+        self._client.on_connect = lambda client, *_: client.subscribe([(topic, 1) for topic in TOPICS])
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._take
+        self._client.on_disconnect = lambda *_: self._forget()
+        self._client.reconnect_delay_set(1, 2)
+        self._target = target
+        self._thread = threading.Thread(target=self._write, name="archive", daemon=True)
+
+    def start(self, patience_s: float = 10.0) -> None:
+        """Returns when the broker has taken the subscription; SinkUnavailable where it does not."""
+        where = f"MQTT at {self._target.host}:{self._target.port}"
+        try:
+            self._client.connect(self._target.host, self._target.port, keepalive=15)
+        except OSError as error:
+            raise SinkUnavailable(f"{where} does not answer ({error}); is the broker running there?") from error
+        self._client.loop_start()
+        if not self._subscribed.wait(patience_s):
+            self._client.loop_stop()
+            raise SinkUnavailable(f"{where} takes no subscription; check user, password and access rights")
+        self._thread.start()
+
+    def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        payload = bytes(message.payload)
+        plain = b"\n" not in payload and b"\r" not in payload and not payload.startswith(_BASE64) and _is_text(payload)
+        text = payload if plain else _BASE64 + base64.b64encode(payload)
+        with self._lock:
+            self._lines.append((message.topic.encode() + b"\t" + text + b"\n", message.mid, message.qos))
+
+    def _forget(self) -> None:
+        """What was not acknowledged on a lost connection comes again on the next."""
+        with self._lock:
+            self._lines.clear()
+
+    def _write(self) -> None:
+        _cut_torn_line(self._path)
+        with open(self._path, "ab", buffering=0) as file:
+            while not self._stopping.wait(_FLUSH_S) or self._lines:
+                with self._lock:
+                    lines, self._lines = self._lines, []
+                if not lines:
+                    continue
+                end = file.seek(0, os.SEEK_END)
+                try:
+                    file.write(b"".join(line for line, _, _ in lines))
+                    os.fsync(file.fileno())
+                except OSError as error:
+                    file.truncate(end)
+                    self.waiting_for = f"{self._path}: {error.strerror}"
+                    with self._lock:
+                        self._lines = lines + self._lines
+                    if self._stopping.wait(_RETRY_S):
+                        return
+                    continue
+                self.waiting_for = ""
+                self.written += len(lines)
+                for _, mid, qos in lines:
+                    self._client.ack(mid, qos)
+
+    def stop(self) -> None:
+        """Write what has come, acknowledge it, leave the session with the broker."""
+        self._stopping.set()
+        self._thread.join(timeout=10)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def archive_until(url: str, directory: Path, client_id: str, stop: threading.Event, say: Callable[[str], None]) -> int:
+    """Archive what the broker at `url` carries until `stop`; the number of messages written by this call."""
+    if not url:
+        raise BadInput("--mqtt: expected the broker to listen to, like mqtt://127.0.0.1:1883")
+    try:
+        archive = Archive(MqttTarget.parse(url), directory, client_id)
+        archive.start()
+    except ValueError as error:
+        raise BadInput(f"--mqtt: {error}") from None
+    except SinkError as error:
+        raise BadInput(f"--mqtt: {error}") from error
+    except OSError as error:
+        raise BadInput(f"--out: cannot write to {directory}: {error.strerror}") from error
+    say(f"archiving to {directory}; Ctrl-C ends it")
+    reason = ""
+    try:
+        while not stop.wait(0.5):
+            if archive.waiting_for != reason:
+                reason = archive.waiting_for
+                say(f"waiting for {reason}" if reason else "writing again")
+    finally:
+        archive.stop()
+    return archive.written
+
+
+def messages(directory: Path) -> Iterator[tuple[str, bytes]]:
+    """(topic, payload) of each message in the order of arrival; a torn last line was never acknowledged."""
+    with open(directory / _FILE, "rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            topic, _, payload = line[:-1].partition(b"\t")
+            if payload.startswith(_BASE64):
+                payload = base64.b64decode(payload.removeprefix(_BASE64))
+            yield topic.decode(errors="replace"), payload
+
+
+def _is_text(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drop what follows the last line end: killed in mid-write, it was not acknowledged."""
+    if not path.exists():
+        return
+    with open(path, "rb+") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            at = file.read(end - start).rfind(b"\n")
+            if at >= 0:
+                end = start + at + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)

@@ -1,0 +1,231 @@
+"""An independent count of what reached a peer: asks the peer itself, shares nothing with the sinks that delivered.
+
+Identities only. Kafka: the header `id` of every message on the topic. Database: the key columns. MQTT keeps nothing, so
+the archive of a subscriber that was there in time is asked (`twin archive`).
+"""
+
+from __future__ import annotations
+
+import io
+import uuid
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from actors.sinks import KafkaTarget, SinkUnavailable, TimescaleTarget
+from datasets.codec import Malformed, decode
+from datasets.schema import STREAMS, Stream, vehicle_index
+from twin.archive import messages
+
+_TOPICS: dict[Stream, str] = {"telemetry": "ev-telemetry", "predictions": "ev-predictions"}
+_MQTT_TOPICS: dict[str, Stream] = {"ev/battery/telemetry": "telemetry", "ev/battery/prediction": "predictions"}
+_EXAMPLES = 3
+
+
+@dataclass
+class Seen:
+    """Identities of one run in the order they were received: parallel arrays of vehicle and seq."""
+
+    ordered: bool
+    vehicles: array[int] = field(default_factory=lambda: array("q"))
+    seqs: array[int] = field(default_factory=lambda: array("q"))
+    unreadable: int = 0
+
+    def take(self, vehicle: str, seq: int) -> None:
+        """One more record."""
+        try:
+            self.vehicles.append(vehicle_index(vehicle))
+            self.seqs.append(seq)
+        except (ValueError, OverflowError, TypeError):
+            self.unreadable += 1
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a peer has of one stream, against what it should have. `differences`: some vehicles, in words."""
+
+    received: int
+    repeated: int
+    missing: int
+    unknown: int
+    disordered: int
+    differences: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing, unknown or out of order."""
+        return not (self.missing or self.unknown or self.disordered)
+
+
+def compare(
+    seen: Seen,
+    made: tuple[np.ndarray, np.ndarray],
+    due: tuple[np.ndarray, np.ndarray],
+    *,
+    repeats_are_wrong: bool = False,
+) -> Count:
+    """Count per vehicle. `made`: (vehicle, seq) of every record there is; `due`: of those that must have arrived.
+
+    A record that came although its acknowledgement did not is neither missing nor unknown.
+    """
+    keys = _keys(np.frombuffer(seen.vehicles, np.int64), np.frombuffer(seen.seqs, np.int64))
+    unique, first_at = np.unique(keys, return_index=True)
+    missing = np.setdiff1d(_keys(*due), unique, assume_unique=True)
+    unknown = np.setdiff1d(unique, _keys(*made), assume_unique=True)
+    repeated = keys.size - unique.size
+    disordered = np.empty(0, np.int64)
+    if seen.ordered and unique.size:
+        # `unique` is in the order of vehicle, then seq: where that is not the order of arrival, one overtook another.
+        backwards = (np.diff(first_at) < 0) & (np.diff(unique >> _SHIFT) == 0)
+        disordered = np.unique(unique[1:][backwards] >> _SHIFT)
+    differences = [
+        *_words("missing", missing),
+        *_words("unknown", unknown),
+        *(f"EV-{vehicle:06d}: not in the order of seq" for vehicle in disordered[:_EXAMPLES]),
+    ]
+    if repeats_are_wrong and repeated:
+        values, counts = np.unique(keys, return_counts=True)
+        differences += _words("stored twice", values[counts > 1])
+    return Count(
+        received=keys.size,
+        repeated=repeated,
+        missing=missing.size,
+        unknown=unknown.size + seen.unreadable + (repeated if repeats_are_wrong else 0),
+        disordered=disordered.size,
+        differences=tuple(differences),
+    )
+
+
+_SHIFT = 40
+
+
+def _keys(vehicles: np.ndarray, seqs: np.ndarray) -> np.ndarray:
+    """One integer a record: up to 8 million vehicles, 10^12 records each."""
+    return (vehicles.astype(np.int64) << _SHIFT) | seqs.astype(np.int64)
+
+
+def _words(what: str, keys: np.ndarray) -> list[str]:
+    """`EV-000042: missing 3, seq 17 to 19` for the first few vehicles."""
+    vehicles, starts = np.unique(keys >> _SHIFT, return_index=True)
+    said = []
+    for number, vehicle in enumerate(vehicles[:_EXAMPLES]):
+        end = starts[number + 1] if number + 1 < len(starts) else keys.size
+        seqs = keys[starts[number] : end] & ((1 << _SHIFT) - 1)
+        said.append(f"EV-{vehicle:06d}: {what} {seqs.size:,}, seq {seqs[0]} to {seqs[-1]}")
+    return said
+
+
+# ---- the peers
+
+
+def kafka(target: KafkaTarget, run_id: str, patience_s: float = 30.0) -> dict[Stream, Seen]:
+    """Read both topics from their beginning to where they end now. SinkUnavailable where the broker does not answer."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": ",".join(target.bootstrap),
+            "group.id": f"ev-twin-audit-{uuid.uuid4().hex}",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    found: dict[Stream, Seen] = {stream: Seen(ordered=True) for stream in STREAMS}
+    prefix = f"{run_id}/"
+    try:
+        metadata = consumer.list_topics(timeout=patience_s)
+        ends: dict[tuple[str, int], int] = {}
+        for topic in _TOPICS.values():
+            for partition in metadata.topics[topic].partitions if topic in metadata.topics else ():
+                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=patience_s)
+                if high > low:
+                    ends[topic, partition] = high
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in ends])
+        streams = {topic: stream for stream, topic in _TOPICS.items()}
+        while ends:
+            messages = consumer.consume(5000, timeout=patience_s)
+            if not messages:
+                raise SinkUnavailable(
+                    f"Kafka at {','.join(target.bootstrap)} gave nothing for {patience_s:.0f} s with {len(ends)} "
+                    "partitions not read to their end; is the broker in order?"
+                )
+            for message in messages:
+                if message.error() is None:
+                    identity = dict(message.headers() or ()).get("id")
+                    text = identity.decode(errors="replace") if isinstance(identity, bytes) else ""
+                    if text.startswith(prefix):
+                        _, vehicle, seq = text.rsplit("/", 2)
+                        found[streams[message.topic()]].take(vehicle, int(seq) if seq.isdigit() else -1)
+                where = (message.topic(), message.partition())
+                end = ends.get(where)
+                # Its last offset may belong to a transaction's marker, which is no message: the end is told as well.
+                if end is not None and (message.error() is not None or (message.offset() or 0) + 1 >= end):
+                    del ends[where]
+    except KafkaException as error:
+        raise SinkUnavailable(f"Kafka at {','.join(target.bootstrap)} does not answer ({error})") from error
+    finally:
+        consumer.close()
+    return found
+
+
+def database(target: TimescaleTarget, run_id: str) -> dict[Stream, Seen]:
+    """The keys of the run's rows; a table has no order of arrival. SinkUnavailable where there is no answer."""
+    connection = target.connect()
+    found: dict[Stream, Seen] = {}
+    try:
+        with connection, connection.cursor() as cursor:
+            for stream in STREAMS:
+                found[stream] = Seen(ordered=False)
+                cursor.execute("SELECT to_regclass(%s)", (stream,))
+                row = cursor.fetchone()
+                if row is None or row[0] is None:
+                    continue
+                content = io.BytesIO()
+                query = cursor.mogrify(
+                    f"COPY (SELECT vehicle_id, seq FROM {stream} WHERE run_id = %s) TO STDOUT (FORMAT csv)", (run_id,)
+                )
+                cursor.copy_expert(query, content)
+                if content.tell():
+                    found[stream] = _from_csv(content)
+    finally:
+        connection.close()
+    return found
+
+
+def _from_csv(content: io.BytesIO) -> Seen:
+    content.seek(0)
+    table = pa_csv.read_csv(
+        content,
+        pa_csv.ReadOptions(column_names=["vehicle_id", "seq"]),
+        convert_options=pa_csv.ConvertOptions(
+            column_types={"vehicle_id": pa.dictionary(pa.int32(), pa.string()), "seq": pa.int64()}
+        ),
+    ).unify_dictionaries()
+    seen = Seen(ordered=False)
+    for batch in table.to_batches():
+        names = batch.column("vehicle_id")
+        numbers = np.array([vehicle_index(name) for name in names.dictionary.to_pylist()], np.int64)
+        seen.vehicles.frombytes(numbers[names.indices.to_numpy()].tobytes())
+        seen.seqs.frombytes(np.ascontiguousarray(batch.column("seq").to_numpy()).tobytes())
+    return seen
+
+
+def archive(directory: Path, run_id: str) -> dict[Stream, Seen]:
+    """What `twin archive` has written of the run."""
+    found: dict[Stream, Seen] = {stream: Seen(ordered=True) for stream in STREAMS}
+    for topic, payload in messages(directory):
+        stream = _MQTT_TOPICS.get(topic.rpartition("/")[0])
+        if stream is None:
+            continue
+        try:
+            record = decode(payload, stream)
+        except Malformed:
+            found[stream].unreadable += 1
+            continue
+        if record["run_id"] == run_id:
+            found[stream].take(record["vehicle_id"], record["seq"])
+    return found

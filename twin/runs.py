@@ -1,0 +1,81 @@
+"""A run's directory as somebody else finds it later: what it says of itself, whether it is still going on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from physics import physics_version
+from twin.errors import BadInput
+from twin.settings import RunSettings, load_settings
+
+
+class RunLock:
+    """Held while a run goes on; it ends with its process, however that ends. BadInput where another one holds it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._file)
+            raise BadInput(f"the run in {directory} is still going on; stop that process first") from None
+
+    def release(self) -> None:
+        """The run is over."""
+        os.close(self._file)
+
+
+def load_run(directory: Path) -> dict[str, Any]:
+    """What run.json says; BadInput where the directory holds no run."""
+    path = directory / "run.json"
+    try:
+        run = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"expected a run directory, {directory} holds no run.json") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(run, dict) or not {"run_id", "settings", "versions", "period_s"} <= run.keys():
+        raise BadInput(f"expected run_id, settings, versions and period_s in {path}; was it written by twin run?")
+    return run
+
+
+def shard_count(run: Mapping[str, Any]) -> int:
+    """How many shards a run has; BadInput where run.json does not say."""
+    shards = run["settings"].get("shards")
+    if not isinstance(shards, int):
+        raise BadInput(f"expected the number of shards in run.json, got {shards!r}; it was written by an older version")
+    return shards
+
+
+def run_settings(directory: Path, run: Mapping[str, Any], flags: Mapping[str, Any] | None = None) -> RunSettings:
+    """The settings a run was begun with, `flags` in the place of some. Secrets are not in run.json: a password comes
+    with a flag's URL or from PG_PASSWORD, a token from TWIN_API_TOKEN."""
+    base = {name: value for name, value in run["settings"].items() if value is not None and name != "out"}
+    base = {name: value.replace(":***@", "@") if isinstance(value, str) else value for name, value in base.items()}
+    if base.get("api_token"):
+        base["api_token"] = os.environ.get("TWIN_API_TOKEN", "")
+    base["telemetry_every"] = run["period_s"]  # its default depends on the duration, which may be another one now
+    # Who is in the fleet and where its records go is the run's to say, not this shell's.
+    environ = {name: value for name, value in os.environ.items() if name == "PG_PASSWORD"}
+    return load_settings({**(flags or {}), "out": str(directory)}, environ=environ, base=base)
+
+
+def resumable_settings(directory: Path, flags: Mapping[str, Any]) -> tuple[dict[str, Any], RunSettings]:
+    """run.json and the settings to go on with."""
+    run = load_run(directory)
+    RunLock(directory).release()
+    was, now = run["versions"].get("physics"), physics_version()
+    if was != now:
+        raise BadInput(
+            f"the run in {directory} was made by physics {was}, this is {now}: it would not go on to the same records; "
+            "use the version that began it, or start a new run"
+        )
+    settings = run_settings(directory, run, flags)
+    if settings.duration is None:
+        raise BadInput("--duration: expected how far to go (the run was begun without one), like --duration 6h")
+    return run, settings
