@@ -232,8 +232,10 @@ class FleetConsumer:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if self._stop.is_set():
-                self._deadline = min(self._deadline, time.monotonic() + _LAST_WORDS_S)
-                if time.monotonic() > self._deadline:
+                # Before the first message there is nothing to be patient for.
+                patience_s = _LAST_WORDS_S if self._consumer is not None else 0.0
+                self._deadline = min(self._deadline, time.monotonic() + patience_s)
+                if time.monotonic() >= self._deadline:
                     raise Undelivered(f"{self.waiting}; what is not committed will be read again")
             if self._consumer is None:
                 time.sleep(min(left, _POLL_S))

@@ -67,18 +67,20 @@ def plan_of(flags: Mapping[str, Any], config: Path | None) -> tuple[ConsumePlan,
 def consume(flags: Mapping[str, Any], config: Path | None, say: Callable[[str], None]) -> list[str]:
     """Run until SIGINT, SIGTERM or idleness; the lines of the summary. TwinError where it cannot go on."""
     plan, settings = plan_of(flags, config)
-    _check(plan)
-    consumer = FleetConsumer(plan, say)
-    exporter = _exporter(consumer, settings.metrics_port)
     stop = threading.Event()
 
-    def interrupt(_signal: int, _frame: object) -> None:
+    def interrupt(number: int, _frame: object) -> None:
         if stop.is_set():  # a second Ctrl-C: the person means it
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         stop.set()
 
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    exporter = None
     try:
+        _check(plan)
+        consumer = FleetConsumer(plan, say)
+        exporter = _exporter(consumer, settings.metrics_port)
         consumer.run(stop)
     except SinkRefused as error:
         raise RunFailed(str(error)) from None

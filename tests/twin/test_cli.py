@@ -111,6 +111,25 @@ def test_doctor_says_what_is_wrong_in_one_line_each(free_port: int):
     assert not result.stderr
 
 
+SERVERS = ("--kafka", "127.0.0.1:9", "--timescale", "postgresql://twin:hush@127.0.0.1:9/twin")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], ["Kafka servers", "KAFKA_BOOTSTRAP_SERVERS"]),
+        (["--kafka", "127.0.0.1:9"], ["a database", "PG_HOST"]),
+        (["--kafka", "localhost"], ["--kafka", "host:port"]),
+        ([*SERVERS, "--lateness", "soon"], ["--lateness", "duration", "'soon'"]),
+        ([*SERVERS, "--max-open", "0"], ["--max-open", "got '0'"]),
+        ([*SERVERS, "--topic", "a/b"], ["--topic", "a/b"]),
+        ([*SERVERS, "--metrics-port", "70000"], ["--metrics-port", "70000"]),
+    ],
+)
+def test_consume_complains_in_one_line(arguments: list[str], says: list[str]):
+    assert_one_line(twin("consume", *arguments), 2, *says)
+
+
 @pytest.mark.cluster
 def test_a_whole_run_leaves_data_report_and_counts(tmp_path: Path, free_port: int):
     out = tmp_path / "run"
