@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.log import LogFull, LogReader, LogWriter, read_all
+from datasets.log import (
+    Extent,
+    LogBusy,
+    LogDamaged,
+    LogFull,
+    LogReader,
+    LogWriter,
+    drop_segments,
+    extent,
+    read_all,
+)
 
 SCHEMA = pa.schema([("vehicle_id", pa.dictionary(pa.int32(), pa.string())), ("seq", pa.int64())])
 
@@ -149,3 +162,118 @@ def test_full_volume_is_said_and_nothing_is_half_written(tmp_path: Path, monkeyp
     assert drain(tmp_path) == list(range(8))
     table = read_all(tmp_path)
     assert table.num_rows == 8
+
+
+def test_a_large_batch_is_a_sealed_segment_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In line with the frames before and after it, for readers that follow and for those that come late."""
+    monkeypatch.setattr("datasets.log.DIRECT_ROWS", 10)
+    writer = LogWriter(tmp_path)
+    follower = LogReader(tmp_path)
+    seen: list[int] = []
+    for rows in (3, 10, 12, 2, 4, 11):
+        writer.append(batch(writer.rows, rows), mark=writer.rows + rows)
+        seen += drain(follower)
+    assert seen == list(range(42))
+    assert extent(tmp_path) == Extent(0, 42, extent(tmp_path).bytes, 42)
+    follower.close()
+    assert LogWriter(tmp_path).rows == 42
+    writer.close()
+    assert drain(tmp_path) == list(range(42))
+    assert pq.read_table(tmp_path).num_rows == 42
+
+
+@pytest.mark.parametrize("form", ["open", "sealed"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_damaged_end_is_cut_and_told(tmp_path: Path, form: str, damage: str):
+    writer = LogWriter(tmp_path, segment_bytes=1)
+    for _ in range(3):
+        writer.append(batch(writer.rows, 400), mark=writer.rows + 400)
+    writer.close()
+    if form == "open":
+        writer = LogWriter(tmp_path)
+        writer.append(batch(1200, 400), mark=1600)
+    victim = max(tmp_path.glob("*.open" if form == "open" else "*.parquet"))
+    size = victim.stat().st_size
+    if damage == "truncated":
+        os.truncate(victim, size - 20)
+    else:
+        content = bytearray(victim.read_bytes())
+        content[size // 2] ^= 0xFF
+        victim.write_bytes(content)
+    again = LogWriter(tmp_path)
+    kept = 1200 if form == "open" else 800
+    assert (again.rows, again.mark) == (kept, kept)
+    assert again.cut_bytes > 0
+    again.append(batch(again.rows, 400), mark=again.rows + 400)
+    again.close()
+    assert drain(tmp_path) == list(range(kept + 400))
+
+
+def test_damage_further_back_is_said_and_not_passed_over(tmp_path: Path):
+    writer = LogWriter(tmp_path, segment_bytes=1)
+    for _ in range(3):
+        writer.append(batch(writer.rows, 400), mark=writer.rows + 400)
+    writer.close()
+    victim = min(tmp_path.glob("*.parquet"))
+    content = bytearray(victim.read_bytes())
+    content[100] ^= 0xFF
+    victim.write_bytes(content)
+    assert LogWriter(tmp_path).rows == 1200
+    with pytest.raises(LogDamaged, match="row 0 is damaged") as error:
+        drain(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_log_can_begin_later(tmp_path: Path):
+    """Where it was lost with its node: from a restart point on, with the same positions."""
+    writer = LogWriter(tmp_path, first_row=100, first_mark=20)
+    assert (writer.rows, writer.mark) == (100, 20)
+    writer.append(batch(100, 5), mark=21)
+    writer.close()
+    assert LogWriter(tmp_path, first_row=7, first_mark=3).rows == 105, "what is there says more"
+    with pytest.raises(LogDamaged, match="begins at row 100"):
+        drain(tmp_path)
+    assert drain(LogReader(tmp_path, 102)) == [102, 103, 104]
+    ahead = LogReader(tmp_path, 110)  # a sink that had more than this log has yet
+    assert ahead.read() is None
+
+
+def test_segments_go_from_the_front_and_never_what_is_needed(tmp_path: Path):
+    writer = LogWriter(tmp_path, segment_bytes=1)
+    for _ in range(5):
+        writer.append(batch(writer.rows, 10), mark=writer.rows + 10)
+    writer.sync()
+    now = time.time() + 100
+    assert drop_segments(tmp_path, 50, older_than_s=1000, excess_bytes=0, now=now) == 0, "too young, and not too large"
+    one = min(tmp_path.glob("*.parquet")).stat().st_size
+    assert drop_segments(tmp_path, 25, older_than_s=1000, excess_bytes=one + 1, now=now) > one, "two go, by size"
+    assert extent(tmp_path).first == 20
+    assert drop_segments(tmp_path, 25, older_than_s=10, excess_bytes=0, now=now) == 0, "a cursor stands in the next"
+    assert drop_segments(tmp_path, 50, older_than_s=10, excess_bytes=0, now=now) > 0, "by age, but for the last"
+    assert extent(tmp_path).first == 40
+    writer.append(batch(50, 3), mark=53)
+    writer.close()
+    assert LogWriter(tmp_path).rows == 53
+    assert drain(LogReader(tmp_path, 40)) == list(range(40, 53))
+
+
+def test_one_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    other = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; from pathlib import Path; from datasets.log import LogWriter; "
+            f"LogWriter(Path({str(tmp_path)!r})); print('has it', flush=True); sys.stdin.read()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "has it\n"
+    monkeypatch.setattr("datasets.log._LOCK_PATIENCE_S", 0.2)
+    with pytest.raises(LogBusy, match="is being written by another process"):
+        LogWriter(tmp_path)
+    other.kill()
+    other.communicate()
+    assert LogWriter(tmp_path).rows == 0

@@ -1,0 +1,72 @@
+"""Retention: by age and by size, and a cursor is never overtaken."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from datasets.cursor import Cursor, CursorFile
+from datasets.log import LogReader, LogWriter, extent, log_directory
+from datasets.retention import Retention, retain
+from tests.support import make_batch
+
+READERS = (("telemetry", ("kafka", "predictor")), ("predictions", ("kafka",)))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Ten segments of telemetry, three of predictions."""
+    for stream, count in (("telemetry", 10), ("predictions", 3)):
+        writer = LogWriter(log_directory(tmp_path, stream, 0), segment_bytes=1)
+        for number in range(count):
+            writer.append(make_batch(10, range(number * 10, number * 10 + 10), stream=stream), number)
+        writer.close()
+    return tmp_path
+
+
+def cursors(run: Path, **rows: int) -> None:
+    for name, position in rows.items():
+        reader, stream = name.split("_")
+        CursorFile(run, reader, stream, 0).save(Cursor(position))
+
+
+def first(run: Path) -> int:
+    return extent(log_directory(run, "telemetry", 0)).first
+
+
+def test_the_slowest_cursor_decides(run: Path):
+    cursors(run, kafka_telemetry=1000, predictor_telemetry=350, kafka_predictions=300)
+    assert retain(run, 0, Retention(READERS, max_age_s=10), now=time.time() + 100)
+    assert first(run) == 300
+    assert extent(log_directory(run, "predictions", 0)).first == 200, "the last segment stays"
+    with LogReader(log_directory(run, "telemetry", 0), 350) as reader:
+        frame = reader.read()
+    assert frame is not None
+    assert frame.row == 350
+
+
+def test_a_full_log_that_is_needed_makes_the_shard_wait(run: Path):
+    retention = Retention(READERS, max_bytes=1)
+    assert not retain(run, 0, retention), "nobody has read anything"
+    assert first(run) == 0
+    cursors(run, kafka_telemetry=1000, predictor_telemetry=1000, kafka_predictions=0)
+    assert not retain(run, 0, retention), "predictions wait for Kafka"
+    cursors(run, kafka_predictions=300)
+    assert retain(run, 0, retention), "all is delivered: what is left does not stop the shard"
+    assert first(run) == 900
+
+
+def test_by_size_the_oldest_go(run: Path):
+    cursors(run, kafka_telemetry=1000, predictor_telemetry=1000, kafka_predictions=300)
+    size = sum(extent(log_directory(run, stream, 0)).bytes for stream in ("telemetry", "predictions"))
+    assert retain(run, 0, Retention(READERS, max_bytes=size * 0.75))
+    held = sum(extent(log_directory(run, stream, 0)).bytes for stream in ("telemetry", "predictions"))
+    assert held <= size * 0.75
+    assert held > size * 0.5, "no more than asked for"
+
+
+def test_what_nobody_reads_goes_by_age_alone(run: Path):
+    assert retain(run, 0, Retention((), max_age_s=10), now=time.time() + 100)
+    assert first(run) == 900
