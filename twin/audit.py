@@ -112,6 +112,7 @@ def _keys(vehicles: np.ndarray, seqs: np.ndarray) -> np.ndarray:
 
 def _words(what: str, keys: np.ndarray) -> list[str]:
     """`EV-000042: missing 3, seq 17 to 19` for the first few vehicles."""
+    keys = np.sort(keys)
     vehicles, starts = np.unique(keys >> _SHIFT, return_index=True)
     said = []
     for number, vehicle in enumerate(vehicles[:_EXAMPLES]):
