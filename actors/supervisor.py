@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.feeder import Feeder, FeederStatus, due
@@ -46,6 +46,8 @@ _BLOCK_STEPS = 20_000_000
 _FAST_FORWARD_DAYS = 365
 # A shard that dies this often without a step forward will not live: stop and say so.
 _HOPELESS = 3
+# With several nodes it may be placed a few times on one that is dying before Ray knows.
+_HOPELESS_ON_SEVERAL_NODES = 10
 _POLL_S = 0.2
 _PING_S = 2.0
 _RATE_WINDOW_S = 5.0
@@ -253,13 +255,13 @@ class Supervisor:
         for slot in self._slots:
             try:
                 slot.status = ray.get(slot.refs[0], timeout=120)
-            except (RayActorError, RayTaskError, GetTimeoutError) as error:
+            except (RayError, GetTimeoutError) as error:
                 _log.warning("shard %d was not closed in order: %s", slot.plan.shard, _first_cause(error))
         # The feeder first: its last predictions may still find an open shipper.
         for companion in sorted(self._companions, key=lambda c: c.name != "predictor"):
             try:
                 companion.status = ray.get(companion.actor.stop.remote(), timeout=45)
-            except (RayActorError, RayTaskError, GetTimeoutError) as error:
+            except (RayError, GetTimeoutError) as error:
                 _log.warning("%s did not stop in time: %s", companion.name, _first_cause(error))
         status = self._measure()
         for companion in self._companions:
@@ -339,8 +341,9 @@ class Supervisor:
     def _restart(self, slot: _ShardSlot, cause: Exception) -> None:
         slot.deaths_in_place += 1
         reason = _first_cause(cause)
-        if slot.deaths_in_place >= _HOPELESS:
-            raise FleetFailed(f"shard {slot.plan.shard} died {_HOPELESS} times at step {slot.status.tick}: {reason}")
+        most = _HOPELESS_ON_SEVERAL_NODES if self._several_nodes else _HOPELESS
+        if slot.deaths_in_place >= most:
+            raise FleetFailed(f"shard {slot.plan.shard} died {most} times at step {slot.status.tick}: {reason}")
         _log.warning("shard %d died (%s); restarting it from its checkpoint", slot.plan.shard, reason)
         self._restarts += 1
         slot.actor = self._spawn(slot.plan, slot.status.node)
@@ -449,7 +452,7 @@ class Supervisor:
                 try:
                     companion.status = ray.get(companion.ref)
                     companion.unreachable = False
-                except RayActorError:
+                except RayError:  # dead, restarting, or bound to a node that is gone
                     companion.unreachable = True
             companion.ref = companion.actor.status.remote()
         if self._several_nodes:
@@ -467,7 +470,7 @@ class Supervisor:
                 if not ready:
                     continue
                 ref, slot.copying = slot.copying, None
-                with contextlib.suppress(RayActorError):  # it comes again with the next checkpoint
+                with contextlib.suppress(RayError):  # it comes again with the next checkpoint
                     tick, content = ray.get(ref)
                     if self._points.wants(shard, tick):
                         self._points.offer(shard, tick, content)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +102,18 @@ class Scene:
         self.archive.start()
 
     @contextmanager
-    def fleet(self, **settings: Any) -> Iterator[Running]:
-        """Simulates in the background, all sinks in flow; leaving the block ends it, delivers, seals."""
+    def fleet(self, *, patience_s: float = 30.0, **settings: Any) -> Iterator[Running]:
+        """Simulates in the background, all sinks in flow; leaving the block ends it, delivers, seals.
+
+        `patience_s`: how long a sink waits for a peer that says nothing; a test need not wait for the real half minute.
+        """
         defaults: dict[str, Any] = {
             "vehicles": VEHICLES, "shards": 2, "pace": PACE, "predict": False, "checkpoint_every": "1min",
             "run_id": self.run_id, "out": self.run,
         }  # fmt: skip
-        with Fleet(**(defaults | self.urls | settings)) as fleet:
+        whole = Fleet(**(defaults | self.urls | settings))
+        whole._targets = tuple(replace(target, patience_s=patience_s) for target in whole._targets)  # type: ignore[type-var]
+        with whole as fleet:
             running = Running(fleet)
             try:
                 running.until(

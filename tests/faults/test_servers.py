@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 
 import psycopg2
 import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from tests.faults.scene import Scene
 from tests.services.proxy import Proxy
@@ -33,13 +35,53 @@ def test_broker_killed_and_restarted(scene: Scene):
 def test_broker_unreachable_for_longer_than_the_clients_timeouts(scene: Scene):
     """Packets vanish: nothing is refused, nothing is answered, until the client's patience is at its end."""
     with Proxy(scene.kafka.port) as proxy:
-        with scene.fleet(kafka=f"127.0.0.1:{proxy.port}") as running:
+        with scene.fleet(kafka=f"127.0.0.1:{proxy.port}", patience_s=5.0) as running:
             proxy.stall()
             running.waiting("kafka")  # after KafkaTarget.patience_s
             proxy.cut()
             proxy.resume()
             with scene.recovery("Kafka unreachable for longer than the client's patience"):
                 running.flowing("kafka")
+        scene.balance()
+
+
+def _require_replicas(scene: Scene, count: int) -> None:
+    """How many replicas must have a record before the broker acknowledges it: with 2 of 1 it refuses every record."""
+    resource = ConfigResource(ConfigResource.Type.TOPIC, "ev-telemetry")
+    resource.add_incremental_config(
+        ConfigEntry("min.insync.replicas", f"{count}", incremental_operation=AlterConfigOpType.SET)
+    )
+    for done in AdminClient({"bootstrap.servers": scene.urls["kafka"]}).incremental_alter_configs([resource]).values():
+        done.result(10)
+
+
+def test_broker_refuses_a_topic(scene: Scene):
+    """NOT_ENOUGH_REPLICAS: what a broker answers that cannot keep what it gets."""
+    with scene.fleet(patience_s=5.0) as running:
+        _require_replicas(scene, 2)
+        try:
+            running.waiting("kafka")
+            running.piling_up("kafka")
+        finally:
+            _require_replicas(scene, 1)
+        with scene.recovery("Kafka refuses a topic, then takes it"):
+            running.flowing("kafka")
+    scene.balance()
+
+
+def test_connection_cut_in_mid_copy(scene: Scene):
+    """Ten times, each in the middle of a COPY's bytes: nothing of that batch is in the store, or all of it."""
+    with Proxy(scene.postgres.port) as proxy:
+        url = scene.database.replace(f":{scene.postgres.port}/", f":{proxy.port}/")
+        with scene.fleet(timescale=url) as running:
+            longest = 0.0
+            for number in range(10):
+                proxy.cut_after(2_000 + 3_000 * number)
+                running.waiting("timescale")
+                began = time.monotonic()
+                running.flowing("timescale")
+                longest = max(longest, time.monotonic() - began)
+            scene.recoveries.append(("connection cut in mid-COPY, the longest of ten", longest))
         scene.balance()
 
 
