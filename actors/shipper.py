@@ -197,12 +197,16 @@ class Shipper:
             file = CursorFile(self._run_dir, self._target.name, stream, shard)
             letters = DeadLetterFile(self._run_dir, self._target.name, stream, shard)
             cursor = file.load()
-            if known is not None and (not file.path.exists() or known < cursor.position):
+            directory = log_directory(self._run_dir, stream, shard)
+            if not file.path.exists():  # of a log that begins later, it is all there is to deliver
+                cursor = replace(cursor, position=max(known or 0, extent(directory).first))
+                file.save(cursor)
+            elif known is not None and known < cursor.position:
                 cursor = replace(cursor, position=known)
                 file.save(cursor)
             # Where the sink's own cursor is ahead of the file, we died between the two: the rows between come again,
             # because a dead letter among them may not have been written.
-            reader = LogReader(log_directory(self._run_dir, stream, shard), cursor.position)
+            reader = LogReader(directory, cursor.position)
             logs[shard] = _Log(reader, cursor, file, letters, known or 0)
             with self._lock:
                 self._status.cursors[stream, shard] = cursor

@@ -308,6 +308,8 @@ class LogWriter:
         self.cut_bytes = 0
         self.rows, self.mark = self._recover(first_row, first_mark)
         self._first_row = self.rows
+        if self.rows and not _segments(directory):
+            self._open_segment()  # so that readers see where this log begins
 
     def _recover(self, rows: int, mark: int) -> tuple[int, int]:
         """Cut what is damaged, seal what was open, drop whatever does not join on; the end row and the last mark."""
@@ -371,12 +373,16 @@ class LogWriter:
         path = _write_sealed(self._directory, self.rows, [batch], mark)
         self._later(_fsync, path)
 
+    def _open_segment(self) -> None:
+        self._first_row = self.rows
+        path = _segment_path(self._directory, self.rows, _OPEN)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._size = 0
+
     def _append_frame(self, frame: bytes) -> None:
         if self._fd is None:
-            self._first_row = self.rows
-            path = _segment_path(self._directory, self.rows, _OPEN)
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            self._size = 0
+            self._open_segment()
+        assert self._fd is not None
         try:
             written = 0
             view = memoryview(frame)
@@ -399,7 +405,11 @@ class LogWriter:
             return
         os.fsync(self._fd)
         os.close(self._fd)
+        empty = self._size == 0
         self._fd, self._size = None, 0
+        if empty:
+            _segment_path(self._directory, self._first_row, _OPEN).unlink()
+            return
         self._later(self._seal_or_leave, self._first_row)
 
     def _seal_or_leave(self, row: int) -> None:

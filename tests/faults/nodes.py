@@ -36,13 +36,23 @@ class Nodes:
         # Sockets have short names, so not pytest's deep folder.
         self._temporary = Path(f"/tmp/ray-{uuid.uuid4().hex[:8]}")
         head = ["--head", "--port", f"{port}", "--num-cpus", "0", "--include-dashboard=false"]
+        self._workers: list[subprocess.Popen[bytes]] = []
         self._head = self._start([*_RAY, "start", *head, "--temp-dir", str(self._temporary), "--block"])
+        try:
+            self._start_all(count, run_dir)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start_all(self, count: int, run_dir: Path) -> None:
         self._wait_for(1)
         worker = shlex.join([*_RAY, "start", "--address", self.address, "--num-cpus", "3", "--block"])
         script = f"mount -t tmpfs -o size=1g tmpfs {shlex.quote(str(run_dir))} && exec {worker}"
         alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script]
-        self._workers = [self._start(alone) for _ in range(count)]
-        self._wait_for(1 + count)
+        for number in range(count):
+            # One after the other: two that start at once on one address choose the same ports.
+            self._workers.append(self._start(alone))
+            self._wait_for(2 + number)
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -54,7 +64,7 @@ class Nodes:
             start_new_session=True,
         )
 
-    def _wait_for(self, count: int, patience_s: float = 60.0) -> None:
+    def _wait_for(self, count: int, patience_s: float = 120.0) -> None:
         """Until so many nodes are alive."""
         ask = (
             f"import ray; ray.init(address='{self.address}', log_to_driver=False, logging_level='ERROR'); "
@@ -68,7 +78,7 @@ class Nodes:
                 )
                 if done.stdout.strip() == f"{count}":
                     return
-            assert time.monotonic() < deadline, f"{count} nodes did not come up: {done.stderr[-500:]}"
+            assert time.monotonic() < deadline, f"{count} nodes did not come up"
             time.sleep(1.0)
 
     def kill(self, worker: int) -> None:
