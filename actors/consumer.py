@@ -40,6 +40,7 @@ _FLUSH_S = 1.0
 _LOADS = 64  # windows read back at a time, so that a batch of late records cannot fill the memory
 _RETRY_S = (0.2, 2.0)
 _ACK_S = 5.0
+_ALONE_S = 30.0  # longer than a dead member's session and a rebalance
 _LAST_WORDS_S = 15.0  # patience with a server that is down once we were told to stop
 _REFUSED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 
@@ -86,7 +87,7 @@ class FleetConsumer:
         # Counts how often each partition came or went: a message that was read before is of no use any more.
         self._epochs: defaultdict[int, int] = defaultdict(int)
         self._mine: set[int] = set()
-        self._assigned = False
+        self._alone_since = time.monotonic()  # without a partition
         self._disturbed = False  # the brokers were away: silence meant nothing
         self._held: list[tuple[Message, int]] = []
         self._committed: dict[int, int] = {}
@@ -128,9 +129,11 @@ class FleetConsumer:
                 flushed = time.monotonic()
             patience = self._plan.until_idle_s
             if patience is not None and time.monotonic() - heard >= patience:
-                if not self._disturbed and self._at_the_end(time.monotonic() - heard):
+                end = self._at_the_end()
+                if end and not self._disturbed:
                     return
-                heard, self._disturbed = time.monotonic(), False
+                # After an outage silence counts from the first answer on.
+                heard, self._disturbed = time.monotonic(), end is None
 
     def _subscribed(self) -> Consumer:
         consumer = Consumer(
@@ -183,7 +186,6 @@ class FleetConsumer:
     # ---- what Kafka tells us, inside our polls
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assigned = True
         for part in partitions:
             self._forget(part.partition)
             self._mine.add(part.partition)
@@ -195,6 +197,8 @@ class FleetConsumer:
         for part in partitions:
             self._forget(part.partition)
             self._mine.discard(part.partition)
+        if not self._mine:
+            self._alone_since = time.monotonic()
 
     def _forget(self, partition: int) -> None:
         self._epochs[partition] += 1
@@ -357,12 +361,14 @@ class FleetConsumer:
                 _, high = self._consumer.get_watermark_offsets(part, cached=True)
                 self.lag[part.partition] = max(high - position, 0)
 
-    def _at_the_end(self, quiet_s: float) -> bool:
-        """Whether the broker itself says that no partition of ours has more; no answer is a no."""
+    def _at_the_end(self) -> bool | None:
+        """Whether the broker itself says that no partition of ours has more; None where it does not answer."""
         assert self._consumer is not None
-        if not self._assigned:
-            return quiet_s >= 20.0  # a member too many gets no partition
         try:
+            if not self._mine:
+                # A member too many never gets one; after a rebalance or a broker's restart they are on their way.
+                self._consumer.list_topics(self._plan.topic, timeout=5.0)
+                return time.monotonic() - self._alone_since >= _ALONE_S
             committed = {part.partition: part.offset for part in self._consumer.committed(self._parts(), timeout=5.0)}
             for part in self._parts():
                 low, high = self._consumer.get_watermark_offsets(part, timeout=5.0)
@@ -370,7 +376,7 @@ class FleetConsumer:
                 if high > low and max(committed[part.partition], -1 if position is None else position) < high:
                     return False
         except KafkaException:
-            return False
+            return None
         return True
 
 
