@@ -6,6 +6,7 @@ Prints and writes benchmarks/results/fleet.json. No prediction, no sink: what th
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 
@@ -24,18 +26,33 @@ VEHICLES, MINUTES = 10_000, 20
 RESULTS = Path(__file__).parent / "results" / "fleet.json"
 
 
-def kernel_ns() -> float:
+def kernel_ns(vehicles_count: int = VEHICLES, started: Barrier | None = None) -> float:
     """Nanoseconds a vehicle-step of the physics alone, telemetry sampled, one thread; the median of five."""
-    vehicles = np.arange(VEHICLES, dtype=np.int64)
+    vehicles = np.arange(vehicles_count, dtype=np.int64)
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     physics = FleetPhysics(draw_population(1, vehicles, "chen2020"), cycles=cycles, start_s=1_780_297_200)
     physics.advance(60, 2)
+    if started is not None:
+        started.wait()
     times = []
-    for _ in range(5):
+    for _ in range(15):
         begun = time.perf_counter()
         physics.advance(60, 2)
-        times.append((time.perf_counter() - begun) / (60 * VEHICLES) * 1e9)
+        times.append((time.perf_counter() - begun) / (60 * vehicles_count) * 1e9)
     return statistics.median(times)
+
+
+def _kernel_beside_others(arguments: tuple[int, Barrier]) -> float:
+    return kernel_ns(*arguments)
+
+
+def kernel_all_cores_ns() -> float:
+    """The same on every core at once, a process each with its share of the vehicles: by the wall."""
+    cores = os.cpu_count() or 1
+    with multiprocessing.Manager() as manager, multiprocessing.get_context("spawn").Pool(cores) as pool:
+        barrier = manager.Barrier(cores)
+        each = pool.map(_kernel_beside_others, [(VEHICLES // cores, barrier)] * cores, chunksize=1)
+    return statistics.mean(each) / cores
 
 
 def run_ns(folder: Path) -> dict[str, float]:
@@ -96,10 +113,13 @@ def bytes_a_vehicle(folder: Path) -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        kernel, run = kernel_ns(), run_ns(folder)
+        kernel, all_cores, run = kernel_ns(), kernel_all_cores_ns(), run_ns(folder)
         first_record, ray_init = start_s(folder)
         result = {
             "kernel_ns_per_vehicle_step": kernel,
+            "kernel_all_cores_ns_per_vehicle_step": all_cores,
+            "kernel_over_run_wall": kernel / run["wall"],
+            "kernel_all_cores_over_run_wall": all_cores / run["wall"],
             "run": run,
             "run_core_over_kernel": run["shard_core"] / kernel,
             "run_wall_over_kernel": run["wall"] / kernel,
@@ -111,8 +131,11 @@ def main() -> None:
     core, wall = result["run_core_over_kernel"], result["run_wall_over_kernel"]
     start = result["first_record_over_ray_init"]
     print(f"kernel                     {kernel:8.1f} ns a vehicle-step, one core ({VEHICLES:,} vehicles)")
+    print(f"kernel on all cores        {all_cores:8.1f} ns a vehicle-step, by the wall")
     print(f"whole run, core time       {run['shard_core']:8.1f} ns a vehicle-step, {core:.2f} x kernel")
     print(f"whole run, by the wall     {run['wall']:8.1f} ns a vehicle-step, {wall:.2f} x kernel")
+    one, both = result["kernel_over_run_wall"], result["kernel_all_cores_over_run_wall"]
+    print(f"whole run's rate           {one:8.1%} of the kernel's on one core, {both:.1%} of the kernel's on all cores")
     print(f"records to disk            {run['records_per_s']:8,.0f} a second, {run['shards']:.0f} shards")
     print(f"command to first record    {first_record:8.2f} s, {start:.2f} x ray.init ({ray_init:.2f} s)")
     print(f"memory a vehicle           {result['bytes_per_vehicle']:8,.0f} bytes, shards' resident memory")

@@ -417,13 +417,17 @@ class FleetPhysics:
         if ticks < 0 or sample_every < 1:
             raise ValueError(f"expected ticks >= 0 and sample_every >= 1, got {ticks} and {sample_every}")
         count = (self.tick + ticks) // sample_every - self.tick // sample_every
-        # Kept from one call to the next: fresh memory of this size costs as much as the physics that fill it.
-        if self._samples.shape != (len(COLUMNS), count, len(self)):
-            self._samples = np.empty((len(COLUMNS), count, len(self)))
+        # Who wants other types gets copies, and what is copied from is kept for the next call: fresh memory of such size
+        # costs as much as the physics that fill it.
+        copied, shape = types is not COLUMN_TYPES, (len(COLUMNS), count, len(self))
+        samples = self._samples if copied and self._samples.shape == shape else np.empty(shape)
+        self._samples = samples if copied else self._samples
         for group in self._groups:
-            self._advance(group, ticks, sample_every, self._samples)
+            self._advance(group, ticks, sample_every, samples)
         self.tick += ticks
-        return {name: self._samples[k].astype(types.get(name, np.float64)) for k, (name, _) in enumerate(COLUMNS)}
+        return {
+            name: samples[k].astype(types.get(name, np.float64), copy=copied) for k, (name, _) in enumerate(COLUMNS)
+        }
 
     def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: FloatArray) -> None:
         advance_fleet(
