@@ -417,8 +417,8 @@ class FleetPhysics:
         if ticks < 0 or sample_every < 1:
             raise ValueError(f"expected ticks >= 0 and sample_every >= 1, got {ticks} and {sample_every}")
         count = (self.tick + ticks) // sample_every - self.tick // sample_every
-        # Who wants other types gets copies, and what is copied from is kept for the next call: so much fresh memory costs
-        # as much as the physics that fill it.
+        # Who wants other types gets copies, and what is copied from is kept for the next call: so much fresh memory
+        # costs as much as the physics that fill it.
         copied, shape = types is not COLUMN_TYPES, (len(COLUMNS), count, len(self))
         samples = self._samples if copied and self._samples.shape == shape else np.empty(shape)
         self._samples = samples if copied else self._samples
