@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from datasets.log import LogDamaged, LogReader, extent, log_directory
 from datasets.schema import STREAMS, Stream
 from twin import audit
 from twin.audit import Count, Seen, compare
+from twin.errors import Different
 from twin.runs import load_run, run_settings, shard_count
 
 SINKS = ("kafka", "mqtt", "timescale")
@@ -121,10 +123,14 @@ class Books:
         return self._told.get((sink, stream, shard), (0, Cursor()))[1]
 
     def made(self, stream: Stream, shard: int) -> int:
-        """Rows made of this log: what it holds, or what anybody has said to have taken from it."""
+        """Rows made of this log: what it holds, or what anybody has said to have taken from it. Different where it is
+        so damaged that it does not say."""
         told = [rows for (_, of, number), (rows, _) in self._told.items() if (of, number) == (stream, shard)]
         ahead = [self.cursor(sink, stream, shard).position for sink in self.sinks]  # of a log that lost its tail
-        return max(extent(log_directory(self.directory, stream, shard)).end, *told, *ahead, 0)
+        try:
+            return max(extent(log_directory(self.directory, stream, shard)).end, *told, *ahead, 0)
+        except LogDamaged as error:
+            raise Different(str(error)) from error
 
     def ledger(self) -> Ledger:
         """The books as the files tell them, also while the run goes on."""
@@ -138,9 +144,9 @@ class Books:
         cursor = self.cursor(sink, stream, shard)
         made = self.made(stream, shard)
         waiting = made - cursor.position
-        oldest = since = None
+        frame = oldest = since = None
         if waiting:
-            with LogReader(directory, cursor.position) as reader:
+            with LogReader(directory, cursor.position) as reader, suppress(LogDamaged):  # then nobody knows
                 frame = reader.read(1)
             if frame is not None:
                 oldest = frame.batch.column("ts")[0].as_py()
@@ -273,7 +279,7 @@ def table(ledger: Ledger) -> str:
     heads = ("sink", "stream", "shard", "made", "delivered", "waiting", "oldest waiting", "duplicates", "dead letters")
     rows = [_cells(line) for line in ledger.lines]
     rows += [_sum(ledger, sink, stream) for sink, stream in dict.fromkeys((x.sink, x.stream) for x in ledger.lines)]
-    rows.sort(key=lambda row: (SINKS.index(row[0]), row[1] != "telemetry", row[2] == "all", row[2]))
+    rows.sort(key=lambda row: (SINKS.index(row[0]), row[1] != "telemetry", row[2] == "all", row[2].zfill(9)))
     if len({line.shard for line in ledger.lines}) == 1:
         rows = [row for row in rows if row[2] != "all"]
     parts = [f"run {ledger.run_id}, {ledger.vehicles:,} vehicles, {ledger.state}", ""]
