@@ -27,6 +27,7 @@ from twin.errors import Different
 from twin.runs import load_run, run_settings, shard_count
 
 SINKS = ("kafka", "mqtt", "timescale")
+_ALL = -1
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,20 @@ class Ledger:
     def waiting(self) -> int:
         """Records that are not yet where they should be."""
         return sum(line.waiting for line in self.lines)
+
+    def sums(self) -> list[Line]:
+        """A line a sink and stream, over all shards; `shard` is -1."""
+        found = []
+        for sink, stream in dict.fromkeys((line.sink, line.stream) for line in self.lines):
+            lines = [line for line in self.lines if (line.sink, line.stream) == (sink, stream)]
+            total: dict[str, int] = {
+                name: sum(getattr(line, name) for line in lines)
+                for name in ("made", "delivered", "waiting", "duplicates", "dead_letters")
+            }
+            oldest = min((line.oldest_waiting for line in lines if line.oldest_waiting), default=None)
+            since = min((line.waiting_since for line in lines if line.waiting_since), default=None)
+            found.append(Line(sink, stream, _ALL, **total, oldest_waiting=oldest, waiting_since=since))
+        return found
 
     @property
     def complete(self) -> bool:
@@ -277,11 +292,9 @@ def _without(identities: tuple[np.ndarray, np.ndarray], dead: list[tuple[str, in
 def table(ledger: Ledger) -> str:
     """For a terminal: a line a sink, stream and shard, sums where there are several shards, then the peers' answers."""
     heads = ("sink", "stream", "shard", "made", "delivered", "waiting", "oldest waiting", "duplicates", "dead letters")
-    rows = [_cells(line) for line in ledger.lines]
-    rows += [_sum(ledger, sink, stream) for sink, stream in dict.fromkeys((x.sink, x.stream) for x in ledger.lines)]
-    rows.sort(key=lambda row: (SINKS.index(row[0]), row[1] != "telemetry", row[2] == "all", row[2].zfill(9)))
-    if len({line.shard for line in ledger.lines}) == 1:
-        rows = [row for row in rows if row[2] != "all"]
+    lines = [*ledger.lines, *(ledger.sums() if len({line.shard for line in ledger.lines}) > 1 else [])]
+    lines.sort(key=lambda x: (SINKS.index(x.sink), x.stream != "telemetry", x.shard == _ALL, x.shard))
+    rows = [_cells(line) for line in lines]
     parts = [f"run {ledger.run_id}, {ledger.vehicles:,} vehicles, {ledger.state}", ""]
     parts += _aligned([heads, *rows]) if rows else ["no sink was switched on: the log is the only store"]
     if ledger.verified:
@@ -330,18 +343,7 @@ def _cells(line: Line) -> tuple[str, ...]:
     numbers = [f"{n:,}" for n in (line.made, line.delivered, line.waiting)]
     oldest = line.oldest_waiting.strftime("%Y-%m-%d %H:%M:%S") if line.oldest_waiting else "-"
     last = (f"{line.duplicates:,}", f"{line.dead_letters:,}")
-    return (line.sink, line.stream, f"{line.shard}", *numbers, oldest, *last)
-
-
-def _sum(ledger: Ledger, sink: str, stream: Stream) -> tuple[str, ...]:
-    lines = [line for line in ledger.lines if (line.sink, line.stream) == (sink, stream)]
-    oldest = min((line.oldest_waiting for line in lines if line.oldest_waiting), default=None)
-    total: dict[str, Any] = {
-        name: sum(getattr(line, name) for line in lines)
-        for name in ("made", "delivered", "waiting", "duplicates", "dead_letters")
-    }
-    cells = _cells(Line(sink, stream, 0, **total, oldest_waiting=oldest))
-    return (*cells[:2], "all", *cells[3:])
+    return (line.sink, line.stream, "all" if line.shard == _ALL else f"{line.shard}", *numbers, oldest, *last)
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

@@ -262,7 +262,7 @@ def write_run(folder: Path, run_id: str, rows: int = ROWS, predictions: int = PR
             writer = LogWriter(log_directory(folder, stream, shard))
             for begin in range(seqs.start, seqs.stop, 300):
                 part = range(begin, min(begin + 300, seqs.stop))
-                batch = make_batch(HALF, part, stream=stream, run_id=run_id, first_vehicle=HALF * shard)  # type: ignore[arg-type]
+                batch = make_batch(HALF, part, stream=stream, run_id=run_id, first_vehicle=HALF * shard)
                 writer.append(batch, begin)
             writer.close()
     (folder / "run.json").write_text(
@@ -316,7 +316,7 @@ def test_replay_stopped_then_again_delivers_all_once(
     target, url, flags = sink_flags(kind, request, tmp_path / "out")
     witnesses = {}
     if kind == "mqtt":
-        port = target.port  # type: ignore[attr-defined]
+        port = target.port
         witnesses = {s: MqttWitness(port, f"ev/battery/{s.removesuffix('s')}/+") for s in STREAMS}
     try:
         command = ("replay", old_run, "--to", kind, *flags)
@@ -324,7 +324,7 @@ def test_replay_stopped_then_again_delivers_all_once(
         calls = []
 
         def stop_after_two(self: Replay, *arguments: object) -> None:
-            original(self, *arguments)  # type: ignore[arg-type]
+            original(self, *arguments)
             calls.append(arguments)
             if len(calls) == 2:
                 os.kill(os.getpid(), signal.SIGINT)
@@ -454,7 +454,7 @@ class Forgetful:
         if not self.failed and len(self.taken) > 50:
             self.failed, self.taken = True, []
             raise SinkUnavailable("connection lost")
-        self.taken += [(stream, row["vehicle_id"], row["seq"]) for row in batch.to_pylist()]  # type: ignore[attr-defined]
+        self.taken += [(stream, row["vehicle_id"], row["seq"]) for row in batch.to_pylist()]
         return Receipt()
 
 
@@ -464,7 +464,7 @@ def test_what_a_broker_forgot_goes_out_again(tmp_path: Path, monkeypatch: pytest
     run = write_run(tmp_path / "run", "run-forgotten", 30, 10)
     target = Forgetful()
     said: list[Replayed] = []
-    Replay(run, load_run(run), target, where="here").run(said.append, threading.Event())  # type: ignore[arg-type]
+    Replay(run, load_run(run), target, where="here").run(said.append, threading.Event())
     assert target.failed
     assert len(set(target.taken)) == len(target.taken) == 2 * HALF * 40
 
