@@ -57,6 +57,7 @@ class FleetCollector(Collector):
     @staticmethod
     def _sinks(status: FleetStatus) -> Iterator[Metric]:
         labels = ["sink", "stream"]
+        made = CounterMetricFamily("ev_sink_made_records", "Records in the logs that this sink reads", labels=labels)
         delivered = CounterMetricFamily("ev_sink_delivered_records", "Records acknowledged", labels=labels)
         backlog = GaugeMetricFamily("ev_sink_backlog_records", "Records in the log not yet acknowledged", labels=labels)
         duplicates = CounterMetricFamily("ev_sink_duplicates", "Records the peer already had", labels=["sink"])
@@ -70,6 +71,7 @@ class FleetCollector(Collector):
         )
         for sink in status.sinks:
             for stream in STREAMS:
+                made.add_metric([sink.name, stream], sink.made[stream])
                 delivered.add_metric([sink.name, stream], sink.delivered[stream])
                 backlog.add_metric([sink.name, stream], sink.backlog[stream])
             duplicates.add_metric([sink.name], sink.duplicates)
@@ -79,7 +81,7 @@ class FleetCollector(Collector):
                 oldest.add_metric([sink.name, str(shard)], max(0.0, time.time() - min(due_ns) / 1e9) if due_ns else 0.0)
             retries.add_metric([sink.name], sink.retries)
             latency.add_metric([sink.name], *_histogram(sink.latency_counts, sink.latency_sum_s))
-        yield from (delivered, backlog, oldest, duplicates, dead, retries, latency)
+        yield from (made, delivered, backlog, oldest, duplicates, dead, retries, latency)
 
 
 def _histogram(counts: list[int], total_s: float) -> tuple[list[tuple[str, float]], float]:

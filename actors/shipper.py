@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from actors.sinks import Receipt, Sink, SinkError, SinkRefused, Target
 from datasets.cursor import Cursor, CursorFile, DeadLetterFile
-from datasets.log import Frame, LogReader, extent, log_directory
+from datasets.log import Frame, LogDamaged, LogReader, extent, log_directory
 from datasets.schema import STREAMS, Stream
 from datasets.watch import Watch
 
@@ -97,7 +98,10 @@ class Shipper:
         self._connecting = threading.Lock()
         self._waiting: dict[Stream, str] = {}
         self._history: dict[tuple[Stream, int], deque[tuple[float, int]]] = {}
-        self._status = ShipperStatus(target.name, os.getpid())
+        files = {(stream, n): CursorFile(run_dir, target.name, stream, n) for stream in STREAMS for n in shards}
+        # What is delivered already is known before the peer answers.
+        cursors = {log: file.load() for log, file in files.items() if file.path.exists()}
+        self._status = ShipperStatus(target.name, os.getpid(), cursors)
         self._sink: Sink | None = None
         self._threads = [
             threading.Thread(target=self._ship, args=(stream,), name=f"ship-{stream}", daemon=True)
@@ -151,6 +155,7 @@ class Shipper:
                 refused = True
             for log in logs.values():
                 log.reader.close()
+            self._look(stream)
             if logs and self._target.rewind_s:
                 self._rewind(stream, logs)
                 self._stopping.wait(_SUBSCRIBERS_S)
@@ -171,6 +176,17 @@ class Shipper:
             position = max(min(recent, default=log.cursor.position), first)
             if position < log.cursor.position:
                 log.file.save(replace(log.cursor, position=position))
+
+    def _look(self, stream: Stream) -> None:
+        """When the first record that waits was due, also where the peer has never answered."""
+        for shard in self._shards:
+            if self._status.oldest_due_ns.get((stream, shard)):
+                continue
+            position = CursorFile(self._run_dir, self._target.name, stream, shard).load().position
+            with LogReader(log_directory(self._run_dir, stream, shard), position) as reader, suppress(LogDamaged):
+                frame = reader.read(1)
+                with self._lock:
+                    self._status.oldest_due_ns[stream, shard] = frame.due_ns if frame else 0
 
     def _opened(self) -> Sink:
         with self._connecting:

@@ -36,6 +36,11 @@ class SinkStatus:
     latency_sum_s: float
 
     @property
+    def made(self) -> dict[Stream, int]:
+        """Records in the logs, by stream."""
+        return {s: sum(max(x.made, x.cursor.position) for x in self.logs if x.stream == s) for s in STREAMS}
+
+    @property
     def delivered(self) -> dict[Stream, int]:
         """Records acknowledged, by stream."""
         return {s: sum(x.cursor.position - x.cursor.dead for x in self.logs if x.stream == s) for s in STREAMS}

@@ -11,10 +11,13 @@ import base64
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.sinks import MqttTarget, SinkError, SinkUnavailable
 from twin.errors import BadInput
@@ -32,10 +35,12 @@ class Archive:
     def __init__(self, target: MqttTarget, directory: Path, client_id: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / _FILE
+        self._path.open("ab").close()  # that it cannot be written is to be known before anything is promised
         self._lock = threading.Lock()
         self._lines: list[tuple[bytes, int, int]] = []
         self._stopping = threading.Event()
-        self._subscribed = threading.Event()
+        self._answered = threading.Event()
+        self._refused = False
         self.written = 0
         self.waiting_for = ""
         self._client = mqtt.Client(
@@ -43,8 +48,8 @@ class Archive:
         )
         if target.user is not None:
             self._client.username_pw_set(target.user, target.password)
-        self._client.on_connect = lambda client, *_: client.subscribe([(topic, 1) for topic in TOPICS])
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._take
         self._client.on_disconnect = lambda *_: self._forget()
         self._client.reconnect_delay_set(1, 2)
@@ -59,10 +64,26 @@ class Archive:
         except OSError as error:
             raise SinkUnavailable(f"{where} does not answer ({error}); is the broker running there?") from error
         self._client.loop_start()
-        if not self._subscribed.wait(patience_s):
+        if not self._answered.wait(patience_s) or self._refused:
+            self._client.disconnect()
             self._client.loop_stop()
             raise SinkUnavailable(f"{where} takes no subscription; check user, password and access rights")
         self._thread.start()
+
+    def _on_connect(
+        self, client: mqtt.Client, _data: object, _flags: mqtt.ConnectFlags, answer: ReasonCode, _: Properties | None
+    ) -> None:
+        if answer.is_failure:
+            self._refused = True
+            self._answered.set()
+        else:
+            client.subscribe([(topic, 1) for topic in TOPICS])
+
+    def _on_subscribe(
+        self, _client: mqtt.Client, _data: object, _mid: int, answers: list[ReasonCode], _: Properties | None
+    ) -> None:
+        self._refused = any(answer.is_failure for answer in answers)
+        self._answered.set()
 
     def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         payload = bytes(message.payload)
@@ -142,7 +163,8 @@ def messages(directory: Path) -> Iterator[tuple[str, bytes]]:
                 return
             topic, _, payload = line[:-1].partition(b"\t")
             if payload.startswith(_BASE64):
-                payload = base64.b64decode(payload.removeprefix(_BASE64))
+                with suppress(ValueError):  # not what we wrote: for the reader to find unreadable
+                    payload = base64.b64decode(payload.removeprefix(_BASE64), validate=True)
             yield topic.decode(errors="replace"), payload
 
 

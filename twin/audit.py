@@ -26,6 +26,7 @@ from twin.archive import messages
 _TOPICS: dict[Stream, str] = {"telemetry": "ev-telemetry", "predictions": "ev-predictions"}
 _MQTT_TOPICS: dict[str, Stream] = {"ev/battery/telemetry": "telemetry", "ev/battery/prediction": "predictions"}
 _EXAMPLES = 3
+_SHIFT = 38
 
 
 @dataclass
@@ -39,11 +40,12 @@ class Seen:
 
     def take(self, vehicle: str, seq: int) -> None:
         """One more record."""
-        try:
-            self.vehicles.append(vehicle_index(vehicle))
-            self.seqs.append(seq)
-        except (ValueError, OverflowError, TypeError):
+        index = _index(vehicle)
+        if index < 0 or not 0 <= seq < 1 << _SHIFT:
             self.unreadable += 1
+            return
+        self.vehicles.append(index)
+        self.seqs.append(seq)
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def compare(
     if repeats_are_wrong and repeated:
         values, counts = np.unique(keys, return_counts=True)
         differences += _words("stored twice", values[counts > 1])
+    if seen.unreadable:
+        differences.append(f"{seen.unreadable:,} without vehicle and seq that can be read")
     return Count(
         received=keys.size,
         repeated=repeated,
@@ -102,11 +106,17 @@ def compare(
     )
 
 
-_SHIFT = 40
+def _index(vehicle: str) -> int:
+    """The vehicle's number; -1 where none of ours has that name."""
+    try:
+        index = vehicle_index(vehicle)
+    except ValueError:
+        return -1
+    return index if 0 <= index < 1 << (63 - _SHIFT) else -1
 
 
 def _keys(vehicles: np.ndarray, seqs: np.ndarray) -> np.ndarray:
-    """One integer a record: up to 8 million vehicles, 10^12 records each."""
+    """One integer a record: up to 33 million vehicles, 10^11 records each."""
     return (vehicles.astype(np.int64) << _SHIFT) | seqs.astype(np.int64)
 
 
@@ -163,8 +173,8 @@ def kafka(target: KafkaTarget, run_id: str, patience_s: float = 30.0) -> dict[St
                     identity = dict(message.headers() or ()).get("id")
                     text = identity.decode(errors="replace") if isinstance(identity, bytes) else ""
                     if text.startswith(prefix):
-                        _, vehicle, seq = text.rsplit("/", 2)
-                        found[streams[message.topic()]].take(vehicle, int(seq) if seq.isdigit() else -1)
+                        vehicle, _, seq = text.removeprefix(prefix).partition("/")
+                        found[streams[message.topic()]].take(vehicle, int(seq) if seq.isdecimal() else -1)
                 where = (message.topic(), message.partition())
                 end = ends.get(where)
                 # Its last offset may belong to a transaction's marker, which is no message: the end is told as well.
@@ -219,9 +229,12 @@ def _from_csv(content: io.BytesIO) -> Seen:
     seen = Seen(ordered=False)
     for batch in table.to_batches():
         names = batch.column("vehicle_id")
-        numbers = np.array([vehicle_index(name) for name in names.dictionary.to_pylist()], np.int64)
-        seen.vehicles.frombytes(numbers[names.indices.to_numpy()].tobytes())
-        seen.seqs.frombytes(np.ascontiguousarray(batch.column("seq").to_numpy()).tobytes())
+        numbers = np.array([_index(name) for name in names.dictionary.to_pylist()], np.int64)
+        vehicles, seqs = numbers[names.indices.to_numpy()], batch.column("seq").to_numpy()
+        known = (vehicles >= 0) & (seqs >= 0) & (seqs < 1 << _SHIFT)
+        seen.unreadable += int((~known).sum())
+        seen.vehicles.frombytes(vehicles[known].tobytes())
+        seen.seqs.frombytes(seqs[known].tobytes())
     return seen
 
 

@@ -32,6 +32,7 @@ Config = Annotated[Path | None, typer.Option("--config", help="settings from a Y
 Kafka = Annotated[str | None, typer.Option(help="Kafka servers, host:port[,host:port]")]
 Mqtt = Annotated[str | None, typer.Option(help="MQTT broker, mqtt://[user:password@]host[:port]")]
 Timescale = Annotated[str | None, typer.Option(help="database, postgresql://user[:password]@host[:port]/database")]
+Payload = Annotated[str | None, typer.Option(help="messages of Kafka and MQTT: json, avro [default: json]")]
 Cell = Annotated[str | None, typer.Option(help="cell, or cells with shares [default: chen2020:0.75,prada2013:0.25]")]
 Bundle = Annotated[str | None, typer.Option(help="model bundle (a folder) [default: the one that ships]")]
 RestPort = Annotated[str | None, typer.Option(help="port of the predictor's REST interface [default: 8000]")]
@@ -74,7 +75,7 @@ def run(
         bool | None, typer.Option("--mqtt-retain/--no-mqtt-retain", help="broker keeps each vehicle's last record")
     ] = None,
     timescale: Timescale = None,
-    payload: Annotated[str | None, typer.Option(help="messages of Kafka and MQTT: json, avro [default: json]")] = None,
+    payload: Payload = None,
     predict: Annotated[bool | None, typer.Option("--predict/--no-predict", help="run the predictor pool")] = None,
     bundle: Bundle = None,
     replicas: Annotated[str | None, typer.Option(help="most predictor replicas [default: 2]")] = None,
@@ -275,6 +276,7 @@ def replay(
     kafka: Kafka = None,
     mqtt: Mqtt = None,
     timescale: Timescale = None,
+    payload: Payload = None,
     out: Annotated[Path | None, typer.Option(help="folder for --to parquet")] = None,
     drain_timeout: DrainTimeout = None,
     config: Config = None,
@@ -282,10 +284,11 @@ def replay(
     """Deliver an old run to a sink, again or for the first time; the same command twice delivers once."""
     from twin.replay import replay_run
 
-    flags = {"kafka": kafka, "mqtt": mqtt, "timescale": timescale, "pace": pace, "drain_timeout": drain_timeout}
-    replay_run(
-        directory, to, _settings(flags, config), begin=begin, end=end, out=out, stop=_stop_on_signals(), say=_say
-    )
+    names = ("kafka", "mqtt", "timescale", "payload", "pace", "drain_timeout")
+    settings = _settings({name: value for name, value in locals().items() if name in names}, config)
+    stop = _stop_on_signals()
+    replay_run(directory, to, settings, begin=begin, end=end, out=out, stop=stop, say=_say)
+    raise typer.Exit(130 if stop.is_set() else 0)
 
 
 @app.command()

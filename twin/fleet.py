@@ -108,11 +108,17 @@ class Fleet:
         """The fleet of a run that was stopped or killed: the same vehicles, identities and records, from where its log
         ends. `flags` replace settings that do not decide the records (pace, sinks, ports, a longer duration).
 
-        BadInput where the directory holds no run, the run is still going on, or this version would make other records.
+        BadInput where the directory holds no run, the run is still going on, this version would make other records, or
+        nothing is left to do.
         """
+        from twin.ledger import Books
         from twin.runs import resumable_settings
 
         run, settings = resumable_settings(directory, flags or {})
+        assert settings.duration is not None
+        done = run.get("state") == "finished" and settings.duration <= run["counts"]["simulated_s"]
+        if done and not Books(directory, flags).ledger().waiting:
+            raise BadInput(f"the run in {directory} is finished and delivered; to go on give a longer --duration")
         fleet = cls.__new__(cls)
         fleet._set_up(settings)
         fleet.directory = directory.expanduser().absolute()

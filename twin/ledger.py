@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +23,11 @@ from datasets.log import LogDamaged, LogReader, extent, log_directory
 from datasets.schema import STREAMS, Stream
 from twin import audit
 from twin.audit import Count, Seen, compare
+from twin.errors import Different
 from twin.runs import load_run, run_settings, shard_count
 
 SINKS = ("kafka", "mqtt", "timescale")
+_ALL = -1
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,20 @@ class Ledger:
         """Records that are not yet where they should be."""
         return sum(line.waiting for line in self.lines)
 
+    def sums(self) -> list[Line]:
+        """A line a sink and stream, over all shards; `shard` is -1."""
+        found = []
+        for sink, stream in dict.fromkeys((line.sink, line.stream) for line in self.lines):
+            lines = [line for line in self.lines if (line.sink, line.stream) == (sink, stream)]
+            total: dict[str, int] = {
+                name: sum(getattr(line, name) for line in lines)
+                for name in ("made", "delivered", "waiting", "duplicates", "dead_letters")
+            }
+            oldest = min((line.oldest_waiting for line in lines if line.oldest_waiting), default=None)
+            since = min((line.waiting_since for line in lines if line.waiting_since), default=None)
+            found.append(Line(sink, stream, _ALL, **total, oldest_waiting=oldest, waiting_since=since))
+        return found
+
     @property
     def complete(self) -> bool:
         """Whether everything made is delivered, without dead letters, and every peer that was asked says so too."""
@@ -121,10 +138,14 @@ class Books:
         return self._told.get((sink, stream, shard), (0, Cursor()))[1]
 
     def made(self, stream: Stream, shard: int) -> int:
-        """Rows made of this log: what it holds, or what anybody has said to have taken from it."""
+        """Rows made of this log: what it holds, or what anybody has said to have taken from it. Different where it is
+        so damaged that it does not say."""
         told = [rows for (_, of, number), (rows, _) in self._told.items() if (of, number) == (stream, shard)]
         ahead = [self.cursor(sink, stream, shard).position for sink in self.sinks]  # of a log that lost its tail
-        return max(extent(log_directory(self.directory, stream, shard)).end, *told, *ahead, 0)
+        try:
+            return max(extent(log_directory(self.directory, stream, shard)).end, *told, *ahead, 0)
+        except LogDamaged as error:
+            raise Different(str(error)) from error
 
     def ledger(self) -> Ledger:
         """The books as the files tell them, also while the run goes on."""
@@ -138,9 +159,9 @@ class Books:
         cursor = self.cursor(sink, stream, shard)
         made = self.made(stream, shard)
         waiting = made - cursor.position
-        oldest = since = None
+        frame = oldest = since = None
         if waiting:
-            with LogReader(directory, cursor.position) as reader:
+            with LogReader(directory, cursor.position) as reader, suppress(LogDamaged):  # then nobody knows
                 frame = reader.read(1)
             if frame is not None:
                 oldest = frame.batch.column("ts")[0].as_py()
@@ -271,11 +292,9 @@ def _without(identities: tuple[np.ndarray, np.ndarray], dead: list[tuple[str, in
 def table(ledger: Ledger) -> str:
     """For a terminal: a line a sink, stream and shard, sums where there are several shards, then the peers' answers."""
     heads = ("sink", "stream", "shard", "made", "delivered", "waiting", "oldest waiting", "duplicates", "dead letters")
-    rows = [_cells(line) for line in ledger.lines]
-    rows += [_sum(ledger, sink, stream) for sink, stream in dict.fromkeys((x.sink, x.stream) for x in ledger.lines)]
-    rows.sort(key=lambda row: (SINKS.index(row[0]), row[1] != "telemetry", row[2] == "all", row[2]))
-    if len({line.shard for line in ledger.lines}) == 1:
-        rows = [row for row in rows if row[2] != "all"]
+    lines = [*ledger.lines, *(ledger.sums() if len({line.shard for line in ledger.lines}) > 1 else [])]
+    lines.sort(key=lambda x: (SINKS.index(x.sink), x.stream != "telemetry", x.shard == _ALL, x.shard))
+    rows = [_cells(line) for line in lines]
     parts = [f"run {ledger.run_id}, {ledger.vehicles:,} vehicles, {ledger.state}", ""]
     parts += _aligned([heads, *rows]) if rows else ["no sink was switched on: the log is the only store"]
     if ledger.verified:
@@ -324,18 +343,7 @@ def _cells(line: Line) -> tuple[str, ...]:
     numbers = [f"{n:,}" for n in (line.made, line.delivered, line.waiting)]
     oldest = line.oldest_waiting.strftime("%Y-%m-%d %H:%M:%S") if line.oldest_waiting else "-"
     last = (f"{line.duplicates:,}", f"{line.dead_letters:,}")
-    return (line.sink, line.stream, f"{line.shard}", *numbers, oldest, *last)
-
-
-def _sum(ledger: Ledger, sink: str, stream: Stream) -> tuple[str, ...]:
-    lines = [line for line in ledger.lines if (line.sink, line.stream) == (sink, stream)]
-    oldest = min((line.oldest_waiting for line in lines if line.oldest_waiting), default=None)
-    total: dict[str, Any] = {
-        name: sum(getattr(line, name) for line in lines)
-        for name in ("made", "delivered", "waiting", "duplicates", "dead_letters")
-    }
-    cells = _cells(Line(sink, stream, 0, **total, oldest_waiting=oldest))
-    return (*cells[:2], "all", *cells[3:])
+    return (line.sink, line.stream, "all" if line.shard == _ALL else f"{line.shard}", *numbers, oldest, *last)
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

@@ -1,5 +1,8 @@
 """An old run into a new sink: the log read again, in the order of time, as fast as it goes or at a pace.
 
+Order: that of each log, and over the logs that of simulated time: exactly at a pace, else no batch for Kafka or MQTT is
+more than `_AHEAD_US` ahead of another log. Tables and folders have no order over the logs.
+
 Idempotent: what was delivered by the same command before is not delivered again, whether that ended or was killed. The
 database and a folder say themselves how far they are; for Kafka and MQTT a cursor in the run's directory does.
 """
@@ -8,13 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import json
 import math
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +28,9 @@ import pyarrow as pa
 from actors.sinks import ParquetTarget, Sink, SinkRefused, SinkUnavailable, Target
 from actors.sinks.base import mask
 from datasets.cursor import Cursor, CursorFile, DeadLetterFile
-from datasets.log import LogReader, extent, log_directory
+from datasets.log import LogDamaged, LogReader, extent, log_directory
 from datasets.schema import STREAMS, Stream
-from twin.errors import BadInput, NotDelivered
+from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.fleet import targets_of
 from twin.runs import load_run, shard_count
 from twin.settings import RunSettings
@@ -32,6 +38,10 @@ from twin.settings import RunSettings
 _BATCH_ROWS = 5_000
 _FILE_ROWS = 1 << 18
 _RETRY_S = 1.0
+# Before what a forgetful broker had acknowledged goes out again: its subscribers, too, have to come back.
+_SUBSCRIBERS_S = 2.5
+_AHEAD_US = 10_000_000
+_MARKER = "replay.json"
 _TELL_S = 5.0
 
 
@@ -52,17 +62,20 @@ class _Log:
     shard: int
     reader: LogReader
     cursor: Cursor
+    letters: DeadLetterFile
     batch: pa.RecordBatch
     end: int
+    known: int = 0
+    """Up to here the peer itself says that it has the rows."""
 
 
 class Replay:
-    """Delivers the rows of `run` with begin <= ts < end to `target`."""
+    """Delivers the rows of the run in `directory` with begin <= ts < end to `target`."""
 
     def __init__(
         self,
-        run: Path,
-        shards: int,
+        directory: Path,
+        run: Mapping[str, Any],
         target: Target,
         *,
         where: str,
@@ -71,33 +84,41 @@ class Replay:
         pace: float = math.inf,
         patience_s: float = 60.0,
     ) -> None:
-        key = hashlib.sha256(f"{target.name} {where} {begin} {end}".encode()).hexdigest()[:12]
-        self._id = f"replay-{key}"
-        self._run, self._shards, self._target = run, shards, target
+        # Of the log as well: a database keeps the cursors of many runs.
+        log_id = run.get("log_id", run["run_id"])
+        key = hashlib.sha256(f"{log_id} {target.name} {where} {begin} {end}".encode()).hexdigest()[:12]
+        self.id = f"replay-{key}"
+        self._run, self._shards, self._target = directory, shard_count(run), target
         self._begin_us = -(1 << 62) if begin is None else round(begin.timestamp() * 1e6)
         self._end_us = 1 << 62 if end is None else round(end.timestamp() * 1e6)
         self._pace, self._patience_s = pace, patience_s
-        self._rows = _FILE_ROWS if isinstance(target, ParquetTarget) else _BATCH_ROWS
+        self._folder = isinstance(target, ParquetTarget)
+        self._rows = _FILE_ROWS if self._folder else _BATCH_ROWS
+        self._ordered = target.name in ("kafka", "mqtt")
+        self._history: deque[tuple[float, Stream, int, int]] = deque()
         self.counts = Replayed()
 
     def run(self, tell: Callable[[Replayed], None], stop: threading.Event) -> Replayed:
-        """To the end of the log, or until `stop`. BadInput where the sink refuses, NotDelivered where it is silent."""
+        """To the end of the log, or until `stop`. BadInput where the sink refuses, NotDelivered where it is silent,
+        RunFailed where the log is damaged."""
         last_progress = time.monotonic()
         while not stop.is_set():
             before = self.counts.records + self.counts.predictions
-            sink = self._target.sink(self._id)
+            sink = self._target.sink(self.id)
             try:
                 sink.open()
                 self._through(sink, tell, stop)
-                self.counts.waiting_for = ""
                 return self.counts
+            except LogDamaged as error:
+                raise RunFailed(str(error)) from error
             except SinkRefused as error:
-                raise BadInput(f"--{self._target.name}: {error}") from error
+                raise BadInput(f"--{'out' if self._folder else self._target.name}: {error}") from error
             except SinkUnavailable as error:
                 self.counts.waiting_for = str(error)
                 tell(self.counts)
                 if self.counts.records + self.counts.predictions > before:
                     last_progress = time.monotonic()
+                self._rewind(stop)
                 if time.monotonic() - last_progress > self._patience_s:
                     raise NotDelivered(f"{error}; run the same command again to go on from here") from error
                 stop.wait(_RETRY_S)
@@ -105,71 +126,99 @@ class Replay:
                 sink.close()
         return self.counts
 
+    def _rewind(self, stop: threading.Event) -> None:
+        """Go back to before the last `rewind_s`: the peer may have died with what it had acknowledged."""
+        since = time.monotonic() - self._target.rewind_s
+        recent = [(stream, shard, position) for then, stream, shard, position in self._history if then >= since]
+        for stream, shard, position in reversed(recent):  # the oldest comes last, and stays
+            file = CursorFile(self._run, self.id, stream, shard)
+            file.save(replace(file.load(), position=position))
+        self._history.clear()
+        if recent:
+            stop.wait(_SUBSCRIBERS_S)
+
     def _through(self, sink: Sink, tell: Callable[[Replayed], None], stop: threading.Event) -> None:
         """One pass on one connection: of all logs, always the one whose next record is the oldest."""
-        queue: list[tuple[int, int, _Log]] = []
-        for stream in STREAMS:
-            for shard in range(self._shards):
-                if log := self._log(sink, stream, shard):
-                    self._push(queue, log)
-        began, first_us = time.monotonic(), queue[0][0] if queue else 0
-        while queue and not stop.is_set():
-            due_us, _, log = heapq.heappop(queue)
-            if math.isfinite(self._pace):
-                wait_s = began + (due_us - first_us) / 1e6 / self._pace - time.monotonic()
-                if wait_s > 0 and stop.wait(wait_s):
-                    break
-            self._deliver(sink, log, due_us)
-            tell(self.counts)
-            self._push(queue, log)
-        for _, _, log in queue:
-            log.reader.close()
+        logs = [self._log(sink, stream, shard) for stream in STREAMS for shard in range(self._shards)]
+        try:
+            queue: list[tuple[int, int, _Log]] = []
+            for log in logs:
+                self._push(queue, log)
+            began, first_us = time.monotonic(), queue[0][0] if queue else 0
+            while queue and not stop.is_set():
+                due_us, _, log = heapq.heappop(queue)
+                if math.isfinite(self._pace):
+                    wait_s = began + (due_us - first_us) / 1e6 / self._pace - time.monotonic()
+                    if wait_s > 0 and stop.wait(wait_s):
+                        break
+                    until_us = due_us
+                elif self._ordered and queue:
+                    until_us = queue[0][0] + _AHEAD_US
+                else:
+                    until_us = self._end_us
+                self._deliver(sink, log, until_us)
+                tell(self.counts)
+                self._push(queue, log)
+        finally:
+            for log in logs:
+                log.reader.close()
 
-    def _log(self, sink: Sink, stream: Stream, shard: int) -> _Log | None:
+    def _log(self, sink: Sink, stream: Stream, shard: int) -> _Log:
         directory = log_directory(self._run, stream, shard)
         held = extent(directory)
-        if not held.end:
-            return None
-        cursor = CursorFile(self._run, self._id, stream, shard).load()
-        position = sink.position(stream, shard)
-        at = max(held.first, cursor.position if position is None else position)
-        cursor = Cursor(at, cursor.duplicates, cursor.dead)
-        return _Log(stream, shard, LogReader(directory, at), cursor, pa.record_batch({}), held.end)
+        file = CursorFile(self._run, self.id, stream, shard)
+        cursor = file.load()
+        known = sink.position(stream, shard)
+        at = cursor.position
+        if known is not None and (self._folder or not file.path.exists() or known < at):
+            at = known
+        # A database may be ahead of the file: we died between the two, and a dead letter may not have been written.
+        at = max(held.first, at)
+        letters = DeadLetterFile(self._run, self.id, stream, shard)
+        reader = LogReader(directory, at)
+        return _Log(
+            stream, shard, reader, replace(cursor, position=at), letters, pa.record_batch({}), held.end, known or 0
+        )
 
     def _push(self, queue: list[tuple[int, int, _Log]], log: _Log) -> None:
-        """Queue the log by the time of its next record that is wanted; close it where there is none."""
+        """Queue the log by the time of its next record that is wanted; not at all where there is none."""
         while not log.batch.num_rows:
             frame = log.reader.read(min(self._rows, max(1, log.end - log.reader.position)))
             if frame is None or frame.row >= log.end:
-                log.reader.close()
                 return
-            log.batch = frame.batch
-            times = _times(log.batch)
+            times = _times(frame.batch)
+            if times[0] >= self._end_us:
+                return
             first, last = np.searchsorted(times, [self._begin_us, self._end_us])
             # What is not wanted counts as passed: in front now, behind when its batch is done.
-            log.cursor = Cursor(frame.row + int(first), log.cursor.duplicates, log.cursor.dead)
-            log.batch = log.batch.slice(int(first), int(last - first))
+            log.cursor = replace(log.cursor, position=frame.row + int(first))
+            log.batch = frame.batch.slice(int(first), int(last - first))
         heapq.heappush(queue, (int(_times(log.batch.slice(0, 1))[0]), id(log), log))
 
-    def _deliver(self, sink: Sink, log: _Log, due_us: int) -> None:
-        rows = log.batch.num_rows
-        if math.isfinite(self._pace):
-            rows = int(np.searchsorted(_times(log.batch), due_us, side="right"))
+    def _deliver(self, sink: Sink, log: _Log, until_us: int) -> None:
+        """The rows of the batch up to that time."""
+        rows = int(np.searchsorted(_times(log.batch), until_us, side="right"))
         position = log.cursor.position + rows
         receipt = sink.deliver(log.stream, log.shard, log.batch.slice(0, rows), position)
-        if receipt.dead:
-            letters = DeadLetterFile(self._run, self._id, log.stream, log.shard)
-            for letter in receipt.dead:
-                letters.add(log.cursor.position + letter.row, log.batch.slice(letter.row, 1), letter.reason)
-        log.cursor = Cursor(position, log.cursor.duplicates + receipt.duplicates, log.cursor.dead + len(receipt.dead))
-        CursorFile(self._run, self._id, log.stream, log.shard).save(log.cursor)
+        for letter in receipt.dead:
+            log.letters.add(log.cursor.position + letter.row, log.batch.slice(letter.row, 1), letter.reason)
+        # What comes again because of us is no duplicate of theirs.
+        duplicates = receipt.duplicates if position > log.known else 0
+        if self._target.rewind_s:
+            now = time.monotonic()
+            self._history.append((now, log.stream, log.shard, log.cursor.position))
+            while self._history[0][0] < now - self._target.rewind_s:
+                self._history.popleft()
+        log.cursor = Cursor(position, log.cursor.duplicates + duplicates, len(log.letters))
+        CursorFile(self._run, self.id, log.stream, log.shard).save(log.cursor)
         log.batch = log.batch.slice(rows)
         if log.stream == "telemetry":
             self.counts.records += rows
         else:
             self.counts.predictions += rows
-        self.counts.duplicates += receipt.duplicates
+        self.counts.duplicates += duplicates
         self.counts.dead += len(receipt.dead)
+        self.counts.waiting_for = ""
 
 
 def _times(batch: pa.RecordBatch) -> np.ndarray:
@@ -191,16 +240,21 @@ def replay_run(
     """`twin replay`: one line a few seconds while it goes on, one at the end. BadInput, NotDelivered."""
     run = load_run(directory)
     target, where = _target(to, settings, out)
+    first, last = _time("--from", begin), _time("--to-time", end)
+    if first and last and first >= last:
+        raise BadInput(f"--to-time: expected a time after --from ({begin}), got {end}")
     replay = Replay(
         directory,
-        shard_count(run),
+        run,
         target,
         where=where,
-        begin=_time("--from", begin),
-        end=_time("--to-time", end),
+        begin=first,
+        end=last,
         pace=settings.pace,
         patience_s=settings.drain_timeout,
     )
+    if isinstance(target, ParquetTarget):
+        _claim(target.folder, replay.id)
     told = [time.monotonic(), ""]
 
     def tell(counts: Replayed) -> None:
@@ -227,6 +281,22 @@ def _target(to: str, settings: RunSettings, out: Path | None) -> tuple[Target, s
     if to not in targets:
         raise BadInput(f"--{to}: expected where to deliver to, got nothing")
     return targets[to], mask(getattr(settings, to))
+
+
+def _claim(folder: Path, replay_id: str) -> None:
+    """Files are named by rows: a folder holds one replay, of one run, one interval. BadInput where it holds another."""
+    marker = folder / _MARKER
+    try:
+        if marker.exists():
+            if json.loads(marker.read_text()).get("id") == replay_id:
+                return
+        elif not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            folder.mkdir(parents=True, exist_ok=True)
+            marker.write_text(json.dumps({"id": replay_id}) + "\n")
+            return
+    except (OSError, ValueError) as error:
+        raise BadInput(f"--out: cannot use {folder}: {' '.join(str(error).split())}") from error
+    raise BadInput(f"--out: expected a new folder or that of the same replay, {folder} holds something else")
 
 
 def _time(flag: str, text: str | None) -> datetime | None:

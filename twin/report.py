@@ -23,7 +23,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from datasets.schema import MODES
-from twin.errors import BadInput
+from twin.errors import BadInput, TwinError
+from twin.ledger import Books, Line
 from twin.progress import human_time
 from twin.runs import load_run
 
@@ -72,7 +73,8 @@ def write_report(run: Path) -> Path:
                     f"CREATE VIEW {stream} AS SELECT * REPLACE (CAST(ts AS TIMESTAMP) AS ts) "
                     f"FROM read_parquet('{_quoted(pattern)}')"
                 )
-        page = _page(database, facts, has_predictions=any((run / "predictions").glob("**/*.parquet")))
+        has_predictions = any((run / "predictions").glob("**/*.parquet"))
+        page = _page(database, facts, _delivery(run), has_predictions=has_predictions)
     target = run / "report.html"
     temporary = run / "report.html.tmp"
     temporary.write_text(page)
@@ -84,7 +86,9 @@ def _quoted(text: str) -> str:
     return text.replace("'", "''")
 
 
-def _page(database: duckdb.DuckDBPyConnection, facts: dict[str, Any], *, has_predictions: bool) -> str:
+def _page(
+    database: duckdb.DuckDBPyConnection, facts: dict[str, Any], delivery: list[Line], *, has_predictions: bool
+) -> str:
     binned = _binned(database)
     vehicle, day = _one_vehicle(database, facts["period_s"])
     last = _last_predictions(database) if has_predictions else None
@@ -92,6 +96,7 @@ def _page(database: duckdb.DuckDBPyConnection, facts: dict[str, Any], *, has_pre
     return environment.get_template("report.html").render(
         facts=facts,
         counts=facts.get("counts"),
+        delivery=delivery,
         tiles=_tiles(database, facts),
         throughput=_throughput(facts),
         modes=_svg(lambda: _draw_modes(database), "Share of vehicles parked, driving and charging over time"),
@@ -105,6 +110,15 @@ def _page(database: duckdb.DuckDBPyConnection, facts: dict[str, Any], *, has_pre
         predictions=None if last is None else _svg(lambda: _draw_predictions(last), "Predictions of every vehicle"),
         model=None if last is None else str(last["model_version"].iloc[0]),
     )
+
+
+def _delivery(run: Path) -> list[Line]:
+    """The ledger, a line a sink and stream that has records; empty where no sink was on, or the books cannot be read
+    (a run of an older version)."""
+    try:
+        return [line for line in Books(run).ledger().sums() if line.made]
+    except TwinError:
+        return []
 
 
 def _has_days(period_s: float) -> bool:

@@ -18,7 +18,10 @@ class RunLock:
     """Held while a run goes on; it ends with its process, however that ends. BadInput where another one holds it."""
 
     def __init__(self, directory: Path) -> None:
-        self._file = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._file = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise BadInput(f"cannot write to {directory}: {error.strerror}") from error
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

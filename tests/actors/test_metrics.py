@@ -1,0 +1,74 @@
+"""The metrics say of each sink what the ledger says."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from actors.metrics import FleetCollector
+from actors.shipper import LATENCY_BUCKETS_S
+from actors.status import FleetStatus, LogStatus, SinkStatus
+from datasets.cursor import Cursor
+
+
+def fleet(*sinks: SinkStatus, **more: object) -> CollectorRegistry:
+    status = FleetStatus(
+        vehicles=9, tick=12, simulated_s=12.0, elapsed_s=1.0, real_time_factor=12.0, records=54, predictions=6,
+        predictor_backlog=0, prediction_latency_s=0.0, restarts=1, sinks=sinks, **more,
+    )  # fmt: skip
+    registry = CollectorRegistry()
+    registry.register(FleetCollector(lambda: status))
+    return registry
+
+
+def test_a_sink_in_the_metrics_is_the_sink_in_the_ledger():
+    """Two shards: of the first, 8 of 24 records are dealt with, one dead, two known before; the second is done."""
+    since_ns = time.time_ns() - 30_000_000_000
+    counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
+    counts[0], counts[3], counts[-1] = 5, 2, 1
+    logs = (
+        LogStatus("telemetry", 0, 24, Cursor(8, 2, 1), since_ns),
+        LogStatus("telemetry", 1, 30, Cursor(30), 0),
+        LogStatus("predictions", 0, 3, Cursor(3), since_ns),  # nothing waits here: its time counts for nothing
+    )
+    registry = fleet(SinkStatus("kafka", logs, 4, counts, 0.5), waiting={"kafka": "a broker"})
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, {"sink": "kafka", **labels})
+
+    telemetry = {"stream": "telemetry"}
+    made = value("ev_sink_made_records_total", **telemetry)
+    delivered = value("ev_sink_delivered_records_total", **telemetry)
+    backlog = value("ev_sink_backlog_records", **telemetry)
+    dead = value("ev_sink_dead_letters_total")
+    assert (made, delivered, backlog, dead) == (54, 37, 16, 1)
+    assert made == delivered + backlog + dead
+    assert value("ev_sink_made_records_total", stream="predictions") == 3
+    assert value("ev_sink_duplicates_total") == 2
+    assert value("ev_sink_retries_total") == 4
+    assert value("ev_sink_oldest_waiting_seconds", shard="0") == pytest.approx(30, abs=5)
+    assert value("ev_sink_oldest_waiting_seconds", shard="1") == 0
+    assert registry.get_sample_value("ev_waiting", {"part": "kafka"}) == 1
+    assert registry.get_sample_value("ev_waiting", {"part": "fleet"}) == 0
+
+
+def test_the_histogram_counts_from_due_and_is_cumulative():
+    counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
+    counts[0], counts[3], counts[-1] = 5, 2, 1
+    registry = fleet(SinkStatus("mqtt", (), 0, counts, 612.5))
+
+    def bucket(bound: str) -> float | None:
+        return registry.get_sample_value("ev_sink_latency_seconds_bucket", {"sink": "mqtt", "le": bound})
+
+    assert [bucket(str(LATENCY_BUCKETS_S[n])) for n in (0, 2, 3)] == [5, 5, 7]
+    assert (bucket(str(LATENCY_BUCKETS_S[-1])), bucket("+Inf")) == (7, 8)
+    assert registry.get_sample_value("ev_sink_latency_seconds_sum", {"sink": "mqtt"}) == 612.5
+    assert registry.get_sample_value("ev_sink_latency_seconds_count", {"sink": "mqtt"}) == 8
+
+
+def test_a_fleet_without_sinks_has_no_sink_in_its_metrics():
+    names = {sample.name for family in fleet().collect() for sample in family.samples}
+    assert not {name for name in names if name.startswith("ev_sink_")}
+    assert {"ev_vehicles", "ev_telemetry_records_total", "ev_shard_restarts_total"} <= names

@@ -1,0 +1,43 @@
+"""What a shipper knows while its peer does not answer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from actors.shipper import Shipper
+from actors.sinks import SinkUnavailable
+from datasets.cursor import Cursor, CursorFile
+from datasets.log import LogWriter, log_directory
+from tests.support import make_batch
+
+
+class Away:
+    """A target that nobody can connect to."""
+
+    name, rewind_s = "kafka", 0.0
+
+    def sink(self, log_id: str, part: int = 0) -> Away:
+        return self
+
+    def open(self) -> None:
+        raise SinkUnavailable("nobody there")
+
+    def close(self) -> None: ...
+
+
+def test_backlog_and_age_are_known_of_a_peer_that_never_answered(tmp_path: Path):
+    with_log = LogWriter(log_directory(tmp_path, "telemetry", 0))
+    with_log.append(make_batch(4, range(2)), 1, 1_780_000_000_000_000_000)
+    with_log.append(make_batch(4, range(2, 4)), 2, 1_780_000_001_000_000_000)
+    CursorFile(tmp_path, "kafka", "telemetry", 0).save(Cursor(8, 1, 0))
+    shipper = Shipper(Away(), tmp_path, "log", [0])
+    assert shipper.status().cursors == {("telemetry", 0): Cursor(8, 1, 0)}
+    shipper.start()
+    deadline = time.monotonic() + 10
+    while not shipper.status().oldest_due_ns.get(("telemetry", 0)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    status = shipper.stop()
+    with_log.close()
+    assert status.oldest_due_ns["telemetry", 0] == 1_780_000_001_000_000_000
+    assert status.waiting_for == "nobody there"

@@ -1,0 +1,621 @@
+"""The commands that come after a run (ledger, replay, archive, resume), on real servers and as a person calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg2
+import pyarrow.parquet as pq
+import pytest
+from kafka import KafkaProducer
+
+from actors.sinks import KafkaTarget, MqttTarget, ParquetTarget, SinkUnavailable, Target, TimescaleTarget
+from datasets.log import LogWriter, log_directory
+from datasets.schema import STREAMS
+from physics import physics_version
+from tests.integration.witness import Identity, MqttWitness, Received, from_database, from_kafka
+from tests.services import Kafka, Mosquitto, Postgres
+from tests.support import make_batch, records
+from twin import cli
+from twin.archive import archive_until, messages
+from twin.replay import Replay, Replayed
+from twin.runs import load_run
+
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.cluster,
+    pytest.mark.usefixtures("ray_cluster"),
+    pytest.mark.timeout(180),
+]
+
+QUIET = ("--quiet", "--no-report", "--metrics-port", "0")
+VEHICLES, TICKS = 12, 60
+
+
+@dataclass
+class Answer:
+    """What a command gave back."""
+
+    code: int
+    out: str
+    err: str
+
+    def complaint(self, code: int, *says: str) -> None:
+        """Its one line, and nothing of the machinery behind it."""
+        assert self.code == code, self.err
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("twin: ")
+        assert "internal error" not in lines[0]
+        for words in says:
+            assert words in lines[0]
+
+
+Twin = Callable[..., Answer]
+
+
+@pytest.fixture
+def twin(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
+    """`twin(*arguments)` in this process, which has imported everything and has a Ray cluster."""
+    for name in [name for name in os.environ if name.startswith(("KAFKA_", "MQTT_", "PG_", "TWIN_"))]:
+        monkeypatch.delenv(name)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def call(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["twin", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return Answer(int(ended.value.code or 0), out, err)
+
+    yield call
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+# ---- a run with every sink and an archive
+
+
+@dataclass
+class Delivered:
+    """A finished run, its servers, the folder of the archive that listened."""
+
+    run: Path
+    archive: Path
+    urls: dict[str, str]
+    run_id: str
+
+    @property
+    def flags(self) -> list[str]:
+        return [part for name, url in self.urls.items() for part in (f"--{name}", url)]
+
+    def execute(self, statement: str) -> None:
+        connection = psycopg2.connect(self.urls["timescale"])
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statement)
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def delivered(
+    ray_cluster: None,
+    kafka: Kafka,
+    mosquitto: Mosquitto,
+    postgres: Postgres,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Delivered]:
+    from twin import Fleet
+
+    folder = tmp_path_factory.mktemp("delivered")
+    database = f"books_{time.time_ns()}"
+    urls = {
+        "kafka": kafka.bootstrap_servers,
+        "mqtt": f"mqtt://127.0.0.1:{mosquitto.port}",
+        "timescale": postgres.create_database(database),
+    }
+    made = Delivered(folder / "run", folder / "archive", urls, f"run-books-{time.time_ns()}")
+    command = [sys.executable, "-m", "twin", "archive", "--out", str(made.archive), "--mqtt", urls["mqtt"]]
+    listener = subprocess.Popen(
+        [*command, "--client-id", made.run_id], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert listener.stderr is not None
+        assert "archiving to" in listener.stderr.readline()
+        with Fleet(
+            vehicles=VEHICLES, shards=2, duration="2min", predict=False, out=made.run, run_id=made.run_id, **urls
+        ) as fleet:
+            fleet.run("2min")
+        deadline = time.monotonic() + 20
+        while sum(1 for _ in messages(made.archive)) < VEHICLES * TICKS and time.monotonic() < deadline:
+            time.sleep(0.1)
+        listener.send_signal(signal.SIGINT)
+        out, err = listener.communicate(timeout=20)
+        assert (listener.returncode, err) == (0, "")
+        assert f"archived {VEHICLES * TICKS:,} messages" in out
+        yield made
+    finally:
+        listener.kill()
+        listener.communicate()
+        postgres.drop_database(database)
+
+
+def test_a_delivered_run_is_complete(delivered: Delivered, twin: Twin):
+    answer = twin("ledger", delivered.run, "--verify", "--archive", delivered.archive, *delivered.flags)
+    assert answer.code == 0, answer.out + answer.err
+    assert "DIFFERENT" not in answer.out
+    for sink in ("kafka", "mqtt", "timescale"):
+        row = next(line.split() for line in answer.out.splitlines() if line.startswith(sink) and " all " in line)
+        assert row == [sink, "telemetry", "all", "720", "720", "0", "-", "0", "0"]
+    assert answer.err.splitlines() == [f"twin: asking {peer}" for peer in ("log", "kafka", "mqtt", "timescale")]
+
+
+def test_json_is_for_programs(delivered: Delivered, twin: Twin):
+    answer = twin("ledger", delivered.run, "--verify", "--archive", delivered.archive, "--json", *delivered.flags)
+    facts = json.loads(answer.out)
+    assert facts["complete"] is True
+    assert {peer["sink"] for peer in facts["verified"]} == {"log", "kafka", "mqtt", "timescale"}
+    assert all(peer["counts"]["telemetry"]["received"] == VEHICLES * TICKS for peer in facts["verified"])
+    assert sum(line["made"] for line in facts["lines"] if line["sink"] == "kafka") == VEHICLES * TICKS
+
+
+def test_without_an_archive_mqtt_cannot_be_asked(delivered: Delivered, twin: Twin):
+    answer = twin("ledger", delivered.run, "--verify", *delivered.flags)
+    assert answer.code == 4
+    assert answer.err.splitlines()[-1].startswith("twin: mqtt could not be asked (MQTT keeps no messages")
+    answer = twin("ledger", delivered.run, "--verify", "--archive", delivered.run / "nowhere", *delivered.flags)
+    assert answer.code == 4
+    assert "mqtt could not be asked" in answer.err.splitlines()[-1]
+    assert twin("ledger", delivered.run).code == 0, "the files alone say that all is delivered"
+
+
+def test_what_somebody_changed_is_found_and_named(delivered: Delivered, twin: Twin, tmp_path: Path):
+    """Rows deleted in the database, a line taken from the archive, strangers in Kafka: each by vehicle and seq."""
+    of_the_run = f"run_id = '{delivered.run_id}'"
+    rows = f"{of_the_run} AND vehicle_id = 'EV-000005' AND seq BETWEEN 17 AND 19"
+    delivered.execute(f"CREATE TABLE aside AS SELECT * FROM telemetry WHERE {rows}; DELETE FROM telemetry WHERE {rows}")
+    archive = shutil.copytree(delivered.archive, tmp_path / "archive")
+    lines = (archive / "messages.jsonl").read_bytes().splitlines(keepends=True)
+    gone = next(line for line in lines if b"EV-000002" in line and json.loads(line.split(b"\t")[1])["seq"] == 7)
+    (archive / "messages.jsonl").write_bytes(b"".join(line for line in lines if line != gone))
+    producer = KafkaProducer(bootstrap_servers=delivered.urls["kafka"])
+    for identity in (f"{delivered.run_id}/EV-000003/999", f"{delivered.run_id}/a/b/c", f"{delivered.run_id}/EV-000003"):
+        producer.send("ev-telemetry", b"{}", b"EV-000003", headers=[("id", identity.encode())])
+    producer.flush()
+    producer.close()
+
+    answer = twin("ledger", delivered.run, "--verify", "--archive", archive, *delivered.flags)
+    assert answer.code == 4
+    assert answer.err.splitlines()[-1] == (
+        "twin: kafka telemetry: 0 missing, 3 unknown, 0 vehicles out of order; "
+        "mqtt telemetry: 1 missing, 0 unknown, 0 vehicles out of order; "
+        "timescale telemetry: 3 missing, 0 unknown, 0 vehicles out of order"
+    )
+    assert "kafka telemetry: EV-000003: unknown 1, seq 999 to 999" in answer.out
+    assert "kafka telemetry: 2 without vehicle and seq that can be read" in answer.out
+    assert "mqtt telemetry: EV-000002: missing 1, seq 7 to 7" in answer.out
+    assert "timescale telemetry: EV-000005: missing 3, seq 17 to 19" in answer.out
+
+    delivered.execute("INSERT INTO telemetry SELECT * FROM aside")
+    delivered.execute(
+        "UPDATE aside SET vehicle_id = 'stranger'; INSERT INTO telemetry SELECT * FROM aside"
+    )  # a name that no vehicle has is no reason to fail
+    answer = twin("ledger", delivered.run, "--verify", "--archive", delivered.archive, *delivered.flags)
+    assert answer.code == 4
+    assert "timescale telemetry: 3 without vehicle and seq that can be read" in answer.out
+
+
+def test_a_peer_that_cannot_be_asked_is_said(delivered: Delivered, twin: Twin, free_port: int):
+    away = f"postgresql://twin:hush@127.0.0.1:{free_port}/twin"
+    answer = twin(
+        "ledger", delivered.run, "--verify", "--archive", delivered.archive, *delivered.flags, "--timescale", away
+    )
+    assert answer.code == 4
+    assert "timescale could not be asked" in answer.err.splitlines()[-1]
+    assert "hush" not in answer.out + answer.err
+
+
+def test_books_while_records_wait(tmp_path: Path, twin: Twin, free_port: int):
+    out = tmp_path / "run"
+    kafka = ("--kafka", f"127.0.0.1:{free_port}")
+    answer = twin(
+        "run", "--vehicles", 6, "--shards", 2, "--duration", "1min", "--no-predict", "--out", out, *kafka, *QUIET,
+        "--drain-timeout", "1s", "--start", "2026-06-01T07:00Z",
+    )  # fmt: skip
+    assert answer.code == 3
+    assert answer.err.splitlines()[-1].startswith("twin: 180 records have not reached kafka")
+    answer = twin("ledger", out)
+    assert (answer.code, answer.err) == (0, "")
+    assert (
+        "kafka  telemetry      all   180          0      180  2026-06-01 07:00:02           0             0"
+        in answer.out
+    )
+    facts = json.loads(twin("ledger", out, "--json").out)
+    assert facts["complete"] is False
+    assert [line["waiting"] for line in facts["lines"] if line["stream"] == "telemetry"] == [90, 90]
+
+
+# ---- replay
+
+ROWS, PREDICTIONS, HALF = 900, 60, 5
+MADE = {"telemetry": 2 * HALF * ROWS, "predictions": 2 * HALF * PREDICTIONS}
+FIRST = datetime.fromtimestamp(1_780_000_002, UTC)
+
+
+def write_run(folder: Path, run_id: str, rows: int = ROWS, predictions: int = PREDICTIONS) -> Path:
+    """A run of two shards that had no sink."""
+    for shard in range(2):
+        for stream, seqs in (("telemetry", range(rows)), ("predictions", range(predictions))):
+            writer = LogWriter(log_directory(folder, stream, shard))
+            for begin in range(seqs.start, seqs.stop, 300):
+                part = range(begin, min(begin + 300, seqs.stop))
+                batch = make_batch(HALF, part, stream=stream, run_id=run_id, first_vehicle=HALF * shard)
+                writer.append(batch, begin)
+            writer.close()
+    (folder / "run.json").write_text(
+        json.dumps(
+            {
+                "run_id": run_id, "log_id": run_id, "state": "finished", "period_s": 2.0,
+                "versions": {"physics": physics_version()}, "counts": {"simulated_s": 2.0 * rows},
+                "settings": {"vehicles": 2 * HALF, "shards": 2, "duration": 2.0 * rows, "predict": False},
+            }
+        )
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def old_run(tmp_path: Path, unique_name: Callable[[str], str]) -> Path:
+    return write_run(tmp_path / "run", unique_name("run"))
+
+
+def in_folder(folder: Path, run_id: str) -> dict[str, Received]:
+    found = {}
+    for stream in STREAMS:
+        received = found[stream] = Received()
+        for path in sorted((folder / stream).glob("**/*.parquet")):
+            for row in pq.read_table(path, columns=["run_id", "vehicle_id", "seq"]).to_pylist():
+                received.ids[row["run_id"], row["vehicle_id"], row["seq"]] += 1
+                received.order[row["vehicle_id"]].append(row["seq"])
+    return found
+
+
+def sink_flags(kind: str, request: pytest.FixtureRequest, folder: Path) -> tuple[Target, str, list[str]]:
+    """Target, its text, flags of `twin replay`."""
+    if kind == "kafka":
+        url = request.getfixturevalue("kafka").bootstrap_servers
+        return KafkaTarget.parse(url), url, ["--kafka", url]
+    if kind == "mqtt":
+        url = f"mqtt://127.0.0.1:{request.getfixturevalue('mosquitto').port}"
+        return MqttTarget.parse(url), url, ["--mqtt", url]
+    if kind == "timescale":
+        url = request.getfixturevalue("postgres_database")
+        return TimescaleTarget.parse(url), url, ["--timescale", url]
+    return ParquetTarget(folder), str(folder), ["--out", str(folder)]
+
+
+@pytest.mark.parametrize("kind", ["kafka", "mqtt", "timescale", "parquet"])
+def test_replay_stopped_then_again_delivers_all_once(
+    kind: str, old_run: Path, twin: Twin, tmp_path: Path, request: pytest.FixtureRequest
+):
+    """The command is stopped by a signal half-way, run again, and once more: everything arrives, nothing twice."""
+    run_id = load_run(old_run)["run_id"]
+    target, url, flags = sink_flags(kind, request, tmp_path / "out")
+    witnesses = {}
+    if kind == "mqtt":
+        port = target.port
+        witnesses = {s: MqttWitness(port, f"ev/battery/{s.removesuffix('s')}/+") for s in STREAMS}
+    try:
+        command = ("replay", old_run, "--to", kind, *flags)
+        original = Replay._deliver
+        calls = []
+
+        def stop_after_two(self: Replay, *arguments: object) -> None:
+            original(self, *arguments)
+            calls.append(arguments)
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Replay, "_deliver", stop_after_two)
+            stopped = twin(*command)
+        assert stopped.code == 130, stopped.err
+        assert "twin: stopped after" in stopped.err
+        answer = twin(*command)
+        assert answer.code == 0, answer.err
+        assert "were there already" not in answer.err
+        again = twin(*command)
+        assert again.code == 0
+        assert again.err == f"twin: replayed 0 records, 0 predictions to {kind}\n"
+
+        if kind == "kafka":
+            found = {s: from_kafka(url, f"ev-{s}", run_id, MADE[s]) for s in STREAMS}
+        elif kind == "mqtt":
+            found = {stream: witness.wait_for(MADE[stream]) for stream, witness in witnesses.items()}
+        elif kind == "timescale":
+            found = {stream: from_database(url, run_id, stream) for stream in STREAMS}
+        else:
+            found = in_folder(tmp_path / "out", run_id)
+        for stream, received in found.items():
+            expected = MADE[stream] // (2 * HALF)
+            mine = {(run_id, f"EV-{vehicle:06d}", seq): 1 for vehicle in range(2 * HALF) for seq in range(expected)}
+            assert {i: n for i, n in received.ids.items() if i[0] == run_id} == mine, stream
+            assert received.in_order()
+    finally:
+        for witness in witnesses.values():
+            witness.close()
+
+
+def test_a_replay_killed_between_database_and_cursor_file_stores_once(old_run: Path, postgres_database: str):
+    target = TimescaleTarget.parse(postgres_database)
+    run = load_run(old_run)
+    stop = threading.Event()
+    first = Replay(old_run, run, target, where="here").run(lambda counts: stop.set(), stop)
+    assert first.records + first.predictions > 0
+    shutil.rmtree(old_run / "cursors")
+    second = Replay(old_run, run, target, where="here").run(lambda counts: None, threading.Event())
+    assert (first.records + second.records, first.predictions + second.predictions) == (9000, 600)
+    assert (second.duplicates, second.dead) == (0, 0)
+    assert set(from_database(postgres_database, run["run_id"]).ids.values()) == {1}
+
+
+def test_two_runs_into_one_database(tmp_path: Path, twin: Twin, postgres_database: str):
+    """The cursors of one run are not those of the other."""
+    for name in ("run-one", "run-two"):
+        run = write_run(tmp_path / name, name, 20, 10)
+        answer = twin("replay", run, "--to", "timescale", "--timescale", postgres_database)
+        assert "replayed 200 records, 100 predictions" in answer.err
+        assert len(from_database(postgres_database, name).ids) == 200
+
+
+def test_an_interval_is_what_it_says(old_run: Path, twin: Twin, tmp_path: Path):
+    out = tmp_path / "out"
+    bounds = [datetime.fromtimestamp(FIRST.timestamp() + s, UTC).isoformat() for s in (1000, 1060)]
+    command = ("replay", old_run, "--to", "parquet", "--out", out, "--from", bounds[0], "--to-time", bounds[1])
+    assert "replayed 300 records, 0 predictions" in twin(*command).err
+    assert "replayed 0 records" in twin(*command).err
+    rows = pq.read_table(out / "telemetry").to_pylist()
+    assert len(rows) == 300
+    assert {row["seq"] for row in rows} == set(range(500, 530)), "the first moment is in, the last is not"
+    # A folder holds one interval of one run: file names are row numbers.
+    twin("replay", old_run, "--to", "parquet", "--out", out).complaint(2, "--out", "holds something else")
+    naive = ("--from", "2026-05-28T20:26:42", "--to-time", "2026-05-28T20:26:44")
+    assert "replayed 10 records, 10 predictions" in twin(*command[:4], "--out", tmp_path / "utc", *naive).err
+
+
+def test_pace_and_order_over_shards(old_run: Path, twin: Twin, mosquitto: Mosquitto):
+    """Twenty simulated seconds ten times as fast as they were, at the same moment for all shards."""
+    run_id = load_run(old_run)["run_id"]
+    until = datetime.fromtimestamp(FIRST.timestamp() + 20, UTC).isoformat()
+    witness = MqttWitness(mosquitto.port, "ev/battery/telemetry/+")
+    try:
+        began = time.monotonic()
+        command = ("replay", old_run, "--to", "mqtt", "--mqtt", f"mqtt://127.0.0.1:{mosquitto.port}")
+        answer = twin(*command, "--to-time", until, "--pace", 10)
+        assert answer.code == 0, answer.err
+        assert time.monotonic() - began >= 1.8
+        seqs = [seq for run, _, seq in witness.wait_for(100).ids if run == run_id]
+        assert len(seqs) == 100
+        assert seqs == sorted(seqs)
+    finally:
+        witness.close()
+
+
+def test_as_fast_as_it_goes_no_shard_is_far_ahead(old_run: Path, twin: Twin, mosquitto: Mosquitto):
+    run_id = load_run(old_run)["run_id"]
+    until = datetime.fromtimestamp(FIRST.timestamp() + 400, UTC).isoformat()
+    witness = MqttWitness(mosquitto.port, "ev/battery/telemetry/+")
+    try:
+        twin("replay", old_run, "--to", "mqtt", "--mqtt", f"mqtt://127.0.0.1:{mosquitto.port}", "--to-time", until)
+        newest, behind = 0, 0
+        for run, _, seq in witness.wait_for(2000).ids:
+            if run == run_id:
+                newest, behind = max(newest, seq), max(behind, newest - seq)
+        assert newest == 199
+        assert behind <= 6, "10 s of simulated time"
+    finally:
+        witness.close()
+
+
+class Forgetful:
+    """An MQTT-like target that fails in mid-replay after having acknowledged, as a killed broker does."""
+
+    name, rewind_s = "mqtt", 60.0
+
+    def __init__(self) -> None:
+        self.taken: list[Identity] = []
+        self.failed = False
+
+    def sink(self, log_id: str, part: int = 0) -> Forgetful:
+        return self
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def position(self, stream: str, shard: int) -> None: ...
+
+    def deliver(self, stream: str, shard: int, batch: object, position: int) -> object:
+        from actors.sinks import Receipt
+
+        if not self.failed and len(self.taken) > 50:
+            self.failed, self.taken = True, []
+            raise SinkUnavailable("connection lost")
+        self.taken += [(stream, row["vehicle_id"], row["seq"]) for row in batch.to_pylist()]
+        return Receipt()
+
+
+def test_what_a_broker_forgot_goes_out_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("twin.replay._SUBSCRIBERS_S", 0.0)
+    monkeypatch.setattr("twin.replay._RETRY_S", 0.0)
+    run = write_run(tmp_path / "run", "run-forgotten", 30, 10)
+    target = Forgetful()
+    said: list[Replayed] = []
+    Replay(run, load_run(run), target, where="here").run(said.append, threading.Event())
+    assert target.failed
+    assert len(set(target.taken)) == len(target.taken) == 2 * HALF * 40
+
+
+# ---- resume
+
+
+def test_an_interrupted_run_goes_on_to_the_same_records(tmp_path: Path, twin: Twin):
+    """SIGINT, exit 130, resume: the records of a run that nobody disturbed; then longer than it was begun."""
+    fleet = ("--vehicles", 10, "--shards", 2, "--no-predict", "--seed", 3, "--checkpoint-every", "1min", *QUIET)
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    assert twin("run", *fleet, "--duration", "8min", "--run-id", "run-same", "--out", whole).code == 0
+
+    def interrupt() -> None:
+        while not list(torn.glob("checkpoints/*")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    answer = twin("run", *fleet, "--duration", "6min", "--run-id", "run-same", "--out", torn, "--pace", 60)
+    thread.join()
+    assert answer.code == 130, answer.err
+    assert answer.err == f"twin: stopped; log sealed, cursors saved in {torn}\n"
+    assert 0 < records(torn).num_rows < 10 * 180
+    assert load_run(torn)["state"] == "interrupted"
+    quiet = ("--pace", "max", *QUIET)
+    assert twin("resume", torn, *quiet).code == 0
+    assert records(torn).num_rows == 10 * 180
+    twin("resume", torn, *quiet).complaint(2, "is finished and delivered", "--duration")
+    assert twin("resume", torn, "--duration", "8min", *quiet).code == 0
+    assert records(torn).equals(records(whole))
+    run = load_run(torn)
+    assert (run["state"], len(run["resumed"]), run["run_id"]) == ("finished", 2, "run-same")
+
+
+# ---- bad input
+
+
+HOLD = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+
+
+def test_resume_refuses_what_it_cannot_go_on_with(old_run: Path, twin: Twin, tmp_path: Path):
+    twin("resume", tmp_path).complaint(2, "expected a run directory")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(old_run / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        twin("resume", old_run).complaint(2, "still going on")
+    finally:
+        holder.communicate("\n", timeout=10)
+    twin("resume", old_run).complaint(2, "is finished and delivered")
+    twin("resume", old_run, "--duration", "soon").complaint(2, "--duration", "'soon'")
+    path = old_run / "run.json"
+    run = json.loads(path.read_text())
+    path.write_text(json.dumps(run | {"versions": {"physics": "0.0"}}))
+    twin("resume", old_run, "--duration", "2h").complaint(2, "was made by physics 0.0")
+    path.write_text(json.dumps(run | {"settings": run["settings"] | {"vehicles": "many"}}))
+    twin("resume", old_run).complaint(2, "--vehicles", "'many'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--to", "pigeon"], ["--to", "kafka, mqtt, timescale or parquet", "pigeon"]),
+        (["--to", "kafka"], ["--kafka", "got nothing"]),
+        (["--to", "timescale"], ["--timescale", "got nothing"]),
+        (["--to", "mqtt", "--mqtt", "tcp://x"], ["--mqtt", "mqtt://"]),
+        (["--to", "parquet"], ["--out"]),
+        (["--to", "parquet", "--out", "/proc/here/out"], ["--out", "/proc/here/out"]),
+        (["--to", "parquet", "--out", __file__], ["--out", __file__]),
+        (["--to", "parquet", "--out", "OUT", "--from", "yesterday"], ["--from", "'yesterday'"]),
+        (["--to", "parquet", "--out", "OUT", "--to-time", "25:00"], ["--to-time", "'25:00'"]),
+        (
+            ["--to", "parquet", "--out", "OUT", "--from", "2027-01-01", "--to-time", "2026-01-01"],
+            ["--to-time", "after"],
+        ),
+        (["--to", "parquet", "--out", "OUT", "--pace", "0"], ["--pace", "got '0'"]),
+        (["--to", "kafka", "--kafka", "x:1", "--payload", "xml"], ["--payload", "'xml'"]),
+        ([], ["--to"]),
+    ],
+)
+def test_replay_complains_in_one_line(arguments: list[str], says: list[str], old_run: Path, twin: Twin, tmp_path: Path):
+    given = [str(tmp_path / "out") if part == "OUT" else part for part in arguments]
+    twin("replay", old_run, *given).complaint(2, *says)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_password_is_one_line(old_run: Path, twin: Twin, postgres: Postgres, tmp_path: Path):
+    url = f"postgresql://twin:hush@127.0.0.1:{postgres.port}/twin_data"
+    answer = twin("replay", old_run, "--to", "timescale", "--timescale", url)
+    answer.complaint(2, "--timescale", "password authentication failed")
+    assert "hush" not in answer.err
+    twin("replay", tmp_path / "nothing", "--to", "timescale").complaint(2, "expected a run directory")
+
+
+def test_a_silent_server_is_not_waited_for_without_end(old_run: Path, twin: Twin, free_port: int):
+    answer = twin("replay", old_run, "--to", "kafka", "--kafka", f"127.0.0.1:{free_port}", "--drain-timeout", "1s")
+    assert answer.code == 3
+    assert answer.err.splitlines()[-1].endswith("run the same command again to go on from here")
+
+
+def test_a_damaged_log_is_one_line(old_run: Path, twin: Twin, tmp_path: Path):
+    segment = next(log_directory(old_run, "telemetry", 0).glob("*.parquet"))
+    segment.write_bytes(segment.read_bytes()[:-100])
+    twin("ledger", old_run, "--kafka", "127.0.0.1:9").complaint(4, "is damaged")
+    twin("replay", old_run, "--to", "parquet", "--out", tmp_path / "out").complaint(1, "is damaged")
+
+
+def test_ledger_and_archive_complain_in_one_line(twin: Twin, tmp_path: Path, free_port: int, mosquitto: Mosquitto):
+    here = f"mqtt://127.0.0.1:{mosquitto.port}"
+    twin("ledger", tmp_path).complaint(2, "expected a run directory")
+    twin("archive", "--out", tmp_path / "a").complaint(2, "--mqtt")
+    twin("archive", "--out", tmp_path / "a", "--mqtt", "x").complaint(2, "--mqtt", "mqtt://")
+    twin("archive", "--out", tmp_path / "a", "--mqtt", f"mqtt://127.0.0.1:{free_port}").complaint(2, "does not answer")
+    twin("archive", "--out", __file__, "--mqtt", here).complaint(2, "--out", "cannot write")
+    twin("archive", "--out", "/proc/here", "--mqtt", here).complaint(2, "--out", "cannot write")
+    (tmp_path / "b" / "messages.jsonl").mkdir(parents=True)
+    twin("archive", "--out", tmp_path / "b", "--mqtt", here).complaint(2, "--out", "cannot write")
+    twin("archive", "--mqtt", here).complaint(2, "--out")
+
+
+def test_an_archive_goes_on_where_it_was(tmp_path: Path, mosquitto: Mosquitto, old_run: Path, twin: Twin):
+    """What was published while nobody listened comes when somebody does."""
+    url, said = f"mqtt://127.0.0.1:{mosquitto.port}", []
+    bounds = [datetime.fromtimestamp(FIRST.timestamp() + s, UTC).isoformat() for s in (0, 4, 8)]
+
+    def listen(expected: int) -> int:
+        stop, written = threading.Event(), []
+        thread = threading.Thread(
+            target=lambda: written.append(
+                archive_until(url, tmp_path / "a", old_run.name + str(tmp_path), stop, said.append)
+            )
+        )
+        thread.start()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and (
+            not (tmp_path / "a" / "messages.jsonl").exists() or len(list(messages(tmp_path / "a"))) < expected
+        ):
+            time.sleep(0.1)
+        time.sleep(0.3)
+        stop.set()
+        thread.join()
+        return written[0]
+
+    assert listen(0) == 0
+    replay = ("replay", old_run, "--to", "mqtt", "--mqtt", url)
+    twin(*replay, "--from", bounds[0], "--to-time", bounds[1])
+    assert listen(40) == 40
+    twin(*replay, "--from", bounds[1], "--to-time", bounds[2])
+    assert listen(80) == 40
+    assert len(list(messages(tmp_path / "a"))) == 80
