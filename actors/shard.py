@@ -86,9 +86,9 @@ class ShardStatus:
     """Damaged bytes that opening the log cut off its end; their records were made again."""
 
 
-def _arrays(file: Path | io.BytesIO) -> dict[str, np.ndarray]:
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
     """What a checkpoint holds."""
-    with np.load(file) as arrays:
+    with np.load(io.BytesIO(content)) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
@@ -99,7 +99,7 @@ class Shard:
         self._plan = plan
         self._node = node
         self._compute_s = 0.0
-        self._restart = _arrays(io.BytesIO(plan.restart)) if plan.restart else None
+        self._restart = _arrays(plan.restart) if plan.restart else None
         tick = int(self._restart["tick"]) if self._restart else -1
         self._log = LogWriter(
             log_directory(plan.run_dir, "telemetry", plan.shard),
@@ -147,7 +147,7 @@ class Shard:
         # A checkpoint ahead of a log that lost its tail is of no use: the same records are made again, from 0 at worst.
         known = [self._restart] if self._restart else []
         try:
-            known.append(_arrays(self._checkpoint_path))
+            known.append(_arrays(self._checkpoint_path.read_bytes()))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:

@@ -1,0 +1,122 @@
+"""A shard without Ray: what makes it wait, where it begins again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from actors.restart import RestartPoints
+from actors.shard import PopulationPlan, Shard, ShardPlan
+from datasets.cursor import Cursor, CursorFile
+from datasets.log import LogReader, extent, log_directory
+from datasets.retention import Retention
+
+VEHICLES = 20
+
+
+def plan(run: Path, **changes: object) -> ShardPlan:
+    values: dict[str, object] = {
+        "run_dir": run, "run_id": "run-test", "shard": 0, "first_vehicle": 0, "vehicles": VEHICLES,
+        "population": PopulationPlan(1, (("chen2020", 1.0),), None, 10.0, 0.02), "start_s": 1_780_300_800,
+        "step_s": 1.0, "telemetry_ticks": 2, "checkpoint_ticks": 60,
+    }  # fmt: skip
+    return ShardPlan(**(values | changes))  # type: ignore[arg-type]
+
+
+def rows(run: Path, first: int = 0) -> pa.Table:
+    batches = []
+    with LogReader(log_directory(run, "telemetry", 0), first) as reader:
+        while (frame := reader.read(1 << 20)) is not None:
+            batches.append(frame.batch)
+    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+
+
+def test_a_log_at_its_limit_waits_for_the_slowest_sink_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("actors.shard._RETAIN_EVERY_S", 0.0)
+    retention = Retention((("telemetry", ("kafka",)), ("predictions", ("kafka",))), max_bytes=200_000)
+    shard = Shard(plan(tmp_path, retention=retention))
+    tick = 0
+    while not (status := shard.advance(tick := tick + 60)).waiting_for:
+        assert tick < 60_000
+    assert "a sink to take what fills the log up to its limit" in status.waiting_for
+    waiting_at = status.tick
+    assert shard.advance(tick + 60).tick == waiting_at, "it makes nothing while it waits"
+    assert extent(log_directory(tmp_path, "telemetry", 0)).first == 0, "and drops nothing that is needed"
+    CursorFile(tmp_path, "kafka", "telemetry", 0).save(Cursor(status.records))
+    status = shard.advance(tick + 60)
+    assert (status.waiting_for, status.tick) == ("", tick + 60)
+    shard.close()
+    kept = extent(log_directory(tmp_path, "telemetry", 0))
+    assert kept.first > 0
+    assert kept.end == status.records
+    again = Shard(plan(tmp_path, retention=retention))
+    assert again.status().records == kept.end, "a log without its beginning goes on like any other"
+    again.close()
+
+
+def test_always_means_that_each_block_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    synced: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(fd), real(fd))[1])
+    counts = {}
+    for policy in ("checkpoint", "always"):
+        shard = Shard(plan(tmp_path / policy, fsync=policy, checkpoint_ticks=1000))
+        synced.clear()
+        for tick in range(2, 22, 2):
+            shard.advance(tick)
+        counts[policy] = len(synced)
+        shard.close()
+    assert counts["checkpoint"] == 0
+    assert counts["always"] >= 10
+
+
+def test_a_shard_whose_node_is_lost_makes_the_same_records_from_its_restart_point(tmp_path: Path):
+    """Elsewhere, with nothing but the copy of a checkpoint: the same rows at the same positions."""
+    first = Shard(plan(tmp_path / "lost"))
+    for tick in range(60, 301, 60):
+        first.advance(tick)
+    tick, content = first.checkpoint()
+    assert tick == 300
+    first.advance(420)
+    first.close()
+    second = Shard(plan(tmp_path / "elsewhere", restart=content))
+    assert second.status().tick == 300
+    assert second.status().records == VEHICLES * 150
+    second.advance(420)
+    second.close()
+    begin = VEHICLES * 150
+    assert rows(tmp_path / "elsewhere", begin).equals(rows(tmp_path / "lost", begin))
+
+
+def test_a_checkpoint_becomes_the_restart_point_only_when_it_is_confirmed(tmp_path: Path):
+    points = RestartPoints(tmp_path)
+    assert (points.tick(0), points.load(0)) == (0, b"")
+    assert points.wants(0, 60)
+    points.offer(0, 60, b"sixty")
+    assert not points.wants(0, 120), "one after another: else a slow sink would never confirm one"
+    assert (points.tick(0), points.load(0)) == (0, b"")
+    points.confirm(0)
+    assert (points.tick(0), points.load(0)) == (60, b"sixty")
+    points.offer(0, 120, b"more")
+    assert RestartPoints(tmp_path).load(0) == b"sixty", "what waited when the driver died was not confirmed"
+    points.confirm(0)
+    assert RestartPoints(tmp_path).load(0) == b"more"
+    assert len(list((tmp_path / "restart").iterdir())) == 1
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path):
+    shard = Shard(plan(tmp_path / "run"))
+    shard.advance(120)
+    shard.close()
+    path = tmp_path / "run" / "checkpoints" / "shard-0000.npz"
+    path.write_bytes(path.read_bytes()[:200])
+    again = Shard(plan(tmp_path / "run"))
+    again.advance(180)
+    again.close()
+    whole = Shard(plan(tmp_path / "whole"))
+    whole.advance(180)
+    whole.close()
+    assert rows(tmp_path / "run").equals(rows(tmp_path / "whole"))
