@@ -65,6 +65,10 @@ def test_service_names_of_the_environment():
         ({"rest_host": "0.0.0.0"}, "expected an api_token"),
         ({"rest_port": "99999"}, "--rest-port: expected less"),
         ({"cars": "3"}, "unknown setting cars; expected one of vehicles"),
+        ({"log_max_size": "12"}, "--log-max-size: expected a size from 1MB up, like 500MB or 20GB, got '12'"),
+        ({"log_max_size": "many"}, "--log-max-size: expected a size"),
+        ({"log_max_age": "old"}, "--log-max-age: expected a duration"),
+        ({"log_fsync": "never"}, "--log-fsync: expected 'checkpoint' or 'always', got 'never'"),
     ],
 )
 def test_bad_settings_are_one_line_with_their_name(flags, says):
@@ -93,3 +97,9 @@ def test_identity_is_of_what_decides_the_records():
     assert base.identity("v1") != load_settings({"seed": "2"}, None, {}).identity("v1")
     assert base.identity("v1") != base.identity("v2")
     assert load_settings({"run_id": "mine"}, None, {}).identity("v1") == "mine"
+
+
+def test_sizes():
+    assert load_settings({"log_max_size": "1.5GB"}, None, {}).log_max_size == 3 << 29
+    assert load_settings({"log_max_size": "500 mb"}, None, {}).log_max_size == 500 << 20
+    assert load_settings({}, None, {}).log_max_size is None
