@@ -21,7 +21,6 @@ import pyarrow as pa
 from ray import serve
 from ray.serve.handle import DeploymentResponse
 
-from actors.predictor import APP_NAME
 from actors.shipper import LATENCY_BUCKETS_S
 from datasets.cursor import Cursor, CursorFile
 from datasets.log import SEGMENT_BYTES, Frame, LogFull, LogReader, LogWriter, log_directory
@@ -30,6 +29,7 @@ from models.features import input_matrix
 
 _log = logging.getLogger(__name__)
 
+APP_NAME = "predictor"  # the pool's name with Serve; here, so that a feeder need not load what the pool loads
 _READ_ROWS = 20_000
 _IN_FLIGHT = 4
 _IDLE_S = 0.01
@@ -205,3 +205,11 @@ class Feeder:
                 self._status.latency_counts[int(np.searchsorted(LATENCY_BUCKETS_S, since_due_s))] += len(rows)
                 self._status.latency_sum_s += since_due_s * len(rows)
             self._status.waiting_for = ""
+
+
+class FeederActor(Feeder):
+    """What Ray starts, and restarts by calling this again."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.start()

@@ -18,10 +18,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ray import serve
 
+from actors.feeder import APP_NAME
 from models.bundle import Bundle
 from models.features import FEATURES
 
-APP_NAME = "predictor"
 MAX_REST_ROWS = 10_000
 
 

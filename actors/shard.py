@@ -301,3 +301,12 @@ class Shard:
         finally:
             self._log.close()
         return self.status()
+
+
+class ShardActor(Shard):
+    """What Ray starts. It stands here, so that its process loads no more than a shard needs."""
+
+    def __init__(self, plan: ShardPlan) -> None:
+        import ray  # the one place that knows of it: a shard runs anywhere
+
+        super().__init__(plan, node=ray.get_runtime_context().get_node_id())

@@ -17,6 +17,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -274,3 +275,12 @@ class Shipper:
                 _log.warning("%s: %s; records wait in the log", self._target.name, reason)
             self._waiting[stream] = reason
             self._status.waiting_for = next(filter(None, self._waiting.values()), "")
+
+
+class ShipperActor(Shipper):
+    """What Ray starts, and restarts by calling this again. It stands here and not with the supervisor: its process
+    loads what a shipper needs and not what a fleet needs."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.start()

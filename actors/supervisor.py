@@ -23,11 +23,11 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.feeder import Feeder, FeederStatus, due
+from actors.feeder import FeederActor, FeederStatus, due
 from actors.predictor import PoolSettings, deploy
 from actors.restart import RestartPoints
-from actors.shard import PopulationPlan, Shard, ShardPlan, ShardStatus
-from actors.shipper import LATENCY_BUCKETS_S, Shipper, ShipperStatus
+from actors.shard import PopulationPlan, ShardActor, ShardPlan, ShardStatus
+from actors.shipper import LATENCY_BUCKETS_S, ShipperActor, ShipperStatus
 from actors.sinks import Target
 from actors.status import FleetStatus, LogStatus, SinkStatus
 from datasets.cursor import Cursor
@@ -113,23 +113,6 @@ class FleetPlan:
         ]
 
 
-class _ShardActor(Shard):
-    def __init__(self, plan: ShardPlan) -> None:
-        super().__init__(plan, node=ray.get_runtime_context().get_node_id())
-
-
-class _ShipperActor(Shipper):
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.start()  # Ray restarts the actor by calling this again
-
-
-class _FeederActor(Feeder):
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.start()
-
-
 @dataclass
 class _ShardSlot:
     """The supervisor's side of one shard."""
@@ -205,7 +188,7 @@ class Supervisor:
         options = {**here, "max_restarts": -1}
         for target in self._plan.targets:
             actor = (
-                ray.remote(_ShipperActor)
+                ray.remote(ShipperActor)
                 .options(**options)
                 .remote(target, self._plan.run_dir, self._plan.log_id, shards)
             )
@@ -215,7 +198,7 @@ class Supervisor:
             retention = self._plan.retention()
             size = retention.segment_bytes if retention else SEGMENT_BYTES
             actor = (
-                ray.remote(_FeederActor)
+                ray.remote(FeederActor)
                 .options(**options)
                 .remote(self._plan.run_dir, first, self._plan.telemetry_ticks, self._plan.predict_ticks, size)
             )
@@ -232,7 +215,7 @@ class Supervisor:
         plan = dataclasses.replace(plan, restart=self._points.load(plan.shard))
         # A shard's log is on its node's disk: restart it there while that node lives.
         where: Any = NodeAffinitySchedulingStrategy(node, soft=True) if node else "SPREAD"
-        return ray.remote(_ShardActor).options(num_cpus=1, scheduling_strategy=where).remote(plan)
+        return ray.remote(ShardActor).options(num_cpus=1, scheduling_strategy=where).remote(plan)
 
     @staticmethod
     def _first_statuses(actors: list[ActorHandle]) -> list[ShardStatus]:
