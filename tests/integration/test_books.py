@@ -476,15 +476,21 @@ def test_an_interrupted_run_goes_on_to_the_same_records(tmp_path: Path, twin: Tw
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     assert twin("run", *fleet, "--duration", "8min", "--run-id", "run-same", "--out", whole).code == 0
 
+    ended = threading.Event()
+
     def interrupt() -> None:
         while not list(torn.glob("checkpoints/*")):
-            time.sleep(0.05)
+            if ended.wait(0.05):
+                return
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    answer = twin("run", *fleet, "--duration", "6min", "--run-id", "run-same", "--out", torn, "--pace", 60)
-    thread.join()
+    try:
+        answer = twin("run", *fleet, "--duration", "6min", "--run-id", "run-same", "--out", torn, "--pace", 60)
+    finally:
+        ended.set()
+        thread.join()
     assert answer.code == 130, answer.err
     assert answer.err == f"twin: stopped; log sealed, cursors saved in {torn}\n"
     assert 0 < records(torn).num_rows < 10 * 180
