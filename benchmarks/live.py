@@ -100,9 +100,9 @@ def run(vehicles: int, minutes: float, warm_up_s: float) -> dict[str, object]:
                     if samples and time.monotonic() - began - samples[-1]["s"] < 5.0:
                         return
                     backlog = {sink.name: float(sum(sink.backlog.values())) for sink in now.sinks}
-                    memory = sum(usage(known)[1].values())
+                    memory = {f"memory {role}": size for role, size in usage(known)[1].items()}
                     samples.append(
-                        {"s": time.monotonic() - began, "memory": memory, "predictor": now.predictor_backlog} | backlog
+                        {"s": time.monotonic() - began, "predictor": now.predictor_backlog} | backlog | memory
                     )
 
                 fleet.run(minutes * 60.0, sample)
@@ -143,8 +143,12 @@ def print_table(result: dict[str, object]) -> None:
     for role, used in sorted(cpu.items(), key=lambda item: -item[1]):
         print(f"  {role:<32} {used:5.3f} {memory[role] / 1e6:5.0f}")
     print(f"  {'all':<32} {sum(cpu.values()):5.3f} of {result['cores']}")
-    if growth := result.get("memory_growth"):
-        print(f"memory of all our processes, after 5 min to the end: {growth:+.2%}")
+    for what, growth in result.get("memory_growth", {}).items():  # type: ignore[attr-defined]
+        print(f"memory after 5 min to the end, {what:<34} {growth:+.2%}")
+
+
+def _mean(samples: list[dict[str, float]], names: list[str]) -> float:
+    return sum(sample[name] for sample in samples for name in names) / len(samples)
 
 
 def main() -> None:
@@ -161,8 +165,12 @@ def main() -> None:
     if settled:
         # Means over a minute at each end: what a single look catches depends on the moment.
         first, last = settled[:12], settled[-12:]
-        ends = [sum(s["memory"] for s in part) / len(part) for part in (first, last)]
-        result["memory_growth"] = ends[1] / ends[0] - 1.0
+        roles = [name for name in settled[0] if name.startswith("memory ")]
+        ours = [name for name in roles if not name.endswith("(server)")]
+        result["memory_growth"] = {
+            what: _mean(last, names) / _mean(first, names) - 1.0
+            for what, names in [("all but the servers", ours), *((name[7:], [name]) for name in roles)]
+        }
     print_table(result)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / ("soak.json" if arguments.soak else "live.json")).write_text(json.dumps(result, indent=2) + "\n")
