@@ -36,6 +36,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -229,31 +230,36 @@ class Extent:
 
 
 def extent(directory: Path) -> Extent:
-    """Look at a log without writing, also while it grows. LogDamaged where a sealed segment cannot be read."""
-    first, end, size, mark = -1, 0, 0, -1
+    """Look at a log without writing, also while it grows. LogDamaged where its last segment cannot be read.
+
+    Segments are named by their first row, so only the last one is opened, however long the log.
+    """
     try:
-        segments = _segments(directory)
+        segments = [(row, suffix, _segment_path(directory, row, suffix)) for row, suffix in _segments(directory)]
     except FileNotFoundError:
         segments = []
-    for row, suffix in segments:
-        path = _segment_path(directory, row, suffix)
-        if first < 0:
-            first = end = row
-        if row != end:
+    if not segments:
+        return Extent(0, 0, 0, -1)
+    size = 0
+    for number, (row, _, path) in enumerate(segments):
+        if number and row == segments[number - 1][0]:
             continue  # the open twin of a segment just sealed
-        try:
+        with suppress(FileNotFoundError):  # dropped, or sealed, between two looks
             size += path.stat().st_size
-            if suffix == _SEALED:
-                end, mark = _sealed_end(path, row, whole=False)
-                continue
-            segment = _OpenSegment(path, row)
-        except FileNotFoundError:
-            continue  # sealed or dropped between two looks
-        while (marked := segment.skip()) is not None:
-            mark = marked
-        end = segment.row
-        segment.close()
-    return Extent(max(first, 0), end, size, mark)
+    # Of the newest row's segments the sealed one comes first, and holds what its open twin held.
+    row, suffix, path = next(segment for segment in segments if segment[0] == segments[-1][0])
+    if suffix == _SEALED:
+        end, mark = _sealed_end(path, row, whole=False)
+        return Extent(segments[0][0], end, size, mark)
+    try:
+        segment = _OpenSegment(path, row)
+    except FileNotFoundError:
+        return extent(directory)  # sealed between two looks
+    mark = -1
+    while (marked := segment.skip()) is not None:
+        mark = marked
+    segment.close()
+    return Extent(segments[0][0], segment.row, size, mark)
 
 
 def drop_segments(directory: Path, before_row: int, *, older_than_s: float, excess_bytes: int, now: float) -> int:
