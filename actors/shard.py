@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import math
 import os
@@ -31,6 +32,12 @@ MIN_FREE_BYTES = 256 << 20
 _RETAIN_EVERY_S = 2.0
 _TYPES = {field.name: field.type.to_pandas_dtype() for field in TELEMETRY_FIELDS if field.decimals is not None}
 _TYPES |= {"mode": np.int8, "flags": np.int32}
+
+
+def vehicle_ranges(vehicles: int, shards: int) -> list[tuple[int, int]]:
+    """(first vehicle, how many) of each shard: contiguous, their sizes as equal as can be."""
+    bounds = np.linspace(0, vehicles, shards + 1).astype(int).tolist()
+    return [(first, end - first) for first, end in itertools.pairwise(bounds)]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import logging
 import math
 import threading
@@ -26,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.feeder import FeederActor, FeederStatus, due
 from actors.predictor import PoolSettings, deploy
 from actors.restart import RestartPoints
-from actors.shard import PopulationPlan, ShardActor, ShardPlan, ShardStatus
+from actors.shard import PopulationPlan, ShardActor, ShardPlan, ShardStatus, vehicle_ranges
 from actors.shipper import LATENCY_BUCKETS_S, ShipperActor, ShipperStatus
 from actors.sinks import Target
 from actors.status import FleetStatus, LogStatus, SinkStatus
@@ -91,15 +90,14 @@ class FleetPlan:
         )
 
     def shard_plans(self) -> list[ShardPlan]:
-        """Contiguous ranges of vehicles, their sizes as equal as can be."""
-        bounds = np.linspace(0, self.vehicles, self.shards + 1).astype(int).tolist()
+        """One for each of `vehicle_ranges`."""
         return [
             ShardPlan(
                 run_dir=self.run_dir,
                 run_id=self.run_id,
                 shard=shard,
                 first_vehicle=first,
-                vehicles=end - first,
+                vehicles=count,
                 population=self.population,
                 start_s=self.start_s,
                 step_s=self.step_s,
@@ -109,7 +107,7 @@ class FleetPlan:
                 fsync=self.fsync,
                 retention=self.retention(),
             )
-            for shard, (first, end) in enumerate(itertools.pairwise(bounds))
+            for shard, (first, count) in enumerate(vehicle_ranges(self.vehicles, self.shards))
         ]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from actors.feeder import due as predicted
+from actors.shard import vehicle_ranges
 from actors.sinks import KafkaTarget, SinkError, TimescaleTarget
 from datasets.cursor import Cursor, CursorFile
 from datasets.log import LogDamaged, LogReader, extent, log_directory
@@ -113,9 +114,8 @@ class Books:
         self.directory = directory
         self.run = load_run(directory)
         self.settings = run_settings(directory, self.run, flags)
-        count = shard_count(self.run)
-        bounds = np.linspace(0, self.settings.vehicles, count + 1).astype(int).tolist()
-        self.shards = [_Shard(n, bounds[n], bounds[n + 1] - bounds[n]) for n in range(count)]
+        ranges = vehicle_ranges(self.settings.vehicles, shard_count(self.run))
+        self.shards = [_Shard(number, *vehicles) for number, vehicles in enumerate(ranges)]
         names = {path.name for path in (directory / "cursors").glob("*")} & set(SINKS)
         # What the driver saw last, for logs and cursors that are on the disks of other nodes.
         self._told: dict[tuple[str, Stream, int], tuple[int, Cursor]] = {

@@ -12,6 +12,7 @@ import pytest
 
 from actors.shard import MIN_FREE_BYTES
 from tests.faults.scene import PACE, Running, Scene
+from tests.services.fixtures import unavailable
 
 pytestmark = [
     pytest.mark.services,
@@ -29,8 +30,7 @@ def small_volume(scene: Scene) -> Iterator[Path]:
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(scene.run)]
     done = subprocess.run(mount, capture_output=True, text=True)
     if done.returncode:
-        message = f"a volume of its own needs the right to mount: {done.stderr.strip()}"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        unavailable(f"a volume of its own needs the right to mount: {done.stderr.strip()}")
     yield scene.run
     subprocess.run(["umount", "--lazy", str(scene.run)], check=True)
 

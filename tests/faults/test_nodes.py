@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ import pytest
 
 from tests.faults.nodes import Nodes
 from tests.faults.scene import VEHICLES, Scene
+from tests.services.fixtures import unavailable
 
 pytestmark = [pytest.mark.services, pytest.mark.cluster, pytest.mark.timeout(280)]
 
@@ -27,8 +27,7 @@ def _may_unshare() -> bool:
 def test_worker_node_killed(scene: Scene, tmp_path: Path):
     """The log of a shard is gone with its node: the shard begins at its restart point elsewhere, nothing is lost."""
     if not _may_unshare():
-        message = "nodes of their own need the right to unshare namespaces"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        unavailable("nodes of their own need the right to unshare namespaces")
     with Nodes(2, tmp_path, scene.run) as nodes:
         run = [
             sys.executable, "-m", "twin", "run", "--address", nodes.address,

@@ -9,10 +9,18 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import pytest
 
 from tests.services import Kafka, Mosquitto, Postgres, Service, ServiceUnavailable, TimescaleDB
+
+
+def unavailable(reason: str) -> NoReturn:
+    """What a test needs is not to be had here: a failure where CI is set, a skip with its reason on a laptop."""
+    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def _session[S: Service](kind: type[S]) -> Iterator[S]:
@@ -20,9 +28,7 @@ def _session[S: Service](kind: type[S]) -> Iterator[S]:
     try:
         service.start().wait_ready()
     except ServiceUnavailable as error:
-        if os.environ.get("CI", "").lower() not in ("", "0", "false"):
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+        unavailable(str(error))
     else:
         yield service
     finally:
