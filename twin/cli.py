@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import tempfile
-import threading
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -135,31 +133,23 @@ def resume(
 
 def _run(fleet: Fleet, *, quiet: bool, report: bool) -> int:
     from twin.progress import Progress
+    from twin.signals import stopped_by_signals
 
     logging.basicConfig(format="twin: %(message)s", level=logging.WARNING)
-    stop = threading.Event()
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        if stop.is_set():  # a second Ctrl-C: the person means it
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-        stop.set()
-
     duration = fleet.settings.duration
     assert duration is not None
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     state = "failed"
-    try:
-        fleet.start()
-        for warning in fleet.warnings:
-            _say(warning)
-        with Progress(duration, quiet=quiet) as progress:
-            fleet.run(duration, progress, stop)
-            fleet.deliver(progress, stop)
-        state = "interrupted" if stop.is_set() else "finished"
-    finally:
-        fleet.close(state)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with stopped_by_signals() as stop:
+        try:
+            fleet.start()
+            for warning in fleet.warnings:
+                _say(warning)
+            with Progress(duration, quiet=quiet) as progress:
+                fleet.run(duration, progress, stop)
+                fleet.deliver(progress, stop)
+            state = "interrupted" if stop.is_set() else "finished"
+        finally:
+            fleet.close(state)
     _summary(fleet.status(), fleet.directory)
     if stop.is_set():
         _say(f"stopped; log sealed, cursors saved in {fleet.directory}")
@@ -283,11 +273,12 @@ def replay(
 ) -> None:
     """Deliver an old run to a sink, again or for the first time; the same command twice delivers once."""
     from twin.replay import replay_run
+    from twin.signals import stopped_by_signals
 
     names = ("kafka", "mqtt", "timescale", "payload", "pace", "drain_timeout")
     settings = _settings({name: value for name, value in locals().items() if name in names}, config)
-    stop = _stop_on_signals()
-    replay_run(directory, to, settings, begin=begin, end=end, out=out, stop=stop, say=_say)
+    with stopped_by_signals() as stop:
+        replay_run(directory, to, settings, begin=begin, end=end, out=out, stop=stop, say=_say)
     raise typer.Exit(130 if stop.is_set() else 0)
 
 
@@ -300,18 +291,12 @@ def archive(
 ) -> None:
     """Subscribe to all vehicles and keep every message on disk, until Ctrl-C: what `twin ledger --verify` asks."""
     from twin.archive import archive_until
+    from twin.signals import stopped_by_signals
 
     url = _settings({"mqtt": mqtt}, config).mqtt
-    written = archive_until(url, out, client_id, _stop_on_signals(), _say)
+    with stopped_by_signals() as stop:
+        written = archive_until(url, out, client_id, stop, _say)
     typer.echo(f"archived {written:,} messages in {out}")
-
-
-def _stop_on_signals() -> threading.Event:
-    """Set by Ctrl-C and SIGTERM."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 @app.command()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from actors.consumer import ConsumePlan, ConsumerCollector, FleetConsumer, Undelivered
-from actors.metrics import Exporter
-from actors.sinks import KafkaTarget, SinkRefused, SinkUnavailable, TimescaleTarget
+from actors.sinks import KafkaTarget, SinkRefused, TimescaleTarget
 from twin.errors import BadInput, NotDelivered, RunFailed
-from twin.fleet import targets_of
+from twin.fleet import check_targets, start_exporter, targets_of
 from twin.settings import Duration, load_settings, one_line
+from twin.signals import stopped_by_signals
 
 _NAME = r"^[A-Za-z0-9._-]{1,200}$"
 
@@ -67,30 +65,20 @@ def plan_of(flags: Mapping[str, Any], config: Path | None) -> tuple[ConsumePlan,
 def consume(flags: Mapping[str, Any], config: Path | None, say: Callable[[str], None]) -> list[str]:
     """Run until SIGINT, SIGTERM or idleness; the lines of the summary. TwinError where it cannot go on."""
     plan, settings = plan_of(flags, config)
-    stop = threading.Event()
-
-    def interrupt(number: int, _frame: object) -> None:
-        if stop.is_set():  # a second Ctrl-C: the person means it
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stop.set()
-
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     exporter = None
-    try:
-        _check(plan)
-        consumer = FleetConsumer(plan, say)
-        exporter = _exporter(consumer, settings.metrics_port)
-        consumer.run(stop)
-    except SinkRefused as error:
-        raise RunFailed(str(error)) from None
-    except Undelivered as error:
-        raise NotDelivered(str(error)) from None
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        if exporter is not None:
-            exporter.close()
+    with stopped_by_signals() as stop:
+        try:
+            check_targets((plan.kafka, plan.database))
+            consumer = FleetConsumer(plan, say)
+            exporter = start_exporter(settings.metrics_port, ConsumerCollector(consumer))
+            consumer.run(stop)
+        except SinkRefused as error:
+            raise RunFailed(str(error)) from None
+        except Undelivered as error:
+            raise NotDelivered(str(error)) from None
+        finally:
+            if exporter is not None:
+                exporter.close()
     counts = consumer.windows.counts
     return [
         f"consumed     {counts.counted:,} records, {counts.late:,} of them late, {counts.duplicates:,} duplicates"
@@ -98,23 +86,3 @@ def consume(flags: Mapping[str, Any], config: Path | None, say: Callable[[str], 
         f"malformed    {counts.malformed:,}" + (f", in {plan.dead_letters}" if counts.malformed else ""),
         f"windows      {counts.windows:,} written to fleet_minute and {plan.output}",
     ]
-
-
-def _check(plan: ConsumePlan) -> None:
-    """A server that refuses us ends it before it begins; one that is away may come back."""
-    for target in (plan.kafka, plan.database):
-        try:
-            target.check()
-        except SinkUnavailable:
-            continue
-        except SinkRefused as error:
-            raise BadInput(f"--{target.name}: {error}") from None
-
-
-def _exporter(consumer: FleetConsumer, port: int) -> Exporter | None:
-    if not port:
-        return None
-    try:
-        return Exporter("127.0.0.1", port, ConsumerCollector(consumer))
-    except OSError as error:
-        raise BadInput(f"--metrics-port: {port} is taken ({error.strerror}); choose another, or 0 for off") from None

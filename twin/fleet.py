@@ -9,7 +9,7 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
+from prometheus_client.registry import Collector
 
 from actors.metrics import Exporter, FleetCollector
 from actors.predictor import PoolSettings, undeploy
@@ -53,6 +54,29 @@ def targets_of(settings: RunSettings) -> tuple[Target, ...]:
             target = replace(target, retain=settings.mqtt_retain)
         found.append(target)
     return tuple(found)
+
+
+def check_targets(targets: Sequence[Target]) -> list[str]:
+    """What keeps a peer away that may come back, one line each. BadInput where one refuses us."""
+    away = []
+    for target in targets:
+        try:
+            target.check()
+        except SinkUnavailable as error:
+            away.append(str(error))
+        except SinkError as error:
+            raise BadInput(f"--{target.name}: {error}") from error
+    return away
+
+
+def start_exporter(port: int, collector: Collector) -> Exporter | None:
+    """Metrics on loopback; None for port 0. BadInput where the port cannot be had."""
+    try:
+        return Exporter("127.0.0.1", port, collector) if port else None
+    except OSError as error:
+        raise BadInput(
+            f"--metrics-port: cannot listen on 127.0.0.1:{port} ({error.strerror}); choose another port, or 0 for off"
+        ) from error
 
 
 class Vehicle:
@@ -148,8 +172,8 @@ class Fleet:
 
     def start(self) -> Self:
         """Check the sinks, make the run directory, start Ray and the shards. Called by `with`."""
-        unreachable = self._check_sinks()
-        self.warnings += unreachable
+        away = check_targets(self._targets)
+        self.warnings += [f"{reason}. The run goes on; its records wait in the log" for reason in away]
         _make_directory(self.directory)
         self._run_lock = RunLock(self.directory)
         before = self._resumed or {}
@@ -175,8 +199,7 @@ class Fleet:
         self._supervisor = Supervisor(plan)
         try:
             self._start_ray()
-            if self.settings.metrics_port:
-                self._start_exporter()
+            self._exporter = start_exporter(self.settings.metrics_port, FleetCollector(self._supervisor.status))
             self._supervisor.start()
         except FleetFailed as error:
             self._stop_ray()
@@ -225,18 +248,6 @@ class Fleet:
             log_max_bytes=math.inf if settings.log_max_size is None else settings.log_max_size,
         )
 
-    def _check_sinks(self) -> list[str]:
-        """A sink that refuses us ends the run before it begins; one that is away may come back."""
-        unreachable = []
-        for target in self._targets:
-            try:
-                target.check()
-            except SinkUnavailable as error:
-                unreachable.append(f"{error}. The run goes on; its records wait in the log")
-            except SinkError as error:
-                raise BadInput(f"--{target.name}: {error}") from error
-        return unreachable
-
     def _start_ray(self) -> None:
         if ray.is_initialized():
             return
@@ -258,17 +269,6 @@ class Fleet:
             where = self.settings.address or "this machine"
             raise RunFailed(f"expected Ray to start on {where}: {' '.join(str(error).split())[:300]}") from error
         self._owns_ray = True
-
-    def _start_exporter(self) -> None:
-        assert self._supervisor is not None
-        try:
-            collector = FleetCollector(self._supervisor.status)
-            self._exporter = Exporter("127.0.0.1", self.settings.metrics_port, collector)
-        except OSError as error:
-            raise BadInput(
-                f"--metrics-port: cannot listen on 127.0.0.1:{self.settings.metrics_port} ({error.strerror}); "
-                "choose another port, or 0 for off"
-            ) from error
 
     def _stop_ray(self) -> None:
         if self._exporter is not None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.sinks import SinkUnavailable
 from datasets.cursor import Cursor, CursorFile
 from datasets.log import LogWriter, log_directory
 from tests.support import make_batch
@@ -105,12 +106,11 @@ def test_the_books_of_a_run_add_up(run: Path):
     assert "kafka  telemetry      all    54         37       16" in table(ledger)
 
 
+def away(*_: object) -> None:
+    raise SinkUnavailable("Kafka at 127.0.0.1:1 does not answer")
+
+
 def test_the_log_itself_is_counted_and_an_unreachable_peer_is_a_difference(run: Path, monkeypatch: pytest.MonkeyPatch):
-    from actors.sinks import SinkUnavailable
-
-    def away(*_: object) -> None:
-        raise SinkUnavailable("Kafka at 127.0.0.1:1 does not answer")
-
     monkeypatch.setattr("twin.audit.kafka", away)
     ledger = verify(Books(run), None)
     log, kafka = ledger.verified
@@ -121,7 +121,7 @@ def test_the_log_itself_is_counted_and_an_unreachable_peer_is_a_difference(run: 
     assert not ledger.complete
 
 
-def test_a_record_missing_in_the_log_is_found(run: Path):
+def test_a_record_missing_in_the_log_is_found(run: Path, monkeypatch: pytest.MonkeyPatch):
     """One row of shard 0 less than its neighbours have: everything behind it is in another place than it says."""
     log_file = next(log_directory(run, "telemetry", 0).glob("*.open"))
     log_file.unlink()
@@ -129,6 +129,7 @@ def test_a_record_missing_in_the_log_is_found(run: Path):
     batch = make_batch(4, range(6))
     writer.append(batch.slice(0, 9), 1)
     writer.append(batch.slice(10), 2)
+    monkeypatch.setattr("twin.audit.kafka", away)
     log = verify(Books(run), None).verified[0]
     assert log.counts["telemetry"].missing == 1
     assert any("missing 1, seq 2 to 2" in words for words in log.counts["telemetry"].differences)
