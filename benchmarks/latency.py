@@ -18,7 +18,7 @@ import numpy as np
 
 from actors.shipper import LATENCY_BUCKETS_S
 from actors.status import FleetStatus
-from tests.services import Kafka, Mosquitto, Postgres
+from benchmarks import all_sinks
 from twin import Fleet
 
 VEHICLES = 1_000
@@ -49,55 +49,37 @@ def burn() -> None:
         pass
 
 
+def measured(fleet: Fleet, minutes: float) -> dict[str, dict[str, float]]:
+    """Quantiles of what is acknowledged in the next minutes, after ten seconds to settle."""
+    fleet.run("10s")
+    before = histograms(fleet.status())
+    fleet.run(minutes * 60.0)
+    new = {name: counts - before[name] for name, counts in histograms(fleet.status()).items()}
+    return {
+        name: {"records": int(counts.sum()), "p50_s": quantile(counts, 0.5), "p99_s": quantile(counts, 0.99)}
+        for name, counts in new.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=3.0)
     minutes = parser.parse_args().minutes
-    services = Kafka(), Mosquitto(), Postgres()
     result: dict[str, dict[str, dict[str, float]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for service in services:
-                service.start()
-            for service in services:
-                service.wait_ready()
-            kafka, mosquitto, postgres = services
-            with Fleet(
-                vehicles=VEHICLES,
-                pace=1,
-                out=Path(folder) / "run",
-                rest_port=18000,
-                kafka=kafka.bootstrap_servers,
-                mqtt=f"mqtt://127.0.0.1:{mosquitto.port}",
-                timescale=postgres.url(),
-            ) as fleet:
-                fleet.run("90s")  # until the pool is up and has caught up
-                for machine in ("idle", "busy"):
-                    burners = [
-                        multiprocessing.get_context("spawn").Process(target=burn, daemon=True)
-                        for _ in range(os.cpu_count() or 1)
-                    ]
-                    if machine == "busy":
-                        for burner in burners:
-                            burner.start()
-                    fleet.run("10s")
-                    before = histograms(fleet.status())
-                    fleet.run(minutes * 60.0)
-                    after = histograms(fleet.status())
-                    for burner in burners:
-                        if burner.is_alive():
-                            burner.kill()
-                    result[machine] = {
-                        name: {
-                            "records": int((counts - before[name]).sum()),
-                            "p50_s": quantile(counts - before[name], 0.5),
-                            "p99_s": quantile(counts - before[name], 0.99),
-                        }
-                        for name, counts in after.items()
-                    }
-        finally:
-            for service in services:
-                service.remove()
+    with tempfile.TemporaryDirectory() as folder, all_sinks() as sinks:
+        out = Path(folder) / "run"
+        with Fleet(vehicles=VEHICLES, pace=1, out=out, rest_port=18000, **sinks.settings) as fleet:
+            fleet.run("90s")  # until the pool is up and has caught up
+            result["idle"] = measured(fleet, minutes)
+            burners = [
+                multiprocessing.get_context("spawn").Process(target=burn, daemon=True)
+                for _ in range(os.cpu_count() or 1)
+            ]
+            for burner in burners:
+                burner.start()
+            result["busy"] = measured(fleet, minutes)
+            for burner in burners:
+                burner.kill()
     for machine, found in result.items():
         print(f"machine otherwise {machine}")
         for name, row in found.items():

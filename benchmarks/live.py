@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from tests.services import Kafka, Mosquitto, Postgres
+from benchmarks import all_sinks
 from twin import Fleet
 
 RESULTS = Path(__file__).parent / "results"
@@ -74,43 +74,25 @@ def usage(known: dict[int, str]) -> tuple[dict[str, float], dict[str, float]]:
 
 def run(vehicles: int, minutes: float, warm_up_s: float) -> dict[str, object]:
     """Start everything, wait until the pool predicts without a backlog, measure for `minutes`."""
-    services = Kafka(), Mosquitto(), Postgres()
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for service in services:
-                service.start()
-            for service in services:
-                service.wait_ready()
-            kafka, mosquitto, postgres = services
-            sinks = {
-                "kafka": kafka.bootstrap_servers,
-                "mqtt": f"mqtt://127.0.0.1:{mosquitto.port}",
-                "timescale": postgres.url(),
-            }
-            servers = {service.name: service.pid for service in services}
-            samples: list[dict[str, float]] = []
-            with Fleet(vehicles=vehicles, pace=1, out=Path(folder) / "run", rest_port=18000, **sinks) as fleet:
-                fleet.run(warm_up_s)
-                known = roles(fleet, servers)
-                before, _ = usage(known)
-                began, started = time.monotonic(), fleet.status().simulated_s
+    with tempfile.TemporaryDirectory() as folder, all_sinks() as sinks:
+        samples: list[dict[str, float]] = []
+        with Fleet(vehicles=vehicles, pace=1, out=Path(folder) / "run", rest_port=18000, **sinks.settings) as fleet:
+            fleet.run(warm_up_s)
+            known = roles(fleet, sinks.pids)
+            before, _ = usage(known)
+            began, started = time.monotonic(), fleet.status().simulated_s
 
-                def sample(status: object) -> None:
-                    now = fleet.status()
-                    if samples and time.monotonic() - began - samples[-1]["s"] < 5.0:
-                        return
-                    backlog = {sink.name: float(sum(sink.backlog.values())) for sink in now.sinks}
-                    memory = {f"memory {role}": size for role, size in usage(known)[1].items()}
-                    samples.append(
-                        {"s": time.monotonic() - began, "predictor": now.predictor_backlog} | backlog | memory
-                    )
+            def sample(status: object) -> None:
+                now = fleet.status()
+                if samples and time.monotonic() - began - samples[-1]["s"] < 5.0:
+                    return
+                backlog = {sink.name: float(sum(sink.backlog.values())) for sink in now.sinks}
+                memory = {f"memory {role}": size for role, size in usage(known)[1].items()}
+                samples.append({"s": time.monotonic() - began, "predictor": now.predictor_backlog} | backlog | memory)
 
-                fleet.run(minutes * 60.0, sample)
-                wall, simulated = time.monotonic() - began, fleet.status().simulated_s - started
-                after, memory = usage(known)
-        finally:
-            for service in services:
-                service.remove()
+            fleet.run(minutes * 60.0, sample)
+            wall, simulated = time.monotonic() - began, fleet.status().simulated_s - started
+            after, memory = usage(known)
     cores = os.cpu_count() or 1
     return {
         "vehicles": vehicles,

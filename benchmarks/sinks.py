@@ -18,8 +18,8 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,25 +36,17 @@ from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402
 from actors.shipper import Shipper, ShipperStatus  # noqa: E402
 from actors.sinks import KafkaTarget, MqttTarget, Sink, Target, TimescaleTarget  # noqa: E402
 from actors.sinks.timescale import _csv, migrate  # noqa: E402
+from benchmarks import all_sinks, server  # noqa: E402
 from datasets.codec import encode_json  # noqa: E402
 from datasets.log import LogWriter, log_directory  # noqa: E402
 from datasets.schema import FIELDS  # noqa: E402
-from tests.services import Kafka, Mosquitto, Postgres, Service, TimescaleDB  # noqa: E402
+from tests.services import Kafka, Mosquitto, Postgres, TimescaleDB  # noqa: E402
 from tests.support import make_batch  # noqa: E402
 
 VEHICLES, BATCH = 1_000, 5_000
 RESULTS = Path(__file__).parent / "results" / "sinks.json"
 NAMES = ", ".join(field.name for field in FIELDS["telemetry"])
 Rates = dict[str, list[float]]
-
-
-@contextmanager
-def server[S: Service](kind: type[S]) -> Iterator[S]:
-    service = kind()
-    try:
-        yield service.start().wait_ready()
-    finally:
-        service.remove()
 
 
 def batches(rounds: int, run_id: str, size: int = BATCH) -> list[pa.RecordBatch]:
@@ -280,11 +272,11 @@ def timescale(rounds: int = 24) -> dict[str, Any]:
 
 def burst(bursts: int = 40) -> dict[str, Any]:
     """1,000 vehicles report at one instant: from the append to each acknowledgement, a sink alone and all three."""
-    with server(Kafka) as kafka, server(Mosquitto) as mosquitto, server(Postgres) as postgres:
+    with all_sinks() as sinks:
         targets: dict[str, Target] = {
-            "kafka": KafkaTarget.parse(kafka.bootstrap_servers),
-            "mqtt": MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}"),
-            "timescale": TimescaleTarget.parse(postgres.url()),
+            "kafka": KafkaTarget.parse(sinks.settings["kafka"]),
+            "mqtt": MqttTarget.parse(sinks.settings["mqtt"]),
+            "timescale": TimescaleTarget.parse(sinks.settings["timescale"]),
         }
         result = {f"{name}_alone": bursts_to([target], bursts)[0] for name, target in targets.items()}
         together = bursts_to(list(targets.values()), bursts)
