@@ -13,17 +13,17 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from actors.delivery import SUBSCRIBERS_S, Delivery
 from actors.sinks import Receipt, Sink, SinkError, SinkRefused, Target
-from datasets.cursor import Cursor, CursorFile, DeadLetterFile
-from datasets.log import Frame, LogDamaged, LogReader, extent, log_directory
+from datasets.cursor import Cursor, CursorFile
+from datasets.log import Frame, LogDamaged, LogReader, log_directory
 from datasets.schema import STREAMS, Stream
 from datasets.watch import Watch
 
@@ -34,8 +34,6 @@ _IDLE_S = 0.1  # the longest sleep; what is appended to the log ends it
 _STOP_S = 5.0
 _RETRY_S = (0.2, 0.5, 1.0, 2.0)
 _RETRY_REFUSED_S = 5.0
-# Before what a forgetful broker had acknowledged goes out again: its subscribers, too, have to come back.
-_SUBSCRIBERS_S = 2.5
 # Upper bounds [s] of the histogram "due -> acknowledged by the sink".
 LATENCY_BUCKETS_S = (
     0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0,
@@ -77,13 +75,10 @@ class ShipperStatus:
 
 @dataclass
 class _Log:
-    """One log on its way to the sink. Up to `known` the sink's own cursor says that it has the rows."""
+    """One log on its way to the sink."""
 
     reader: LogReader
-    cursor: Cursor
-    file: CursorFile
-    letters: DeadLetterFile
-    known: int = 0
+    delivery: Delivery
 
 
 class Shipper:
@@ -98,7 +93,6 @@ class Shipper:
         self._lock = threading.Lock()  # the counters
         self._connecting = threading.Lock()
         self._waiting: dict[Stream, str] = {}
-        self._history: dict[tuple[Stream, int], deque[tuple[float, int]]] = {}
         files = {(stream, n): CursorFile(run_dir, target.name, stream, n) for stream in STREAMS for n in shards}
         # What is delivered already is known before the peer answers.
         cursors = {log: file.load() for log, file in files.items() if file.path.exists()}
@@ -133,14 +127,14 @@ class Shipper:
     def _ship(self, stream: Stream) -> None:
         """One stream's loop: all shards in turn, a batch each. Any failure goes back to the cursors."""
         sink: Sink | None = None
-        logs: dict[int, _Log] = {}
+        logs: list[_Log] = []
         failures = 0
         watch = Watch(log_directory(self._run_dir, stream, shard) for shard in self._shards)
         while not self._stopping.is_set():
             try:
                 sink = self._opened()
                 logs = logs or self._logs(sink, stream)
-                busy = [self._ship_batch(sink, stream, shard, log) for shard, log in logs.items()]
+                busy = [self._ship_batch(sink, log) for log in logs]
                 self._set_waiting(stream, "")
                 failures = 0
                 if not any(busy):
@@ -154,29 +148,20 @@ class Shipper:
                 _log.exception("shipping %s to %s", stream, self._target.name)
                 self._set_waiting(stream, f"internal error, see this process's log: {error!r}")
                 refused = True
-            for log in logs.values():
+            for log in logs:
                 log.reader.close()
             self._look(stream)
             if logs and self._target.rewind_s:
-                self._rewind(stream, logs)
-                self._stopping.wait(_SUBSCRIBERS_S)
-            logs = {}
+                for log in logs:
+                    log.delivery.rewind()
+                self._stopping.wait(SUBSCRIBERS_S)
+            logs = []
             self._drop(sink)
             failures += 1
             self._stopping.wait(_RETRY_REFUSED_S if refused else _RETRY_S[min(failures, len(_RETRY_S)) - 1])
-        for log in logs.values():
+        for log in logs:
             log.reader.close()
         watch.close()
-
-    def _rewind(self, stream: Stream, logs: dict[int, _Log]) -> None:
-        """Go back to what was delivered before the last `rewind_s`: the peer may have died with it."""
-        since = time.monotonic() - self._target.rewind_s
-        for shard, log in logs.items():
-            recent = [position for then, position in self._history.pop((stream, shard), ()) if then >= since]
-            first = extent(log_directory(self._run_dir, stream, shard)).first
-            position = max(min(recent, default=log.cursor.position), first)
-            if position < log.cursor.position:
-                log.file.save(replace(log.cursor, position=position))
 
     def _look(self, stream: Stream) -> None:
         """When the first record that waits was due, also where the peer has never answered."""
@@ -207,55 +192,32 @@ class Shipper:
         with self._lock:
             self._status.retries += 0 if self._stopping.is_set() else 1
 
-    def _logs(self, sink: Sink, stream: Stream) -> dict[int, _Log]:
-        logs = {}
+    def _logs(self, sink: Sink, stream: Stream) -> list[_Log]:
+        logs = []
         for shard in self._shards:
-            known = sink.position(stream, shard)
-            file = CursorFile(self._run_dir, self._target.name, stream, shard)
-            letters = DeadLetterFile(self._run_dir, self._target.name, stream, shard)
-            cursor = file.load()
-            directory = log_directory(self._run_dir, stream, shard)
-            if not file.path.exists():  # of a log that begins later, it is all there is to deliver
-                cursor = replace(cursor, position=max(known or 0, extent(directory).first))
-                file.save(cursor)
-            elif known is not None and known < cursor.position:
-                cursor = replace(cursor, position=known)
-                file.save(cursor)
-            # Where the sink's own cursor is ahead of the file, we died between the two: the rows between come again,
-            # because a dead letter among them may not have been written.
-            reader = LogReader(directory, cursor.position)
-            logs[shard] = _Log(reader, cursor, file, letters, known or 0)
+            delivery = Delivery(self._run_dir, self._target.name, stream, shard, self._target)
+            delivery.begin(sink.position(stream, shard))
+            logs.append(_Log(LogReader(delivery.directory, delivery.cursor.position), delivery))
             with self._lock:
-                self._status.cursors[stream, shard] = cursor
+                self._status.cursors[stream, shard] = delivery.cursor
         return logs
 
-    def _ship_batch(self, sink: Sink, stream: Stream, shard: int, log: _Log) -> bool:
+    def _ship_batch(self, sink: Sink, log: _Log) -> bool:
         """Deliver the next batch of one log; whether there was one."""
-        repeating = log.cursor.position < log.known
-        frame = log.reader.read(min(BATCH_ROWS, log.known - log.cursor.position) if repeating else BATCH_ROWS)
+        delivery = log.delivery
+        name, again = (delivery.stream, delivery.shard), delivery.known - delivery.cursor.position
+        frame = log.reader.read(min(BATCH_ROWS, again) if again > 0 else BATCH_ROWS)
         with self._lock:
-            self._status.oldest_due_ns[stream, shard] = frame.due_ns if frame else 0
+            self._status.oldest_due_ns[name] = frame.due_ns if frame else 0
         if frame is None:
             return False
-        position = frame.row + frame.batch.num_rows
-        receipt = sink.deliver(stream, shard, frame.batch, position)
+        receipt = delivery.deliver(sink, frame.batch)
         done_ns = time.time_ns()
-        for letter in receipt.dead:
-            log.letters.add(frame.row + letter.row, frame.batch.slice(letter.row, 1), letter.reason)
         if receipt.dead:
             many, why = len(receipt.dead), receipt.dead[0].reason
-            _log.warning("%s refused %d record(s), now in %s: %s", self._target.name, many, log.letters.path, why)
-        # What comes again because of us is no duplicate of theirs.
-        duplicates = log.cursor.duplicates + (0 if repeating else receipt.duplicates)
-        log.cursor = Cursor(position, duplicates, len(log.letters))
-        log.file.save(log.cursor)
-        if self._target.rewind_s:
-            history = self._history.setdefault((stream, shard), deque())
-            history.append((time.monotonic(), frame.row))
-            while history[0][0] < time.monotonic() - self._target.rewind_s:
-                history.popleft()
+            _log.warning("%s refused %d record(s), now in %s: %s", self._target.name, many, delivery.letters.path, why)
         with self._lock:
-            self._status.cursors[stream, shard] = log.cursor
+            self._status.cursors[name] = delivery.cursor
             if frame.due_ns:
                 self._count_latency(frame, receipt, done_ns)
         return True

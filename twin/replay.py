@@ -15,9 +15,8 @@ import json
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from actors.delivery import SUBSCRIBERS_S, Delivery
 from actors.sinks import ParquetTarget, Sink, SinkRefused, SinkUnavailable, Target
 from actors.sinks.base import mask
-from datasets.cursor import Cursor, CursorFile, DeadLetterFile
-from datasets.log import LogDamaged, LogReader, extent, log_directory
+from datasets.log import LogDamaged, LogReader, extent
 from datasets.schema import STREAMS, Stream
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.fleet import targets_of
@@ -38,8 +37,6 @@ from twin.settings import RunSettings
 _BATCH_ROWS = 5_000
 _FILE_ROWS = 1 << 18
 _RETRY_S = 1.0
-# Before what a forgetful broker had acknowledged goes out again: its subscribers, too, have to come back.
-_SUBSCRIBERS_S = 2.5
 _AHEAD_US = 10_000_000
 _MARKER = "replay.json"
 _TELL_S = 5.0
@@ -58,15 +55,10 @@ class Replayed:
 
 @dataclass
 class _Log:
-    stream: Stream
-    shard: int
+    delivery: Delivery
     reader: LogReader
-    cursor: Cursor
-    letters: DeadLetterFile
     batch: pa.RecordBatch
     end: int
-    known: int = 0
-    """Up to here the peer itself says that it has the rows."""
 
 
 class Replay:
@@ -95,7 +87,7 @@ class Replay:
         self._folder = isinstance(target, ParquetTarget)
         self._rows = _FILE_ROWS if self._folder else _BATCH_ROWS
         self._ordered = target.name in ("kafka", "mqtt")
-        self._history: deque[tuple[float, Stream, int, int]] = deque()
+        self._logs: list[_Log] = []
         self.counts = Replayed()
 
     def run(self, tell: Callable[[Replayed], None], stop: threading.Event) -> Replayed:
@@ -127,22 +119,15 @@ class Replay:
         return self.counts
 
     def _rewind(self, stop: threading.Event) -> None:
-        """Go back to before the last `rewind_s`: the peer may have died with what it had acknowledged."""
-        since = time.monotonic() - self._target.rewind_s
-        recent = [(stream, shard, position) for then, stream, shard, position in self._history if then >= since]
-        for stream, shard, position in reversed(recent):  # the oldest comes last, and stays
-            file = CursorFile(self._run, self.id, stream, shard)
-            file.save(replace(file.load(), position=position))
-        self._history.clear()
-        if recent:
-            stop.wait(_SUBSCRIBERS_S)
+        if [log for log in self._logs if log.delivery.rewind()]:
+            stop.wait(SUBSCRIBERS_S)
 
     def _through(self, sink: Sink, tell: Callable[[Replayed], None], stop: threading.Event) -> None:
         """One pass on one connection: of all logs, always the one whose next record is the oldest."""
-        logs = [self._log(sink, stream, shard) for stream in STREAMS for shard in range(self._shards)]
+        self._logs = [self._log(sink, stream, shard) for stream in STREAMS for shard in range(self._shards)]
         try:
             queue: list[tuple[int, int, _Log]] = []
-            for log in logs:
+            for log in self._logs:
                 self._push(queue, log)
             began, first_us = time.monotonic(), queue[0][0] if queue else 0
             while queue and not stop.is_set():
@@ -160,25 +145,16 @@ class Replay:
                 tell(self.counts)
                 self._push(queue, log)
         finally:
-            for log in logs:
+            for log in self._logs:
                 log.reader.close()
 
     def _log(self, sink: Sink, stream: Stream, shard: int) -> _Log:
-        directory = log_directory(self._run, stream, shard)
-        held = extent(directory)
-        file = CursorFile(self._run, self.id, stream, shard)
-        cursor = file.load()
-        known = sink.position(stream, shard)
-        at = cursor.position
-        if known is not None and (self._folder or not file.path.exists() or known < at):
-            at = known
-        # A database may be ahead of the file: we died between the two, and a dead letter may not have been written.
-        at = max(held.first, at)
-        letters = DeadLetterFile(self._run, self.id, stream, shard)
-        reader = LogReader(directory, at)
-        return _Log(
-            stream, shard, reader, replace(cursor, position=at), letters, pa.record_batch({}), held.end, known or 0
-        )
+        delivery = Delivery(self._run, self.id, stream, shard, self._target)
+        delivery.begin(sink.position(stream, shard), peer_decides=self._folder)
+        held = extent(delivery.directory)
+        delivery.move(max(held.first, delivery.cursor.position))
+        reader = LogReader(delivery.directory, delivery.cursor.position)
+        return _Log(delivery, reader, pa.record_batch({}), held.end)
 
     def _push(self, queue: list[tuple[int, int, _Log]], log: _Log) -> None:
         """Queue the log by the time of its next record that is wanted; not at all where there is none."""
@@ -191,32 +167,21 @@ class Replay:
                 return
             first, last = np.searchsorted(times, [self._begin_us, self._end_us])
             # What is not wanted counts as passed: in front now, behind when its batch is done.
-            log.cursor = replace(log.cursor, position=frame.row + int(first))
+            log.delivery.move(frame.row + int(first))
             log.batch = frame.batch.slice(int(first), int(last - first))
         heapq.heappush(queue, (int(_times(log.batch.slice(0, 1))[0]), id(log), log))
 
     def _deliver(self, sink: Sink, log: _Log, until_us: int) -> None:
         """The rows of the batch up to that time."""
         rows = int(np.searchsorted(_times(log.batch), until_us, side="right"))
-        position = log.cursor.position + rows
-        receipt = sink.deliver(log.stream, log.shard, log.batch.slice(0, rows), position)
-        for letter in receipt.dead:
-            log.letters.add(log.cursor.position + letter.row, log.batch.slice(letter.row, 1), letter.reason)
-        # What comes again because of us is no duplicate of theirs.
-        duplicates = receipt.duplicates if position > log.known else 0
-        if self._target.rewind_s:
-            now = time.monotonic()
-            self._history.append((now, log.stream, log.shard, log.cursor.position))
-            while self._history[0][0] < now - self._target.rewind_s:
-                self._history.popleft()
-        log.cursor = Cursor(position, log.cursor.duplicates + duplicates, len(log.letters))
-        CursorFile(self._run, self.id, log.stream, log.shard).save(log.cursor)
+        before = log.delivery.cursor.duplicates
+        receipt = log.delivery.deliver(sink, log.batch.slice(0, rows))
         log.batch = log.batch.slice(rows)
-        if log.stream == "telemetry":
+        if log.delivery.stream == "telemetry":
             self.counts.records += rows
         else:
             self.counts.predictions += rows
-        self.counts.duplicates += duplicates
+        self.counts.duplicates += log.delivery.cursor.duplicates - before
         self.counts.dead += len(receipt.dead)
         self.counts.waiting_for = ""
 

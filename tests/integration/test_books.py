@@ -457,7 +457,7 @@ class Forgetful:
 
 
 def test_what_a_broker_forgot_goes_out_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("twin.replay._SUBSCRIBERS_S", 0.0)
+    monkeypatch.setattr("twin.replay.SUBSCRIBERS_S", 0.0)
     monkeypatch.setattr("twin.replay._RETRY_S", 0.0)
     run = write_run(tmp_path / "run", "run-forgotten", 30, 10)
     target = Forgetful()
