@@ -21,7 +21,7 @@ import pyarrow as pa
 from ray import serve
 from ray.serve.handle import DeploymentResponse
 
-from actors.shipper import LATENCY_BUCKETS_S
+from actors.shipper import LATENCY_BUCKETS_S, with_latencies
 from datasets.cursor import Cursor, CursorFile
 from datasets.log import SEGMENT_BYTES, Frame, LogFull, LogReader, LogWriter, log_directory
 from datasets.schema import SCHEMAS
@@ -202,8 +202,9 @@ class Feeder:
             self._status.latency_s = time.perf_counter() - asked_at
             if due_ns:
                 since_due_s = max(0.0, (time.time_ns() - due_ns) / 1e9)
-                self._status.latency_counts[int(np.searchsorted(LATENCY_BUCKETS_S, since_due_s))] += len(rows)
-                self._status.latency_sum_s += since_due_s * len(rows)
+                latencies_s = np.full(len(rows), since_due_s)
+                self._status.latency_counts = with_latencies(self._status.latency_counts, latencies_s)
+                self._status.latency_sum_s += float(latencies_s.sum())
             self._status.waiting_for = ""
 
 

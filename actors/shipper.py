@@ -40,6 +40,12 @@ LATENCY_BUCKETS_S = (
 )  # fmt: skip
 
 
+def with_latencies(counts: list[int], latencies_s: np.ndarray) -> list[int]:
+    """A histogram by `LATENCY_BUCKETS_S` with these latencies, shape (n,), counted in."""
+    buckets = np.bincount(np.searchsorted(LATENCY_BUCKETS_S, latencies_s), minlength=len(LATENCY_BUCKETS_S) + 1)
+    return [count + int(more) for count, more in zip(counts, buckets, strict=True)]
+
+
 @dataclass
 class ShipperStatus:
     """Counters of one sink on one node. `cursors`: of each log, (stream, shard), since the log began."""
@@ -226,9 +232,7 @@ class Shipper:
         """From the append to the acknowledgement: record by record where the sink knows, else the batch as one."""
         times = np.asarray(receipt.acked_ns if len(receipt.acked_ns) else [done_ns] * frame.batch.num_rows)
         latencies_s = np.maximum(0.0, (times - frame.due_ns) / 1e9)
-        buckets = np.bincount(np.searchsorted(LATENCY_BUCKETS_S, latencies_s), minlength=len(LATENCY_BUCKETS_S) + 1)
-        counts = self._status.latency_counts
-        self._status.latency_counts = [count + int(more) for count, more in zip(counts, buckets, strict=True)]
+        self._status.latency_counts = with_latencies(self._status.latency_counts, latencies_s)
         self._status.latency_sum_s += float(latencies_s.sum())
 
     def _set_waiting(self, stream: Stream, reason: str) -> None:
