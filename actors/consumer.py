@@ -75,7 +75,7 @@ class FleetConsumer:
     def __init__(self, plan: ConsumePlan, say: Callable[[str], None] = _log.warning) -> None:
         self._plan = plan
         self._say = say
-        self._config = {"bootstrap.servers": ",".join(plan.kafka.bootstrap), "log_level": 0}
+        self._config = {"bootstrap.servers": plan.kafka.servers, "log_level": 0}
         self.windows = Windows(lateness_s=plan.lateness_s, idle_s=plan.idle_s, max_open=plan.max_open)
         self.waiting = ""  # for what, while a server is down
         self.lag: dict[int, int] = {}
@@ -163,7 +163,7 @@ class FleetConsumer:
             self._plan.dead_letters: large,
         }
         admin = AdminClient(self._config)
-        where = ",".join(self._plan.kafka.bootstrap)
+        where = self._plan.kafka.where
         try:
             there = admin.list_topics(timeout=5.0).topics
             new = [NewTopic(name, -1, -1, config=config) for name, config in wanted.items() if name not in there]
@@ -173,14 +173,12 @@ class FleetConsumer:
                     future.result()
                 except KafkaException as error:
                     if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                        raise SinkRefused(
-                            f"Kafka at {where} lets us make no topic {name}; make it beforehand"
-                        ) from error
+                        raise SinkRefused(f"{where} lets us make no topic {name}; make it beforehand") from error
                     if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                         raise
         except KafkaException as error:
             raise SinkUnavailable(
-                f"Kafka at {where} does not answer ({error.args[0].name()}); is the broker running there?"
+                f"{where} does not answer ({error.args[0].name()}); is the broker running there?"
             ) from error
 
     # ---- what Kafka tells us, inside our polls
@@ -209,7 +207,7 @@ class FleetConsumer:
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._disturbed = True
-            self._say(f"Kafka at {','.join(self._plan.kafka.bootstrap)} does not answer; waiting")
+            self._say(f"{self._plan.kafka.where} does not answer; waiting")
 
     # ---- patience
 
@@ -274,7 +272,7 @@ class FleetConsumer:
         if error is None:
             return True
         if error.code() in _REFUSED:
-            raise SinkRefused(f"Kafka at {','.join(self._plan.kafka.bootstrap)} refused us ({error.str()})")
+            raise SinkRefused(f"{self._plan.kafka.where} refused us ({error.str()})")
         _log.info("Kafka: %s", error.str())  # retried by the library
         return False
 
@@ -333,8 +331,8 @@ class FleetConsumer:
 
     def _settle(self) -> None:
         if not self._outbox.settle(_ACK_S):
-            where = ",".join(self._plan.kafka.bootstrap)
-            raise SinkUnavailable(f"Kafka at {where} has not acknowledged {len(self._outbox)} messages")
+            where = self._plan.kafka.where
+            raise SinkUnavailable(f"{where} has not acknowledged {len(self._outbox)} messages")
 
     def _commit(self, *, wait: bool = False) -> None:
         assert self._consumer is not None

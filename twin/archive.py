@@ -58,7 +58,7 @@ class Archive:
 
     def start(self, patience_s: float = 10.0) -> None:
         """Returns when the broker has taken the subscription; SinkUnavailable where it does not."""
-        where = f"MQTT at {self._target.host}:{self._target.port}"
+        where = self._target.where
         try:
             self._client.connect(self._target.host, self._target.port, keepalive=15)
         except OSError as error:

@@ -139,7 +139,7 @@ def kafka(target: KafkaTarget, run_id: str, patience_s: float = 30.0) -> dict[St
     """Read both topics from their beginning to where they end now. SinkUnavailable where the broker does not answer."""
     consumer = Consumer(
         {
-            "bootstrap.servers": ",".join(target.bootstrap),
+            "bootstrap.servers": target.servers,
             "group.id": f"ev-twin-audit-{uuid.uuid4().hex}",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
@@ -165,7 +165,7 @@ def kafka(target: KafkaTarget, run_id: str, patience_s: float = 30.0) -> dict[St
                 heard = time.monotonic()
             elif time.monotonic() - heard > patience_s:
                 raise SinkUnavailable(
-                    f"Kafka at {','.join(target.bootstrap)} gave nothing for {patience_s:.0f} s with {len(ends)} "
+                    f"{target.where} gave nothing for {patience_s:.0f} s with {len(ends)} "
                     "partitions not read to their end; is the broker in order?"
                 )
             for message in messages:
@@ -183,7 +183,7 @@ def kafka(target: KafkaTarget, run_id: str, patience_s: float = 30.0) -> dict[St
                 if end is not None and at_end:
                     del ends[where]
     except KafkaException as error:
-        raise SinkUnavailable(f"Kafka at {','.join(target.bootstrap)} does not answer ({error})") from error
+        raise SinkUnavailable(f"{target.where} does not answer ({error})") from error
     finally:
         consumer.close()
     return found

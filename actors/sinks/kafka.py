@@ -69,9 +69,14 @@ class KafkaTarget:
         return cls(servers)
 
     @property
+    def servers(self) -> str:
+        """As clients want them."""
+        return ",".join(self.bootstrap)
+
+    @property
     def where(self) -> str:
         """For messages."""
-        return f"Kafka at {','.join(self.bootstrap)}"
+        return f"Kafka at {self.servers}"
 
     def sink(self, log_id: str, part: int = 0) -> KafkaSink:
         return KafkaSink(self, log_id)
@@ -120,7 +125,7 @@ class _Connection:
         self._lock = threading.Lock()
         self._producer = Producer(
             {
-                "bootstrap.servers": ",".join(target.bootstrap),
+                "bootstrap.servers": target.servers,
                 "client.id": client_id,
                 "acks": "all",
                 "enable.idempotence": True,
