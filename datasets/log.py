@@ -34,9 +34,9 @@ import os
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -52,7 +52,7 @@ _HEADER = struct.Struct("<4sIIIqq")
 _CRC_FROM = struct.calcsize("<4sII")
 _MARK_KEY = b"ev_log_mark"
 _OPEN, _SEALED = ".open", ".parquet"
-_ROW_GROUP = 1 << 18
+_ROW_GROUP = 1 << 16
 _LOCK_PATIENCE_S = 15.0
 
 DIRECT_ROWS = 1 << 17
@@ -165,18 +165,17 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_sealed(directory: Path, row: int, batches: list[pa.RecordBatch], mark: int) -> Path:
-    """Write a sealed segment, whole or not at all; not yet synced."""
+def _write_sealed(directory: Path, row: int, frames: Iterable[Frame]) -> Path:
+    """Write a sealed segment, whole or not at all; not yet synced. Holds no more than a row group in memory."""
     target = _segment_path(directory, row, _SEALED)
     temporary = target.with_suffix(".tmp")
-    table = pa.Table.from_batches(batches)
-    if len(batches) > 1:
-        table = table.unify_dictionaries()
-    floats = [f.name for f in table.schema if pa.types.is_floating(f.type)]
-    keys = [f.name for f in table.schema if not pa.types.is_floating(f.type)]
+    frames = iter(frames)
+    frame = next(frames)
+    schema = frame.batch.schema
+    floats = [f.name for f in schema if pa.types.is_floating(f.type)]
+    keys = [f.name for f in schema if not pa.types.is_floating(f.type)]
     # Statistics for what queries cut by: time and sequence. Of 5,000 names in every row group they would be no use.
-    cuts = [f.name for f in table.schema if pa.types.is_integer(f.type) or pa.types.is_timestamp(f.type)]
-    schema = table.schema.with_metadata({_MARK_KEY: str(mark).encode()})
+    cuts = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_timestamp(f.type)]
     try:
         with pq.ParquetWriter(
             temporary,
@@ -187,7 +186,16 @@ def _write_sealed(directory: Path, row: int, batches: list[pa.RecordBatch], mark
             write_statistics=cuts,
             write_page_checksum=True,
         ) as writer:
-            writer.write_table(table.cast(schema), row_group_size=_ROW_GROUP)
+            group = [frame.batch]
+            rows = frame.batch.num_rows
+            for frame in frames:
+                if rows >= _ROW_GROUP:
+                    writer.write_table(_joined(group))
+                    group, rows = [], 0
+                group.append(frame.batch)
+                rows += frame.batch.num_rows
+            writer.write_table(_joined(group))
+            writer.add_key_value_metadata({_MARK_KEY: str(frame.mark)})
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -195,16 +203,18 @@ def _write_sealed(directory: Path, row: int, batches: list[pa.RecordBatch], mark
     return target
 
 
+def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
+    table = pa.Table.from_batches(batches)
+    return table.unify_dictionaries() if len(batches) > 1 else table
+
+
 def _seal(directory: Path, row: int) -> None:
     """Write the open segment that begins at `row` as Parquet, then remove it. Atomic: either file is whole."""
     source = _segment_path(directory, row, _OPEN)
-    segment = _OpenSegment(source, row)
-    frames: list[Frame] = []
-    while (frame := segment.read()) is not None:
-        frames.append(frame)
-    segment.close()
-    _fsync(_write_sealed(directory, row, [f.batch for f in frames], frames[-1].mark))
+    with closing(_OpenSegment(source, row)) as segment:
+        _fsync(_write_sealed(directory, row, iter(segment.read, None)))
     source.unlink()
+    pa.default_memory_pool().release_unused()
 
 
 def _sealed_end(path: Path, first: int, *, whole: bool) -> tuple[int, int]:
@@ -376,7 +386,7 @@ class LogWriter:
 
     def _append_sealed(self, batch: pa.RecordBatch, mark: int) -> None:
         self.roll()
-        path = _write_sealed(self._directory, self.rows, [batch], mark)
+        path = _write_sealed(self._directory, self.rows, [Frame(self.rows, batch, mark, 0)])
         self._later(_fsync, path)
 
     def _open_segment(self) -> None:
