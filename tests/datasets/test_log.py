@@ -26,6 +26,7 @@ from datasets.log import (
     extent,
     read_all,
 )
+from tests.support import make_batch
 
 SCHEMA = pa.schema([("vehicle_id", pa.dictionary(pa.int32(), pa.string())), ("seq", pa.int64())])
 
@@ -181,6 +182,24 @@ def test_a_large_batch_is_a_sealed_segment_at_once(tmp_path: Path, monkeypatch: 
     writer.close()
     assert drain(tmp_path) == list(range(42))
     assert pq.read_table(tmp_path).num_rows == 42
+
+
+def test_a_segment_is_sealed_group_by_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Never all of it in memory; frames whose dictionaries differ share a group."""
+    monkeypatch.setattr("datasets.log._ROW_GROUP", 100)
+    writer = LogWriter(tmp_path)
+    for number in range(30):
+        writer.append(make_batch(1 + number % 3, range(10 * number, 10 * number + 10)), mark=number)
+    rows = writer.rows
+    writer.close()
+    [path] = tmp_path.glob("*.parquet")
+    groups = pq.ParquetFile(path).metadata
+    assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups)] == [120] * 5
+    table = read_all(tmp_path)
+    assert (table.num_rows, extent(tmp_path).mark) == (rows, 29)
+    assert table.column("vehicle_id").to_pylist() == [
+        f"EV-{v:06d}" for n in range(30) for _ in range(10) for v in range(1 + n % 3)
+    ]
 
 
 @pytest.mark.parametrize("form", ["open", "sealed"])
