@@ -1,8 +1,10 @@
 """An archiving MQTT subscriber: every message on disk before it is acknowledged, in a file a person can read.
 
 `messages.jsonl`: one line a message, topic, a tab, the payload (base64 after `base64:` where it is not one line of
-text). QoS 1 with a persistent session: what was published while this was down comes when it is up again, as far as the
-broker keeps it. Full disk: nothing is acknowledged, the broker keeps the rest.
+text). QoS 1 with a session that outlives this process: what was published while it was down comes when it is up
+again, as far as the broker keeps it. Full disk: nothing is acknowledged, the broker keeps the rest. A session that
+nobody comes back for would cost the broker memory and disk for good: it ends after a while (MQTT 5, session expiry
+interval).
 """
 
 from __future__ import annotations
@@ -15,24 +17,33 @@ from contextlib import suppress
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.sinks import MqttTarget, SinkError, SinkUnavailable
 from twin.errors import BadInput
+from twin.settings import parse_duration
 
 TOPICS = ("ev/battery/telemetry/+", "ev/battery/prediction/+")
 _FILE = "messages.jsonl"
 _FLUSH_S = 0.1
 _RETRY_S = 1.0
 _BASE64 = b"base64:"
+_LOST_S = 86_400.0  # how long the broker keeps the session of an archive that it has lost
+
+
+def _expiry(packet: int, seconds: float) -> Properties:
+    properties = Properties(packet)
+    properties.SessionExpiryInterval = min(round(seconds), 0xFFFFFFFE)  # the next one would mean for good
+    return properties
 
 
 class Archive:
-    """Subscribes in the background from `start` to `stop`."""
+    """Subscribes in the background from `start` to `stop`; the broker keeps what comes for `keep_s` after that."""
 
-    def __init__(self, target: MqttTarget, directory: Path, client_id: str) -> None:
+    def __init__(self, target: MqttTarget, directory: Path, client_id: str, keep_s: float = _LOST_S) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / _FILE
         self._path.open("ab").close()  # that it cannot be written is to be known before anything is promised
@@ -43,8 +54,9 @@ class Archive:
         self._refused = False
         self.written = 0
         self.waiting_for = ""
+        self._keep_s = keep_s
         self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False, manual_ack=True
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5, manual_ack=True
         )
         if target.user is not None:
             self._client.username_pw_set(target.user, target.password)
@@ -60,14 +72,22 @@ class Archive:
         """Returns when the broker has taken the subscription; SinkUnavailable where it does not."""
         where = self._target.where
         try:
-            self._client.connect(self._target.host, self._target.port, keepalive=15)
+            self._client.connect(
+                self._target.host,
+                self._target.port,
+                keepalive=15,
+                clean_start=False,
+                properties=_expiry(PacketTypes.CONNECT, max(self._keep_s, _LOST_S)),
+            )
         except OSError as error:
             raise SinkUnavailable(f"{where} does not answer ({error}); is the broker running there?") from error
         self._client.loop_start()
         if not self._answered.wait(patience_s) or self._refused:
             self._client.disconnect()
             self._client.loop_stop()
-            raise SinkUnavailable(f"{where} takes no subscription; check user, password and access rights")
+            raise SinkUnavailable(
+                f"{where} takes no subscription; check user, password and access rights, and that it speaks MQTT 5"
+            )
         self._thread.start()
 
     def _on_connect(
@@ -123,19 +143,25 @@ class Archive:
                     self._client.ack(mid, qos)
 
     def stop(self) -> None:
-        """Write what has come, acknowledge it, leave the session with the broker."""
+        """Write what has come, acknowledge it, leave the session with the broker for `keep_s`."""
         self._stopping.set()
         self._thread.join(timeout=10)
-        self._client.disconnect()
+        self._client.disconnect(properties=_expiry(PacketTypes.DISCONNECT, self._keep_s))
         self._client.loop_stop()
 
 
-def archive_until(url: str, directory: Path, client_id: str, stop: threading.Event, say: Callable[[str], None]) -> int:
+def archive_until(
+    url: str, directory: Path, client_id: str, stop: threading.Event, say: Callable[[str], None], keep: str = "1d"
+) -> int:
     """Archive what the broker at `url` carries until `stop`; the number of messages written by this call."""
     if not url:
         raise BadInput("--mqtt: expected the broker to listen to, like mqtt://127.0.0.1:1883")
     try:
-        archive = Archive(MqttTarget.parse(url), directory, client_id)
+        keep_s = parse_duration(keep, zero=True)
+    except ValueError as error:
+        raise BadInput(f"--keep: {error}") from None
+    try:
+        archive = Archive(MqttTarget.parse(url), directory, client_id, keep_s)
         archive.start()
     except ValueError as error:
         raise BadInput(f"--mqtt: {error}") from None

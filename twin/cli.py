@@ -287,6 +287,7 @@ def archive(
     out: Annotated[Path, typer.Option(help="folder for messages.jsonl; an existing one goes on")],
     mqtt: Mqtt = None,
     client_id: Annotated[str, typer.Option(help="name of the MQTT session, one for each archive")] = "ev-twin-archive",
+    keep: Annotated[str, typer.Option(help="how long the broker keeps what comes once this has ended")] = "1d",
     config: Config = None,
 ) -> None:
     """Subscribe to all vehicles and keep every message on disk, until Ctrl-C: what `twin ledger --verify` asks."""
@@ -295,7 +296,7 @@ def archive(
 
     url = _settings({"mqtt": mqtt}, config).mqtt
     with stopped_by_signals() as stop:
-        written = archive_until(url, out, client_id, stop, _say)
+        written = archive_until(url, out, client_id, stop, _say, keep)
     typer.echo(f"archived {written:,} messages in {out}")
 
 

@@ -128,11 +128,13 @@ class MqttSink:
             self.close()
             answer = self._connect(mqtt.MQTTv311)
         if answer is None or answer.is_failure:
+            said = answer or self._lost or f"no answer in {_CONNECT_TIMEOUT_S:g} s"
             self.close()
             if answer is not None and str(answer) in _REFUSALS:
                 raise SinkRefused(f"{self._target.where} refused us ({answer}); check user and password")
-            said = answer or self._lost or "no answer"
-            raise SinkUnavailable(f"{self._target.where} accepts no MQTT session ({said}); is it an MQTT broker?")
+            raise SinkUnavailable(
+                f"{self._target.where} accepts no MQTT session ({said}); is it an MQTT broker, and not overloaded?"
+            )
 
     def _connect(self, protocol: int) -> ReasonCode | None:
         """The broker's answer to our CONNECT, None where it gave none."""

@@ -98,7 +98,7 @@ class Scene:
         }
         self.run_id = run_id
         self.recoveries: list[tuple[str, float]] = []
-        self.archive = Archive(MqttTarget.parse(self.urls["mqtt"]), self.archive_folder, f"archive-{run_id}")
+        self.archive = Archive(MqttTarget.parse(self.urls["mqtt"]), self.archive_folder, f"archive-{run_id}", 0)
         self.archive.start()
 
     @contextmanager
@@ -154,5 +154,6 @@ class Scene:
         return ledger
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and leave the broker as it was found."""
         self.archive.stop()
+        self.kafka.empty()

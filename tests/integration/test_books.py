@@ -130,7 +130,10 @@ def delivered(
     made = Delivered(folder / "run", folder / "archive", urls, f"run-books-{time.time_ns()}")
     command = [sys.executable, "-m", "twin", "archive", "--out", str(made.archive), "--mqtt", urls["mqtt"]]
     listener = subprocess.Popen(
-        [*command, "--client-id", made.run_id], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--client-id", made.run_id, "--keep", "0s"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         assert listener.stderr is not None
@@ -151,6 +154,7 @@ def delivered(
         listener.kill()
         listener.communicate()
         postgres.drop_database(database)
+        kafka.empty()
 
 
 def test_a_delivered_run_is_complete(delivered: Delivered, twin: Twin):
@@ -589,18 +593,19 @@ def test_ledger_and_archive_complain_in_one_line(twin: Twin, tmp_path: Path, fre
     (tmp_path / "b" / "messages.jsonl").mkdir(parents=True)
     twin("archive", "--out", tmp_path / "b", "--mqtt", here).complaint(2, "--out", "cannot write")
     twin("archive", "--mqtt", here).complaint(2, "--out")
+    twin("archive", "--mqtt", here, "--out", tmp_path / "c", "--keep", "soon").complaint(2, "--keep", "like 90s")
 
 
 def test_an_archive_goes_on_where_it_was(tmp_path: Path, mosquitto: Mosquitto, old_run: Path, twin: Twin):
-    """What was published while nobody listened comes when somebody does."""
+    """What was published while nobody listened comes when somebody does, unless it was told that nobody would."""
     url, said = f"mqtt://127.0.0.1:{mosquitto.port}", []
-    bounds = [datetime.fromtimestamp(FIRST.timestamp() + s, UTC).isoformat() for s in (0, 4, 8)]
+    bounds = [datetime.fromtimestamp(FIRST.timestamp() + s, UTC).isoformat() for s in (0, 4, 8, 12)]
 
-    def listen(expected: int) -> int:
+    def listen(expected: int, keep: str = "1d") -> int:
         stop, written = threading.Event(), []
         thread = threading.Thread(
             target=lambda: written.append(
-                archive_until(url, tmp_path / "a", old_run.name + str(tmp_path), stop, said.append)
+                archive_until(url, tmp_path / "a", old_run.name + str(tmp_path), stop, said.append, keep)
             )
         )
         thread.start()
@@ -619,5 +624,7 @@ def test_an_archive_goes_on_where_it_was(tmp_path: Path, mosquitto: Mosquitto, o
     twin(*replay, "--from", bounds[0], "--to-time", bounds[1])
     assert listen(40) == 40
     twin(*replay, "--from", bounds[1], "--to-time", bounds[2])
-    assert listen(80) == 40
+    assert listen(80, keep="0s") == 40
+    twin(*replay, "--from", bounds[2], "--to-time", bounds[3])
+    assert listen(80, keep="0s") == 0
     assert len(list(messages(tmp_path / "a"))) == 80

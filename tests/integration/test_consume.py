@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import psycopg2
 import psycopg2.extras
 import pyarrow as pa
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -184,22 +184,6 @@ def batch(seqs: range, vehicles: int = 40) -> pa.RecordBatch:
     return make_batch(vehicles, seqs)
 
 
-def _empty(kafka: Kafka, topic: str) -> None:
-    """Make the topic anew: other tests have left their records there, some of them malformed on purpose."""
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    for future in admin.delete_topics([topic]).values():
-        with suppress(KafkaException):  # there was none
-            future.result()
-    deadline = time.monotonic() + SETTLE_S
-    while True:
-        [future] = admin.create_topics([NewTopic(topic, 4, 1)]).values()
-        try:
-            return future.result()
-        except KafkaException:  # still being deleted
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("payload", ["json", "avro"])
@@ -207,7 +191,7 @@ def test_aggregates_of_a_real_run(
     payload: Payload, kafka: Kafka, postgres_database: str, unique_name: Callable[[str], str], tmp_path: Path
 ):
     run_id, out = unique_name("run"), tmp_path / "run"
-    _empty(kafka, "ev-telemetry")
+    kafka.empty()  # other tests have left their records there, some of them malformed on purpose
     with Fleet(
         vehicles=30, shards=3, predict=False, out=out, run_id=run_id, kafka=kafka.bootstrap_servers, payload=payload
     ) as fleet:

@@ -72,6 +72,7 @@ def sinks(
     sinks = Sinks(kafka, mosquitto, postgres_database, unique_name("run"))
     yield sinks
     sinks.close()
+    kafka.empty()
 
 
 def test_all_sinks_hold_what_the_log_holds(sinks: Sinks, tmp_path: Path):

@@ -429,6 +429,14 @@ def test_nothing_listens(free_port: int):
         assert "\n" not in str(error.value)
 
 
+def test_an_mqtt_broker_that_says_nothing(mosquitto: Mosquitto):
+    """It takes the connection and is silent: overloaded, or no broker at all."""
+    with Proxy(mosquitto.port) as proxy:
+        proxy.stall()
+        with pytest.raises(SinkUnavailable, match=r"accepts no MQTT session \(no answer in 5 s\)"):
+            MqttTarget.parse(f"mqtt://127.0.0.1:{proxy.port}").check()
+
+
 @pytest.mark.parametrize(
     ("user", "password", "database", "says"),
     [

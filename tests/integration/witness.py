@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 import paho.mqtt.client as mqtt
 import psycopg2
 from kafka import KafkaConsumer
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 Identity = tuple[str, str, int]
 
@@ -68,14 +70,16 @@ class MqttWitness:
         self.received = Received()
         self._subscribed = threading.Event()
         self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=f"witness-{uuid.uuid4().hex}", clean_session=False
+            CallbackAPIVersion.VERSION2, client_id=f"witness-{uuid.uuid4().hex}", protocol=MQTTProtocolVersion.MQTTv5
         )
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_disconnect = lambda *_: self._subscribed.clear()
         self._client.on_message = lambda _client, _data, message: self.received.take(message.payload)
         self._client.reconnect_delay_set(1, 1)
-        self._client.connect("127.0.0.1", port)
+        kept = Properties(PacketTypes.CONNECT)
+        kept.SessionExpiryInterval = 3600
+        self._client.connect("127.0.0.1", port, clean_start=False, properties=kept)
         self._client.loop_start()
         self.wait_subscribed()
         # The broker saves its sessions every second: from then on even kill -9 does not lose this one.
@@ -93,7 +97,10 @@ class MqttWitness:
         return self.received
 
     def close(self) -> None:
-        self._client.disconnect()
+        """And have the broker forget the session: it would keep all that is published, and save it every second."""
+        over = Properties(PacketTypes.DISCONNECT)
+        over.SessionExpiryInterval = 0
+        self._client.disconnect(properties=over)
         self._client.loop_stop()
 
 

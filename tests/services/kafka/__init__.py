@@ -1,6 +1,6 @@
 """Apache Kafka 4.1.1, a single KRaft node, from its Maven jars (Java 17 or newer).
 
-kafka-python is imported where it is used, so that `python -m tests.services status` needs only the standard library.
+The clients are imported where they are used, so that `python -m tests.services status` needs only the standard library.
 """
 
 from __future__ import annotations
@@ -39,6 +39,21 @@ class Kafka(Service):
 
     def environment(self) -> dict[str, str]:
         return {"KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers}
+
+    def empty(self) -> None:
+        """Forget every message; the topics stay. Whoever reads a topic from its beginning pays for what is in it."""
+        from confluent_kafka import OFFSET_END, TopicPartition
+        from confluent_kafka.admin import AdminClient
+
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        parts = [
+            TopicPartition(topic.topic, number, OFFSET_END)
+            for topic in admin.list_topics(timeout=30).topics.values()
+            if not topic.topic.startswith("__")
+            for number in topic.partitions
+        ]
+        for future in admin.delete_records(parts).values() if parts else ():
+            future.result()
 
     @classmethod
     def install(cls) -> None:

@@ -1,0 +1,118 @@
+"""`twin consume` against a bare client of the same topic: records a second, JSON and Avro.
+
+Prints and writes benchmarks/results/consume.json. The bare client is confluent-kafka that parses each message (orjson,
+fastavro) and does nothing with it; ours also checks every field, counts each record once, and writes the minutes to
+PostgreSQL and their topic. Interleaved rounds from the first record to the last one, medians; a group joining takes a
+few seconds before that.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from actors.consumer import ConsumePlan, FleetConsumer
+from actors.sinks import KafkaTarget, TimescaleTarget
+from benchmarks import server
+from benchmarks.payload import raw_decoders
+from datasets.codec import encode
+from datasets.schema import PAYLOADS, Payload
+from tests.services import Kafka, Postgres
+from tests.support import make_batch
+
+VEHICLES, SAMPLES, ROUNDS = 1_000, 150, 3
+RECORDS = VEHICLES * SAMPLES
+RESULTS = Path(__file__).parent / "results" / "consume.json"
+
+
+def fill(servers: str, topic: str, payload: Payload) -> None:
+    """Five minutes of a thousand vehicles."""
+    admin = AdminClient({"bootstrap.servers": servers})
+    for future in admin.create_topics([NewTopic(topic, 4, 1)]).values():
+        future.result()
+    producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
+    for first in range(0, SAMPLES, 10):
+        messages = encode(make_batch(VEHICLES, range(first, first + 10)), "telemetry", payload)
+        for key, value in zip(messages.vehicle_ids, messages.values, strict=True):
+            producer.produce(topic, value=value, key=key)
+        producer.flush()
+
+
+def bare(servers: str, topic: str, decode: Callable[[bytes], Any]) -> float:
+    """Records a second of a client that only parses them."""
+    consumer = Consumer(
+        {"bootstrap.servers": servers, "group.id": f"bare-{time.time_ns()}", "auto.offset.reset": "earliest"}
+    )
+    consumer.subscribe([topic])
+    seen, begun = 0, 0.0
+    while seen < RECORDS:
+        messages = consumer.consume(2000, timeout=0.2)
+        if messages and not begun:
+            begun = time.perf_counter()
+        for message in messages:
+            assert message.error() is None
+            decode(message.value())
+        seen += len(messages)
+    took = time.perf_counter() - begun
+    consumer.close()
+    return RECORDS / took
+
+
+def ours(servers: str, topic: str, database: str) -> float:
+    """Records a second of `twin consume`, from the first one counted to all of them written and committed."""
+    plan = ConsumePlan(
+        KafkaTarget.parse(servers), TimescaleTarget.parse(database), group=f"ours-{time.time_ns()}", topic=topic
+    )
+    consumer, stop = FleetConsumer(plan), threading.Event()
+    thread = threading.Thread(target=consumer.run, args=(stop,))
+    thread.start()
+    counts = consumer.windows.counts
+    while not counts.counted:
+        time.sleep(0.001)
+    first, begun = counts.counted, time.perf_counter()
+    while counts.counted < RECORDS:
+        time.sleep(0.005)
+    stop.set()
+    thread.join()
+    return (RECORDS - first) / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    table: dict[str, dict[str, float]] = {}
+    with server(Kafka) as kafka, server(Postgres) as postgres:
+        for payload in PAYLOADS:
+            topic = f"bench-{payload}"
+            fill(kafka.bootstrap_servers, topic, payload)
+            rounds = []
+            for number in range(ROUNDS):
+                database = postgres.create_database(f"consume_{payload}_{number}")
+                rounds.append(
+                    (
+                        ours(kafka.bootstrap_servers, topic, database),
+                        bare(kafka.bootstrap_servers, topic, raw_decoders()[payload]),
+                    )
+                )
+            table[payload] = {
+                "ours": statistics.median(mine for mine, _ in rounds),
+                "bare": statistics.median(theirs for _, theirs in rounds),
+                "ratio": statistics.median(mine / theirs for mine, theirs in rounds),
+            }
+            row = table[payload]
+            print(
+                f"{payload:<6} twin consume {row['ours']:9,.0f} records/s, bare client {row['bare']:9,.0f}, "
+                f"ratio {row['ratio']:.2f}"
+            )
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(table, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
