@@ -25,7 +25,7 @@ from actors.shipper import LATENCY_BUCKETS_S, with_latencies
 from datasets.cursor import Cursor, CursorFile
 from datasets.log import SEGMENT_BYTES, Frame, LogFull, LogReader, LogWriter, log_directory
 from datasets.schema import SCHEMAS
-from models.features import input_matrix
+from models.features import due, input_matrix
 
 _log = logging.getLogger(__name__)
 
@@ -55,16 +55,6 @@ class FeederStatus:
     def predictions(self) -> int:
         """Predictions made of all shards."""
         return sum(self.made.values())
-
-
-def due(seq: np.ndarray, telemetry_ticks: int, predict_ticks: int) -> np.ndarray:
-    """Whether record `seq` is the newest one at some multiple of the prediction period, shape (n,) bool.
-
-    Record k is the newest from tick (k + 1) * telemetry_ticks until just before (k + 2) * telemetry_ticks.
-    """
-    since = (seq + 1) * telemetry_ticks
-    next_due = -(-since // predict_ticks) * predict_ticks
-    return np.asarray(next_due < since + telemetry_ticks)
 
 
 class Feeder:

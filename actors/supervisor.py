@@ -22,7 +22,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.feeder import FeederActor, FeederStatus, due
+from actors.feeder import FeederActor, FeederStatus
 from actors.predictor import PoolSettings, deploy
 from actors.restart import RestartPoints
 from actors.shard import PopulationPlan, ShardActor, ShardPlan, ShardStatus, vehicle_ranges
@@ -33,6 +33,7 @@ from datasets.cursor import Cursor
 from datasets.log import DIRECT_ROWS, SEGMENT_BYTES, Fsync
 from datasets.retention import Retention
 from datasets.schema import Stream
+from models.features import due
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The seven inputs of the reference system, in its order, as a matrix."""
+"""What the models are given: the seven inputs of the reference system, in its order, of each record that is due."""
 
 from __future__ import annotations
 
@@ -15,3 +15,13 @@ def input_matrix(batch: pa.RecordBatch) -> npt.NDArray[np.float32]:
     """Model inputs of each telemetry row, shape (n, 7), columns as `FEATURES`; units as in the telemetry schema."""
     columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in MODEL_INPUTS.values()]
     return np.column_stack([column.astype(np.float32) for column in columns])
+
+
+def due(seq: np.ndarray, telemetry_ticks: int, predict_ticks: int) -> np.ndarray:
+    """Whether record `seq` is the newest one at some multiple of the prediction period, shape (n,) bool.
+
+    Record k is the newest from tick (k + 1) * telemetry_ticks until just before (k + 2) * telemetry_ticks.
+    """
+    since = (seq + 1) * telemetry_ticks
+    next_due = -(-since // predict_ticks) * predict_ticks
+    return np.asarray(next_due < since + telemetry_ticks)

@@ -98,7 +98,7 @@ def run(
     if print_config:
         import yaml
 
-        from twin.fleet import targets_of
+        from twin.servers import targets_of
 
         targets_of(settings)
         typer.echo(yaml.safe_dump(settings.shown(), sort_keys=False).rstrip())

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from actors.consumer import ConsumePlan, ConsumerCollector, FleetConsumer, Undelivered
 from actors.sinks import KafkaTarget, SinkRefused, TimescaleTarget
 from twin.errors import BadInput, NotDelivered, RunFailed
-from twin.fleet import check_targets, start_exporter, targets_of
+from twin.servers import check_targets, start_exporter, targets_of
 from twin.settings import Duration, load_settings, one_line
 from twin.signals import stopped_by_signals
 

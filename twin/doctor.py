@@ -10,7 +10,7 @@ from pathlib import Path
 from actors.sinks import SinkError
 from models.bundle import BUNDLED, Bundle, BundleError
 from physics import load_cell, physics_version
-from twin.fleet import targets_of
+from twin.servers import targets_of
 from twin.settings import RunSettings
 
 

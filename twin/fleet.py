@@ -9,8 +9,7 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -18,12 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
-from prometheus_client.registry import Collector
 
 from actors.metrics import Exporter, FleetCollector
 from actors.predictor import PoolSettings, undeploy
 from actors.shard import PopulationPlan
-from actors.sinks import KafkaTarget, MqttTarget, SinkError, SinkUnavailable, Target, TimescaleTarget
 from actors.status import FleetStatus
 from actors.supervisor import FleetFailed, FleetPlan, Supervisor
 from datasets.schema import vehicle_id, vehicle_index
@@ -32,51 +29,10 @@ from physics import Fault, load_cell, physics_version
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.runs import RunLock
+from twin.servers import check_targets, start_exporter, targets_of
 from twin.settings import RunSettings, load_settings, parse_duration
 
 _SHARD_VEHICLES = 250  # fewer than this and a process of its own costs more than it gives
-
-
-def targets_of(settings: RunSettings) -> tuple[Target, ...]:
-    """The sinks that are switched on. BadInput for a malformed URL."""
-    found: list[Target] = []
-    for name, parse in (("kafka", KafkaTarget.parse), ("mqtt", MqttTarget.parse), ("timescale", TimescaleTarget.parse)):
-        url = getattr(settings, name)
-        if not url:
-            continue
-        try:
-            target = parse(url)
-        except ValueError as error:
-            raise BadInput(f"--{name}: {error}") from None
-        if isinstance(target, (KafkaTarget, MqttTarget)):
-            target = replace(target, payload=settings.payload)
-        if isinstance(target, MqttTarget):
-            target = replace(target, retain=settings.mqtt_retain)
-        found.append(target)
-    return tuple(found)
-
-
-def check_targets(targets: Sequence[Target]) -> list[str]:
-    """What keeps a peer away that may come back, one line each. BadInput where one refuses us."""
-    away = []
-    for target in targets:
-        try:
-            target.check()
-        except SinkUnavailable as error:
-            away.append(str(error))
-        except SinkError as error:
-            raise BadInput(f"--{target.name}: {error}") from error
-    return away
-
-
-def start_exporter(port: int, collector: Collector) -> Exporter | None:
-    """Metrics on loopback; None for port 0. BadInput where the port cannot be had."""
-    try:
-        return Exporter("127.0.0.1", port, collector) if port else None
-    except OSError as error:
-        raise BadInput(
-            f"--metrics-port: cannot listen on 127.0.0.1:{port} ({error.strerror}); choose another port, or 0 for off"
-        ) from error
 
 
 class Vehicle:

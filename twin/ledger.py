@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from actors.feeder import due as predicted
 from actors.shard import vehicle_ranges
 from actors.sinks import KafkaTarget, SinkError, TimescaleTarget
 from datasets.cursor import Cursor, CursorFile
 from datasets.log import LogDamaged, LogReader, extent, log_directory
 from datasets.schema import STREAMS, Stream
+from models.features import due as predicted
 from twin import audit
 from twin.audit import Count, Seen, compare
 from twin.errors import Different

@@ -30,8 +30,8 @@ from actors.sinks.base import mask
 from datasets.log import LogDamaged, LogReader, extent
 from datasets.schema import STREAMS, Stream
 from twin.errors import BadInput, NotDelivered, RunFailed
-from twin.fleet import targets_of
 from twin.runs import load_run, shard_count
+from twin.servers import targets_of
 from twin.settings import RunSettings
 
 _BATCH_ROWS = 5_000

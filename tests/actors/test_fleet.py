@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 import ray
 
-from actors.feeder import due
 from actors.status import FleetStatus
 from datasets.schema import SCHEMAS, vehicle_id
 from models.bundle import Bundle
+from models.features import due
 from tests.support import records
 from twin import Fleet
 from twin.errors import RunFailed

@@ -715,7 +715,7 @@ def test_mqtt_3_is_spoken_where_nothing_newer_is_known(mosquitto: Mosquitto, run
 
 
 def test_retain_is_a_setting():
-    from twin.fleet import targets_of
+    from twin.servers import targets_of
     from twin.settings import load_settings
 
     for value, expected in (("true", True), (None, False)):

@@ -1,0 +1,55 @@
+"""The servers a command talks to, and the one it is: sinks that are switched on, a port for metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from prometheus_client.registry import Collector
+
+from actors.metrics import Exporter
+from actors.sinks import KafkaTarget, MqttTarget, SinkError, SinkUnavailable, Target, TimescaleTarget
+from twin.errors import BadInput
+from twin.settings import RunSettings
+
+
+def targets_of(settings: RunSettings) -> tuple[Target, ...]:
+    """The sinks that are switched on. BadInput for a malformed URL."""
+    found: list[Target] = []
+    for name, parse in (("kafka", KafkaTarget.parse), ("mqtt", MqttTarget.parse), ("timescale", TimescaleTarget.parse)):
+        url = getattr(settings, name)
+        if not url:
+            continue
+        try:
+            target = parse(url)
+        except ValueError as error:
+            raise BadInput(f"--{name}: {error}") from None
+        if isinstance(target, (KafkaTarget, MqttTarget)):
+            target = replace(target, payload=settings.payload)
+        if isinstance(target, MqttTarget):
+            target = replace(target, retain=settings.mqtt_retain)
+        found.append(target)
+    return tuple(found)
+
+
+def check_targets(targets: Sequence[Target]) -> list[str]:
+    """What keeps a peer away that may come back, one line each. BadInput where one refuses us."""
+    away = []
+    for target in targets:
+        try:
+            target.check()
+        except SinkUnavailable as error:
+            away.append(str(error))
+        except SinkError as error:
+            raise BadInput(f"--{target.name}: {error}") from error
+    return away
+
+
+def start_exporter(port: int, collector: Collector) -> Exporter | None:
+    """Metrics on loopback; None for port 0. BadInput where the port cannot be had."""
+    try:
+        return Exporter("127.0.0.1", port, collector) if port else None
+    except OSError as error:
+        raise BadInput(
+            f"--metrics-port: cannot listen on 127.0.0.1:{port} ({error.strerror}); choose another port, or 0 for off"
+        ) from error
