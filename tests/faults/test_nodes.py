@@ -16,7 +16,7 @@ from tests.services.fixtures import unavailable
 
 pytestmark = [pytest.mark.services, pytest.mark.cluster, pytest.mark.timeout(280)]
 
-_MINUTES = 10
+_MINUTES = 7
 
 
 def _may_unshare() -> bool:
