@@ -41,7 +41,7 @@ class Kafka(Service):
         return {"KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers}
 
     def empty(self) -> None:
-        """Forget every message; the topics stay. Whoever reads a topic from its beginning pays for what is in it."""
+        """Forget all telemetry and predictions. Whoever reads a topic from its beginning pays for what is in it."""
         from confluent_kafka import OFFSET_END, TopicPartition
         from confluent_kafka.admin import AdminClient
 
@@ -49,7 +49,7 @@ class Kafka(Service):
         parts = [
             TopicPartition(topic.topic, number, OFFSET_END)
             for topic in admin.list_topics(timeout=30).topics.values()
-            if not topic.topic.startswith("__")
+            if topic.topic in ("ev-telemetry", "ev-predictions")
             for number in topic.partitions
         ]
         for future in admin.delete_records(parts).values() if parts else ():
