@@ -95,14 +95,17 @@ def run(
     settings = _settings(
         {k: v for k, v in flags.items() if k not in ("config", "quiet", "report", "print_config")}, config
     )
+    # What is wrong is said before Ray is loaded, which takes seconds.
+    from twin.runs import run_directory
+    from twin.servers import targets_of
+
+    targets_of(settings)
     if print_config:
         import yaml
 
-        from twin.servers import targets_of
-
-        targets_of(settings)
         typer.echo(yaml.safe_dump(settings.shown(), sort_keys=False).rstrip())
         return
+    run_directory(settings)
     from twin.fleet import Fleet
 
     raise typer.Exit(_run(Fleet(settings), quiet=quiet, report=report))

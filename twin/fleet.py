@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -28,7 +27,7 @@ from models.bundle import BUNDLED, Bundle, BundleError
 from physics import Fault, load_cell, physics_version
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
-from twin.runs import RunLock
+from twin.runs import RunLock, run_directory
 from twin.servers import check_targets, start_exporter, targets_of
 from twin.settings import RunSettings, load_settings, parse_duration
 
@@ -81,7 +80,7 @@ class Fleet:
                 update={} if "duration" in keywords else {"duration": None}
             )
         self._set_up(settings)
-        self.directory = _run_directory(settings)
+        self.directory = run_directory(settings)
 
     @classmethod
     def resume(cls, directory: Path, flags: Mapping[str, Any] | None = None) -> Self:
@@ -214,6 +213,9 @@ class Fleet:
             if self.settings.address:
                 ray.init(address=self.settings.address, log_to_driver=False, logging_level="ERROR")
             else:
+                if math.isfinite(self.settings.pace):
+                    # Ray would put its workers behind everything else on the machine; a live fleet has to be in time.
+                    os.environ.setdefault("RAY_worker_niceness", "0")
                 # Logical CPUs, so that every actor finds a place on a small machine; the kernel shares the real ones.
                 ray.init(
                     num_cpus=plan_shards + self.settings.replicas + (os.cpu_count() or 1),
@@ -380,17 +382,6 @@ def _bundle_of(settings: RunSettings) -> Bundle | None:
         return Bundle.load(settings.bundle or BUNDLED)
     except BundleError as error:
         raise BadInput(f"--bundle: {error}") from None
-
-
-def _run_directory(settings: RunSettings) -> Path:
-    out = settings.out or Path("runs") / time.strftime("%Y-%m-%dT%H-%M-%S")
-    out = out.expanduser().absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"--out: expected a new or empty directory, {out} already holds something; choose another")
-    parent = next(path for path in (out, *out.parents) if path.exists())
-    if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
-        raise BadInput(f"--out: cannot write to {parent}; choose a directory you may write to")
-    return out
 
 
 def _make_directory(out: Path) -> None:

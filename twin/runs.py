@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,15 @@ def resumable_settings(directory: Path, flags: Mapping[str, Any]) -> tuple[dict[
     if settings.duration is None:
         raise BadInput("--duration: expected how far to go (the run was begun without one), like --duration 6h")
     return run, settings
+
+
+def run_directory(settings: RunSettings) -> Path:
+    """Where a new run goes. BadInput where something is there already, or nothing may be written."""
+    out = settings.out or Path("runs") / time.strftime("%Y-%m-%dT%H-%M-%S")
+    out = out.expanduser().absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"--out: expected a new or empty directory, {out} already holds something; choose another")
+    parent = next(path for path in (out, *out.parents) if path.exists())
+    if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
+        raise BadInput(f"--out: cannot write to {parent}; choose a directory you may write to")
+    return out
