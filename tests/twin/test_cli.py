@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -155,6 +156,22 @@ def test_a_whole_run_leaves_data_report_and_counts(tmp_path: Path, free_port: in
     assert "Delivery" not in page, "no sink was on"
 
 
+def niceness(ancestor: int, command: bytes) -> list[int]:
+    """Of each process of this name that descends from `ancestor`."""
+    parents, found = {}, {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            pid = int(entry.name)
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            parents[pid] = int(fields[1])
+            if (entry / "cmdline").read_bytes().startswith(command):
+                found[pid] = int(fields[16])
+    family = {ancestor}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    return [nice for pid, nice in found.items() if pid in family]
+
+
 @pytest.mark.cluster
 def test_ctrl_c_seals_the_log_and_exits_130(tmp_path: Path, free_port: int):
     out = tmp_path / "run"
@@ -172,6 +189,7 @@ def test_ctrl_c_seals_the_log_and_exits_130(tmp_path: Path, free_port: int):
         time.sleep(0.1)
     with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=10) as answer:
         metrics = answer.read().decode()
+    assert niceness(process.pid, b"ray::ShardActor") == [os.nice(0)] * 2, "live records come in time on a busy machine"
     process.send_signal(signal.SIGINT)
     _, complaint = process.communicate(timeout=120)
     assert process.returncode == 130, complaint
