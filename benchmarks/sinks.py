@@ -298,7 +298,7 @@ class _Timed(Shipper):
 
     def _count_latency(self, frame: Any, receipt: Any, done_ns: int) -> None:
         times = np.asarray(receipt.acked_ns if len(receipt.acked_ns) else [done_ns] * frame.batch.num_rows)
-        self.latencies_ms.append((times - frame.written_ns) / 1e6)
+        self.latencies_ms.append((times - frame.due_ns) / 1e6)
 
 
 def bursts_to(targets: list[Target], bursts: int) -> list[dict[str, float]]:

@@ -85,7 +85,7 @@ class Stream:
             self._producer.poll(0)
         assert self._producer.flush(60) == 0
 
-    def consume(self, *flags: str, until_idle: str = "3s") -> subprocess.Popen[str]:
+    def consume(self, *flags: str, until_idle: str = "1s") -> subprocess.Popen[str]:
         """The command in a process of its own."""
         command = [
             sys.executable, "-m", "twin", "consume", "--topic", self.topic, "--output", self.output,
@@ -265,7 +265,7 @@ def test_a_server_down_for_a_while(victim: str, stream: Stream, postgres: Postgr
     server = {"postgres": postgres, "kafka": stream.kafka}[victim]
     first, second = batch(range(100)), batch(range(100, 300))
     stream.send(encode(first, "telemetry"))
-    process = stream.consume("--lateness", "2s", until_idle="8s")
+    process = stream.consume("--lateness", "2s", until_idle="4s")
     deadline = time.monotonic() + 40
     while stream.counted() == 0:
         assert time.monotonic() < deadline
@@ -278,7 +278,7 @@ def test_a_server_down_for_a_while(victim: str, stream: Stream, postgres: Postgr
     else:
         server.kill()
         stream.send(encode(second, "telemetry"))
-        time.sleep(10)  # longer than until it would be idle
+        time.sleep(6)  # longer than until it would be idle
         assert process.poll() is None
         server.restart().wait_ready()
     _, complaint = process.communicate(timeout=SETTLE_S)
