@@ -76,9 +76,11 @@ def ours(servers: str, topic: str, database: str) -> float:
     thread.start()
     counts = consumer.windows.counts
     while not counts.counted:
+        assert thread.is_alive(), "it ended before it had counted anything"
         time.sleep(0.001)
     first, begun = counts.counted, time.perf_counter()
     while counts.counted < RECORDS:
+        assert thread.is_alive(), f"it ended at {counts.counted:,} of {RECORDS:,} records"
         time.sleep(0.005)
     stop.set()
     thread.join()

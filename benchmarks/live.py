@@ -15,6 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from benchmarks import all_sinks
+from tests.support import family
 from twin import Fleet
 
 RESULTS = Path(__file__).parent / "results"
@@ -40,10 +41,7 @@ def roles(fleet: Fleet, servers: dict[str, int]) -> dict[int, str]:
                 continue
             parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
     for name, root in servers.items():
-        family = {root}
-        while more := {pid for pid, parent in parents.items() if parent in family} - family:
-            family |= more
-        known |= dict.fromkeys(family, f"{name} (server)")
+        known |= dict.fromkeys(family(parents, root), f"{name} (server)")
     for pid, command in commands.items():
         if pid in known:
             continue

@@ -43,3 +43,11 @@ def records(run: Path, stream: Stream = "telemetry") -> pa.Table:
     ]
     plain = pa.table(columns, names=table.column_names)
     return plain.sort_by([("vehicle_id", "ascending"), ("seq", "ascending")])
+
+
+def family(parents: dict[int, int], root: int) -> set[int]:
+    """`root` and all that descends from it; `parents`: the parent of each process."""
+    found = {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found

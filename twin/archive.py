@@ -43,7 +43,7 @@ def _expiry(packet: int, seconds: float) -> Properties:
 class Archive:
     """Subscribes in the background from `start` to `stop`; the broker keeps what comes for `keep_s` after that."""
 
-    def __init__(self, target: MqttTarget, directory: Path, client_id: str, keep_s: float = _LOST_S) -> None:
+    def __init__(self, target: MqttTarget, directory: Path, client_id: str, keep_s: float) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / _FILE
         self._path.open("ab").close()  # that it cannot be written is to be known before anything is promised
@@ -151,7 +151,7 @@ class Archive:
 
 
 def archive_until(
-    url: str, directory: Path, client_id: str, stop: threading.Event, say: Callable[[str], None], keep: str = "1d"
+    url: str, directory: Path, client_id: str, stop: threading.Event, say: Callable[[str], None], keep: str
 ) -> int:
     """Archive what the broker at `url` carries until `stop`; the number of messages written by this call."""
     if not url:

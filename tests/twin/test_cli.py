@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from datasets.log import read_all
+from tests.support import family
 
 ROOT = Path(__file__).parents[2]
 
@@ -166,10 +167,8 @@ def niceness(ancestor: int, command: bytes) -> list[int]:
             parents[pid] = int(fields[1])
             if (entry / "cmdline").read_bytes().startswith(command):
                 found[pid] = int(fields[16])
-    family = {ancestor}
-    while more := {pid for pid, parent in parents.items() if parent in family} - family:
-        family |= more
-    return [nice for pid, nice in found.items() if pid in family]
+    descendants = family(parents, ancestor)
+    return [nice for pid, nice in found.items() if pid in descendants]
 
 
 @pytest.mark.cluster
