@@ -1,6 +1,6 @@
-"""The running system on Ray: vehicle shards, shippers that carry the log to each sink, predictor pool, supervisor.
+"""What runs beside each other: vehicle shards, shippers to the sinks, the predictor pool, the consumer of aggregates.
 
-Every actor is a plain class that is made remote where it is spawned, so a test steps it in-process. Its memory can be
-rebuilt from a checkpoint plus the log. May import models, datasets, physics and Ray; never twin.
-Open `shard.py` first (where records are made), then `shipper.py` (how they leave), then `supervisor.py` (who watches).
+May import models, datasets and physics. `fleet/` steps vehicles on Ray, `delivery/` carries the log to the sinks,
+`prediction/` asks the models, `aggregates/` reads the stream back. Open `fleet/supervisor.py` first. Classes are plain
+and become Ray actors where they are started (`fleet/ray_cluster.py`), so a test can step them in its own process.
 """

@@ -19,8 +19,8 @@ from typing import Any
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from actors.consumer import ConsumePlan, FleetConsumer
-from actors.sinks import KafkaTarget, TimescaleTarget
+from actors.aggregates.consumer import ConsumePlan, FleetConsumer
+from actors.delivery.sinks import KafkaTarget, TimescaleTarget
 from benchmarks import server
 from benchmarks.payload import raw_decoders
 from datasets.codec import encode

@@ -35,8 +35,8 @@ from physics import FleetPhysics, draw_population, load_cell  # noqa: E402
 from physics.cell import advance_cells, rested_block  # noqa: E402
 from physics.layout import CURRENT_HIGH, CURRENT_LOW, DT, LANES, VOLTAGE_HIGH, VOLTAGE_LOW, WORK_SIZE  # noqa: E402
 from physics.modal import cell_model  # noqa: E402
-from twin.validation import reference  # noqa: E402
-from twin.validation.aging import MECHANICS, PLATING  # noqa: E402
+from training.validation import reference  # noqa: E402
+from training.validation.aging import MECHANICS, PLATING  # noqa: E402
 
 VEHICLES = 10_000
 START_S = 1_767_225_600

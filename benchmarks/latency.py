@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from actors.shipper import LATENCY_BUCKETS_S
-from actors.status import FleetStatus
+from actors.fleet.status import FleetStatus
+from actors.latency import BUCKETS_S
 from benchmarks import all_sinks
 from twin import Fleet
 
@@ -30,11 +30,11 @@ def quantile(counts: np.ndarray, q: float) -> float:
     """Interpolated in the bucket that holds it, as Prometheus' histogram_quantile does [s]."""
     cumulative = np.cumsum(counts)
     bucket = int(np.searchsorted(cumulative, q * cumulative[-1]))
-    if bucket >= len(LATENCY_BUCKETS_S):
+    if bucket >= len(BUCKETS_S):
         return float("inf")
     below = cumulative[bucket - 1] if bucket else 0
-    low = LATENCY_BUCKETS_S[bucket - 1] if bucket else 0.0
-    return float(low + (LATENCY_BUCKETS_S[bucket] - low) * (q * cumulative[-1] - below) / counts[bucket])
+    low = BUCKETS_S[bucket - 1] if bucket else 0.0
+    return float(low + (BUCKETS_S[bucket] - low) * (q * cumulative[-1] - below) / counts[bucket])
 
 
 def histograms(status: FleetStatus) -> dict[str, np.ndarray]:

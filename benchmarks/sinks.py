@@ -33,9 +33,9 @@ from confluent_kafka import Producer  # noqa: E402
 from kafka import KafkaProducer  # noqa: E402
 from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402
 
-from actors.shipper import Shipper, ShipperStatus  # noqa: E402
-from actors.sinks import KafkaTarget, MqttTarget, Sink, Target, TimescaleTarget  # noqa: E402
-from actors.sinks.timescale import _csv, migrate  # noqa: E402
+from actors.delivery.shipper import Shipper, ShipperStatus  # noqa: E402
+from actors.delivery.sinks import KafkaTarget, MqttTarget, Sink, Target, TimescaleTarget  # noqa: E402
+from actors.delivery.sinks.timescale import _csv, migrate  # noqa: E402
 from benchmarks import all_sinks, server  # noqa: E402
 from datasets.codec import encode_json  # noqa: E402
 from datasets.log import LogWriter, log_directory  # noqa: E402
@@ -233,7 +233,7 @@ def timescale(rounds: int = 24) -> dict[str, Any]:
     with server(Postgres) as database:
         target = TimescaleTarget.parse(database.url())
         sink = opened(target)
-        with closing(psycopg2.connect(target.dsn())) as connection, connection.cursor() as cursor:
+        with closing(psycopg2.connect(target.url)) as connection, connection.cursor() as cursor:
             cursor.execute("CREATE TABLE bare (LIKE telemetry INCLUDING ALL)")
             connection.commit()
             for number, batch in enumerate(batches(rounds + 2, "sink")):
@@ -330,7 +330,7 @@ def chunks(rows: int = 4_000) -> dict[str, Any]:
         target = TimescaleTarget.parse(database.url())
         migrate(target)
         rates: dict[str, float] = {}
-        with closing(psycopg2.connect(target.dsn())) as connection, connection.cursor() as cursor:
+        with closing(psycopg2.connect(target.url)) as connection, connection.cursor() as cursor:
             connection.autocommit = True
             template = make_batch(10, range(1), run_id="chunks")
             names = [field.name for field in FIELDS["telemetry"]]

@@ -1,8 +1,8 @@
 """Record batches to the bytes a message carries, and back: JSON (`schema.json_schema`) or Avro (`schema.avro_schema`).
 
-Both forms carry the same values, at the resolution of the text form. Avro is the standard's single-object encoding:
-the two bytes C3 01, the fingerprint of the schema, the record. `decode` tells them apart by the first two bytes and
-gives a whole valid record or `Malformed`.
+Both forms carry the values of the log, which have the resolution of the text form already. Avro is the standard's
+single-object encoding: the two bytes C3 01, the fingerprint of the schema, the record. `decode` tells them apart by the
+first two bytes and gives a whole valid record or `Malformed`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from datasets.schema import (
     FIELDS,
     LARGEST,
-    MODES,
     NAME_PATTERN,
     SCHEMA_VERSION,
     STREAMS,
@@ -55,10 +54,7 @@ class Messages:
 
 
 def text_columns(batch: pa.RecordBatch, stream: Stream) -> dict[str, list[Any]]:
-    """Python values of each column at the resolution of its text form; floats have at most `Field.decimals` digits.
-
-    Times are ISO 8601 with a Z. Float32 goes through a rounded float64, so 3.7001 is written 3.7001.
-    """
+    """Python values of each column as text shows them: times are ISO 8601 with a Z, the float32 3.7001 is 3.7001."""
     return _columns(batch, FIELDS[stream], _time_texts)
 
 
@@ -80,7 +76,8 @@ def _columns(
     columns: dict[str, list[Any]] = {}
     for field in fields:
         column = batch.column(field.name)
-        if field.decimals is not None:
+        if field.type == pa.float32() and field.decimals is not None:
+            # The number is at its resolution already; this finds the float64 whose text is as short as that.
             columns[field.name] = np.round(column.to_numpy().astype(np.float64), field.decimals).tolist()
         elif pa.types.is_timestamp(field.type):
             columns[field.name] = times(column)
@@ -149,8 +146,8 @@ class Reader:
         ]
         self._numbers = [f.name for f in fields if f.decimals is not None]
         self._whole = [(f.name, f.largest) for f in fields if pa.types.is_integer(f.type)]
-        self._names = [f.name for f in fields if pa.types.is_dictionary(f.type) and f.name != "mode"]
-        self._has_mode = any(f.name == "mode" for f in fields)
+        self._names = [f.name for f in fields if pa.types.is_dictionary(f.type) and not f.labels]
+        self._labels = [(f.name, f.labels) for f in fields if f.labels]
         # One for each version there was: an older message is read by the schema that wrote it.
         self._avro: dict[bytes, Any] = {}
         for older in range(1, version + 1):
@@ -250,8 +247,9 @@ class Reader:
         time = result["ts"]
         if type(time) is not datetime or time.tzinfo is not UTC:
             raise Malformed(f"expected a time like 2026-06-01T07:00:02Z in ts, got {_shown(time)}")
-        if self._has_mode and result["mode"] not in MODES:
-            raise Malformed(f"expected one of {', '.join(MODES)} in mode, got {_shown(result['mode'])}")
+        for name, labels in self._labels:
+            if result[name] not in labels:
+                raise Malformed(f"expected one of {', '.join(labels)} in {name}, got {_shown(result[name])}")
         return result
 
 

@@ -1,4 +1,4 @@
-"""What the models are given: the seven inputs of the reference system, in its order, of each record that is due."""
+"""What the models are given: the seven inputs of the reference system, in its order, and which records they are."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def input_matrix(batch: pa.RecordBatch) -> npt.NDArray[np.float32]:
     return np.column_stack([column.astype(np.float32) for column in columns])
 
 
-def due(seq: np.ndarray, telemetry_ticks: int, predict_ticks: int) -> np.ndarray:
+def is_predicted(seq: npt.NDArray[np.int64], telemetry_ticks: int, predict_ticks: int) -> npt.NDArray[np.bool_]:
     """Whether record `seq` is the newest one at some multiple of the prediction period, shape (n,) bool.
 
     Record k is the newest from tick (k + 1) * telemetry_ticks until just before (k + 2) * telemetry_ticks.
     """
     since = (seq + 1) * telemetry_ticks
-    next_due = -(-since // predict_ticks) * predict_ticks
-    return np.asarray(next_due < since + telemetry_ticks)
+    next_prediction = -(-since // predict_ticks) * predict_ticks
+    return np.asarray(next_prediction < since + telemetry_ticks)

@@ -4,32 +4,55 @@ numpy and numba only: no Ray, no files, no clock, no hidden randomness. Open `ke
 the equations), then `modal.py` (where its coefficients come from), `layout.py` (where a state lives), `fleet.py`
 (vehicles driving, parking and charging) and `life.py` (the same for years). `docs/physics.md` is for the reader who
 knows batteries. Positive current discharges.
+
+Names are imported when they are first asked for: who wants a list of cells or columns does not wait for a compiler.
 """
 
 from __future__ import annotations
 
-from physics._cache import cache_folder, kernel_cache, physics_version
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-with kernel_cache():  # before any kernel is defined: numba fixes a function's cache folder when it is decorated
+if TYPE_CHECKING:
     from physics.cell import CellResult, simulate_cell
     from physics.cells import UnknownCellError, cell_names, load_cell
+    from physics.columns import COLUMNS, FLAGS, MODES
+    from physics.compiled import cache_folder, physics_version
+    from physics.default_fleet import USES
     from physics.faults import FAULTS, Fault
-    from physics.fleet import COLUMNS, FleetPhysics
+    from physics.fleet import FleetPhysics
     from physics.groups import GroupsResult, PackResult, simulate_groups, simulate_pack
     from physics.lab import LabResult, simulate_protocol
-    from physics.layout import FLAGS
     from physics.life import Duty, FleetLives, Life, simulate_life
     from physics.pack import Pack
     from physics.parameters import CellParameters
     from physics.population import Population, draw_population
     from physics.protocol import parse_protocol
-    from physics.vehicle import MODES
+
+_HOMES = {
+    "cell": ("CellResult", "simulate_cell"),
+    "cells": ("UnknownCellError", "cell_names", "load_cell"),
+    "columns": ("COLUMNS", "FLAGS", "MODES"),
+    "compiled": ("cache_folder", "physics_version"),
+    "default_fleet": ("USES",),
+    "faults": ("FAULTS", "Fault"),
+    "fleet": ("FleetPhysics",),
+    "groups": ("GroupsResult", "PackResult", "simulate_groups", "simulate_pack"),
+    "lab": ("LabResult", "simulate_protocol"),
+    "life": ("Duty", "FleetLives", "Life", "simulate_life"),
+    "pack": ("Pack",),
+    "parameters": ("CellParameters",),
+    "population": ("Population", "draw_population"),
+    "protocol": ("parse_protocol",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "COLUMNS",
     "FAULTS",
     "FLAGS",
     "MODES",
+    "USES",
     "CellParameters",
     "CellResult",
     "Duty",
@@ -55,3 +78,11 @@ __all__ = [
     "simulate_pack",
     "simulate_protocol",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'physics' has no attribute {name!r}")
+    value = getattr(import_module(f"physics.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value

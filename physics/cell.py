@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from physics.cells import load_cell
+from physics.compiled import kernel
 from physics.constants import KELVIN
 from physics.kernel import (
     refresh_capacity,
@@ -60,7 +60,6 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.maths import CACHED
 from physics.modal import CellModel, cell_model
 from physics.parameters import CellParameters, FloatArray
 from physics.population import aged_limits
@@ -119,7 +118,7 @@ class CellResult(Mapping[str, Any]):
         return [field.name for field in fields(self)]
 
 
-@numba.njit(**CACHED)
+@kernel
 def run_profile(
     block: FloatArray,
     low_A: FloatArray,
@@ -170,7 +169,7 @@ def run_profile(
         out[11, tick] = 1.0 * block[FLAG_RANGE] + 2.0 * block[FLAG_VOLTAGE] + 4.0 * block[FLAG_POWER]
 
 
-@numba.njit(**CACHED)
+@kernel
 def advance_cells(
     blocks: FloatArray,
     work: FloatArray,

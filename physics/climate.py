@@ -13,11 +13,10 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import numba
 import numpy as np
 
+from physics.compiled import inner
 from physics.constants import KELVIN
-from physics.maths import LOOP
 from physics.rng import uniform
 
 Months = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
@@ -101,7 +100,7 @@ def mean_temperature_C(city: int) -> float:
     return float(_MEAN[city].mean())
 
 
-@numba.njit(**LOOP)
+@inner
 def _anomaly(seed: int, city: int, day: int) -> float:
     """Of one city's day [K]: a sum of four uniforms, scaled to `_ANOMALY_K` standard deviation."""
     total = 0.0
@@ -110,7 +109,7 @@ def _anomaly(seed: int, city: int, day: int) -> float:
     return (total - 2.0) * math.sqrt(3.0) * _ANOMALY_K
 
 
-@numba.njit(**LOOP)
+@inner
 def ambient_K(seed: int, city: int, local_s: float) -> float:
     """Air temperature [K] at local time, seconds since 1970-01-01 on the city's clock."""
     days = local_s / 86400.0

@@ -17,11 +17,10 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from physics.maths import LOOP
+from physics.compiled import inner
 from physics.parameters import FloatArray
 from physics.rng import uniform
 
@@ -29,8 +28,6 @@ _TRIP: Final = 200
 _HABIT: Final = 201
 _OWNER: Final = 202
 
-USES: Final = ("commuter", "delivery", "taxi", "long_distance")
-USE_SHARES: Final = (0.84, 0.06, 0.04, 0.06)
 COMMUTER: Final = 0
 
 WORKS: Final = 0.92
@@ -57,7 +54,7 @@ _PAUSE_S: Final = np.array([600.0, 1800.0, 2700.0, 2400.0])
 LONGEST_TRIP_S: Final = float(_LONGEST_S.max())
 
 
-@numba.njit(**LOOP)
+@inner
 def _leg(
     seed: int, vehicle: int, use: int, day: int, k: int, after: float, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
@@ -74,7 +71,7 @@ def _leg(
     return start, start + min(max(1.0, math.floor(wanted / once)) * once, _LONGEST_S[use]), cycle
 
 
-@numba.njit(**LOOP)
+@inner
 def _professional(
     seed: int, vehicle: int, use: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
@@ -88,7 +85,7 @@ def _professional(
     return start, end, cycle
 
 
-@numba.njit(**LOOP)
+@inner
 def _commute(
     seed: int, vehicle: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
@@ -127,7 +124,7 @@ def _commute(
     return start, end, cycle
 
 
-@numba.njit(**LOOP)
+@inner
 def trip(
     seed: int, vehicle: int, use: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
@@ -141,19 +138,19 @@ def trip(
     return _professional(seed, vehicle, use, day, which, dt, cycle_ticks)
 
 
-@numba.njit(**LOOP)
+@inner
 def what_follows(use: int, which: int) -> int:
     """STAYS, HOME (the charger there) or FAST (a charger on the road) after trip `which`."""
     return int(_AFTER[use, which])
 
 
-@numba.njit(**LOOP)
+@inner
 def plugs_in(seed: int, vehicle: int, use: int, day: int, habit: float) -> bool:
     """Does the owner plug in on this evening? Professionals always do."""
     return use != COMMUTER or bool(uniform(seed, _HABIT, vehicle, day) < habit)
 
 
-@numba.njit(**LOOP)
+@inner
 def find_event(
     seed: int,
     vehicle: int,

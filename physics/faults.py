@@ -14,8 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import numba
-
+from physics.compiled import inner
 from physics.constants import KELVIN
 from physics.layout import (
     AMBIENT,
@@ -42,7 +41,6 @@ from physics.layout import (
     VOLTAGE,
     WEAK_SHIFT,
 )
-from physics.maths import LOOP
 from physics.modal import CellModel
 from physics.parameters import FloatArray
 
@@ -107,7 +105,7 @@ class Fault:
             raise ValueError(f"expected a severity of {self.kind} from 0 up, got {self.severity}")
 
 
-@numba.njit(**LOOP)
+@inner
 def hottest_K(block: FloatArray, now_s: float, k: int) -> float:
     """Temperature of a pack's warmest cell [K]: warmer than the mean by its share of the rise, and by a short in it."""
     temperature = block[TEMPERATURE + k]
@@ -119,7 +117,7 @@ def hottest_K(block: FloatArray, now_s: float, k: int) -> float:
     return hottest
 
 
-@numba.njit(**LOOP)
+@inner
 def stand_still(block: FloatArray, k: int) -> None:
     """Parked, wherever it was: no speed, no trace, no charger."""
     block[MODE + k] = 0.0
@@ -127,7 +125,7 @@ def stand_still(block: FloatArray, k: int) -> None:
     block[TRACE_START + k], block[TRACE_END + k], block[TRACE + k] = 0.0, 1.0, 0.0
 
 
-@numba.njit(**LOOP)
+@inner
 def fault_of(block: FloatArray, work: FloatArray, k: int, cooling_scale: float, c: CellModel) -> None:
     """Let a vehicle's fault, where it has begun at NOW, act for ELAPSED."""
     now_s, elapsed_s = work[NOW + k], work[ELAPSED + k]
@@ -149,7 +147,7 @@ def fault_of(block: FloatArray, work: FloatArray, k: int, cooling_scale: float, 
         stand_still(block, k)
 
 
-@numba.njit(**LOOP)
+@inner
 def apply_faults(block: FloatArray, work: FloatArray, cooling_scale: float, c: CellModel) -> None:
     """The same for all; called every simulated minute."""
     for k in range(LANES):

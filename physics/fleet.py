@@ -7,16 +7,17 @@ on how many ticks a call advances. Vehicles of one kind of cell share blocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from physics.cells import load_cell
 from physics.climate import CITIES, ambient_K
+from physics.columns import COLUMNS, FLAGS, NAMES, PER_UNIT
+from physics.compiled import inner, kernel
 from physics.constants import KELVIN
 from physics.duty import find_event, resample
 from physics.faults import BAD_ELECTROLYTE, FAULTS, STUCK, V_OFFSET, Fault, apply_faults, hottest_K
@@ -54,7 +55,6 @@ from physics.layout import (
     FLAG_POWER,
     FLAG_RANGE,
     FLAG_VOLTAGE,
-    FLAGS,
     HABIT,
     HOT_SHARE,
     LAM_SCALE,
@@ -95,7 +95,6 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.maths import CACHED, LOOP
 from physics.modal import CellModel, cell_model, equilibrium_voltage, instant_resistance
 from physics.pack import age_pack, pack_extremes
 from physics.parameters import FloatArray
@@ -112,28 +111,6 @@ from physics.vehicle import (
 
 Column = npt.NDArray[Any]
 
-# Name, decimals. The order is that of the SAMPLE rows.
-COLUMNS: Final = (
-    ("soc", 6),
-    ("soh", 7),
-    ("battery_voltage", 3),
-    ("battery_current", 3),
-    ("battery_temperature", 3),
-    ("charge_cycles", 5),
-    ("power_consumption", 4),
-    ("cell_voltage_min", 5),
-    ("cell_voltage_max", 5),
-    ("cell_temperature_min", 3),
-    ("cell_temperature_max", 3),
-    ("resistance", 6),
-    ("ambient_temperature", 3),
-    ("driving_speed", 3),
-    ("distance_traveled", 4),
-    ("mode", 0),
-    ("flags", 0),
-)
-COLUMN_TYPES: Final[dict[str, Any]] = {"mode": np.int8, "flags": np.int32}
-
 _RANGE: Final = float(FLAGS["outside_valid_range"])
 _VOLTAGE: Final = float(FLAGS["voltage_limited"])
 _POWER: Final = float(FLAGS["power_not_met"])
@@ -141,16 +118,33 @@ _RUNAWAY: Final = float(FLAGS["thermal_runaway"])
 _DAY_S: Final = 86400.0
 
 
-@numba.njit(**CACHED)
-def _round(x: float, per_unit: float) -> float:
-    """To the nearest decimal: the division gives the float64 closest to it, so its text form is short."""
-    rounded: float = np.rint(x * per_unit) / per_unit
-    return rounded
+def _sample(name: str) -> int:
+    """Offset of a column's row in `work`."""
+    return SAMPLE + NAMES.index(name) * LANES
 
 
-@numba.njit(**CACHED)
+_SOC: Final = _sample("soc")
+_SOH: Final = _sample("soh")
+_PACK_V: Final = _sample("battery_voltage")
+_PACK_A: Final = _sample("battery_current")
+_CELL_C: Final = _sample("battery_temperature")
+_CYCLES: Final = _sample("charge_cycles")
+_POWER_kW: Final = _sample("power_consumption")
+_LOWEST_V: Final = _sample("cell_voltage_min")
+_HIGHEST_V: Final = _sample("cell_voltage_max")
+_COLDEST_C: Final = _sample("cell_temperature_min")
+_HOTTEST_C: Final = _sample("cell_temperature_max")
+_PACK_OHM: Final = _sample("resistance")
+_AIR_C: Final = _sample("ambient_temperature")
+_MODE: Final = _sample("mode")
+_SPEED_kmh: Final = _sample("driving_speed")
+_ODOMETER_km: Final = _sample("distance_traveled")
+_FLAGS: Final = _sample("flags")
+
+
+@kernel
 def sample_vehicles(block: FloatArray, work: FloatArray, c: CellModel) -> None:
-    """Telemetry of 128 vehicles at NOW into the SAMPLE rows, as their sensors read."""
+    """Telemetry of 128 vehicles at NOW into the SAMPLE rows, as their sensors read, rounded to their resolution."""
     for k in range(LANES):
         now_s = work[NOW + k]
         current, voltage = block[CURRENT + k], block[VOLTAGE + k]
@@ -166,31 +160,36 @@ def sample_vehicles(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         stuck = (fault == STUCK) & (days >= 0.0)
         pack_V = voltage * c.series + off_V
         pack_A = current * c.parallel + off_A
-        work[SAMPLE + 0 * LANES + k] = _round(soc_of(block, k), 1e6)
-        work[SAMPLE + 1 * LANES + k] = _round(soh_of(block, k, c), 1e7)
-        work[SAMPLE + 2 * LANES + k] = _round(pack_V, 1e3)
-        work[SAMPLE + 3 * LANES + k] = _round(pack_A, 1e3)
-        work[SAMPLE + 4 * LANES + k] = _round(severity if stuck else celsius + off_K, 1e3)
-        work[SAMPLE + 5 * LANES + k] = _round(block[THROUGHPUT + k] / (2.0 * c.nominal_Ah), 1e5)
-        work[SAMPLE + 6 * LANES + k] = _round(pack_V * pack_A * (1.0 / 1000.0), 1e4)
-        work[SAMPLE + 7 * LANES + k] = _round(voltage + block[V_LOWEST + k], 1e5)
-        work[SAMPLE + 8 * LANES + k] = _round(voltage + block[V_HIGHEST + k], 1e5)
-        work[SAMPLE + 9 * LANES + k] = _round(celsius - cooler, 1e3)
-        work[SAMPLE + 10 * LANES + k] = _round(hottest_K(block, now_s, k) - KELVIN, 1e3)
-        work[SAMPLE + 11 * LANES + k] = _round(block[R_DYNAMIC + k] * c.series / c.parallel, 1e6)
-        work[SAMPLE + 12 * LANES + k] = _round(block[AMBIENT + k] - KELVIN, 1e3)
-        work[SAMPLE + 13 * LANES + k] = _round(block[SPEED + k] * 3.6, 1e3)
-        work[SAMPLE + 14 * LANES + k] = _round(block[ODOMETER + k] / 1000.0, 1e4)
-        work[SAMPLE + 15 * LANES + k] = block[MODE + k]
-        work[SAMPLE + 16 * LANES + k] = (
+        work[_SOC + k] = soc_of(block, k)
+        work[_SOH + k] = soh_of(block, k, c)
+        work[_PACK_V + k] = pack_V
+        work[_PACK_A + k] = pack_A
+        work[_CELL_C + k] = severity if stuck else celsius + off_K
+        work[_CYCLES + k] = block[THROUGHPUT + k] / (2.0 * c.nominal_Ah)
+        work[_POWER_kW + k] = pack_V * pack_A * (1.0 / 1000.0)
+        work[_LOWEST_V + k] = voltage + block[V_LOWEST + k]
+        work[_HIGHEST_V + k] = voltage + block[V_HIGHEST + k]
+        work[_COLDEST_C + k] = celsius - cooler
+        work[_HOTTEST_C + k] = hottest_K(block, now_s, k) - KELVIN
+        work[_PACK_OHM + k] = block[R_DYNAMIC + k] * c.series / c.parallel
+        work[_AIR_C + k] = block[AMBIENT + k] - KELVIN
+        work[_MODE + k] = block[MODE + k]
+        work[_SPEED_kmh + k] = block[SPEED + k] * 3.6
+        work[_ODOMETER_km + k] = block[ODOMETER + k] / 1000.0
+        work[_FLAGS + k] = (
             _RANGE * block[FLAG_RANGE + k]
             + _VOLTAGE * block[FLAG_VOLTAGE + k]
             + _POWER * block[FLAG_POWER + k]
             + _RUNAWAY * block[FAILED + k]
         )
+    for s in range(PER_UNIT.size):
+        # The division gives the float64 closest to the decimal, so its text form is short.
+        per_unit = PER_UNIT[s]
+        for k in range(SAMPLE + s * LANES, SAMPLE + (s + 1) * LANES):
+            work[k] = np.rint(work[k] * per_unit) / per_unit
 
 
-@numba.njit(**LOOP)
+@inner
 def clear_flags(block: FloatArray, k: int) -> None:
     """After a sample a vehicle's flags start afresh."""
     block[FLAG_RANGE + k] = 0.0
@@ -198,7 +197,7 @@ def clear_flags(block: FloatArray, k: int) -> None:
     block[FLAG_POWER + k] = 0.0
 
 
-@numba.njit(**CACHED)
+@kernel
 def advance_fleet(
     blocks: FloatArray,
     tick_0: int,
@@ -258,7 +257,7 @@ def advance_fleet(
                 row += 1
 
 
-@numba.njit(**CACHED)
+@kernel
 def _set_up(
     blocks: FloatArray, dt: float, start_s: float, seed: int, c: CellModel, cycle_ticks: npt.NDArray[np.int64]
 ) -> None:
@@ -407,9 +406,9 @@ class FleetPhysics:
         """Memory of the blocks over the number of vehicles."""
         return sum(group.blocks.nbytes for group in self._groups) / len(self)
 
-    def advance(self, ticks: int, sample_every: int, types: Mapping[str, Any] = COLUMN_TYPES) -> dict[str, Column]:
+    def advance(self, ticks: int, sample_every: int, *, compact: bool = False) -> dict[str, Column]:
         """Step `ticks` times; telemetry at every absolute tick divisible by `sample_every`, each (n_samples,
-        n_vehicles), of the types given by column, float64 where none is.
+        n_vehicles); readings are float64, or with `compact` of their column's type.
 
         A sample at tick k is the state at the end of step k, at start_s + k step_s. Units and resolution: `COLUMNS` and
         docs/physics.md. Flags gather what happened since the sample before.
@@ -417,17 +416,19 @@ class FleetPhysics:
         if ticks < 0 or sample_every < 1:
             raise ValueError(f"expected ticks >= 0 and sample_every >= 1, got {ticks} and {sample_every}")
         count = (self.tick + ticks) // sample_every - self.tick // sample_every
-        # Who wants other types gets copies, and what is copied from is kept for the next call: so much fresh memory
-        # costs as much as the physics that fill it.
-        copied, shape = types is not COLUMN_TYPES, (len(COLUMNS), count, len(self))
-        samples = self._samples if copied and self._samples.shape == shape else np.empty(shape)
-        self._samples = samples if copied else self._samples
+        # Compact columns are copies, and what is copied from is kept for the next call: so much fresh memory costs as
+        # much as the physics that fill it.
+        shape = (len(COLUMNS), count, len(self))
+        samples = self._samples if compact and self._samples.shape == shape else np.empty(shape)
+        self._samples = samples if compact else self._samples
         for group in self._groups:
             self._advance(group, ticks, sample_every, samples)
         self.tick += ticks
-        return {
-            name: samples[k].astype(types.get(name, np.float64), copy=copied) for k, (name, _) in enumerate(COLUMNS)
-        }
+        out: dict[str, Column] = {}
+        for values, column in zip(samples, COLUMNS, strict=True):
+            reading = column.decimals is not None
+            out[column.name] = values if reading and not compact else values.astype(column.type)
+        return out
 
     def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: FloatArray) -> None:
         advance_fleet(

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from physics.cell import rested_block
 from physics.cells import load_cell
+from physics.compiled import kernel
 from physics.constants import KELVIN
 from physics.kernel import refresh_capacity, refresh_cells, rest_cells, step_cells
 from physics.layout import (
@@ -41,7 +41,6 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.maths import CACHED
 from physics.modal import CellModel, cell_model
 from physics.pack import pack_extremes
 from physics.parameters import CellParameters, FloatArray
@@ -72,7 +71,7 @@ class PackResult:
     temperature_C: FloatArray
 
 
-@numba.njit(**CACHED)
+@kernel
 def run_groups(
     blocks: FloatArray,
     current_A: FloatArray,
@@ -103,7 +102,7 @@ def run_groups(
                 temperature[tick, j * LANES + k] = block[TEMPERATURE + k]
 
 
-@numba.njit(**CACHED)
+@kernel
 def run_pack(
     block: FloatArray,
     current_A: FloatArray,

@@ -16,9 +16,9 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import numba
 import numpy as np
 
+from physics.compiled import inner
 from physics.constants import FARADAY, GAS_CONSTANT
 from physics.layout import (
     ACTIVE_N,
@@ -112,7 +112,7 @@ from physics.layout import (
     X_P,
     Y_E,
 )
-from physics.maths import LOOP, asinh_and_root, clip, exp, polynomial
+from physics.maths import asinh_and_root, clip, exp, polynomial
 from physics.modal import L2, STATIC_WEIGHT, TABLE_CELLS, WEIGHT, CellModel
 from physics.parameters import FloatArray
 
@@ -132,7 +132,7 @@ POWER_TOLERANCE: Final = 0.02
 PLANNED_BELOW_V: Final = 1e-3  # an upper voltage limit this far below the cell's own is a charger's, not an incident
 
 
-@numba.njit(**LOOP)
+@inner
 def lookup(tables: FloatArray, table: int, x: float) -> tuple[float, float]:
     """Value and slope of one of a cell's tables at x."""
     k = table * _TABLE_SIZE + 2 * int(clip(x, 0.0, 0.9999999) * TABLE_CELLS)
@@ -140,7 +140,7 @@ def lookup(tables: FloatArray, table: int, x: float) -> tuple[float, float]:
     return tables[k] + slope * x, slope
 
 
-@numba.njit(**LOOP)
+@inner
 def relax(block: FloatArray, row: int, decay_row: int, lane: int, target: float) -> float:
     """One mode follows its target: w <- target + decay (w - target)."""
     w: float = target + block[decay_row + lane] * (block[row + lane] - target)
@@ -148,14 +148,14 @@ def relax(block: FloatArray, row: int, decay_row: int, lane: int, target: float)
     return w
 
 
-@numba.njit(**LOOP)
+@inner
 def delivering(power: float, v_0: float, resistance: float, low: float, high: float) -> float:
     """The current in [low, high] that delivers `power` [W] when V = v_0 - R I; the one of most power if none does."""
     current = 2.0 * power / (v_0 + math.sqrt(max(v_0 * v_0 - 4.0 * resistance * power, 0.0)))
     return max(low, min(high, current))
 
 
-@numba.njit(**LOOP)
+@inner
 def within_limits(
     current: float, v_0: float, resistance: float, v_low: float, v_high: float, empty: float, full: float
 ) -> float:
@@ -166,7 +166,7 @@ def within_limits(
     return max(min(current, most), least)
 
 
-@numba.njit(**LOOP)
+@inner
 def _currents_and_lithium(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """First third of a step: the current, then lithium in the particles and salt in the electrolyte."""
     ge_n0, ge_n1, ge_n2 = c.gain_e_n
@@ -272,7 +272,7 @@ def _currents_and_lithium(block: FloatArray, work: FloatArray, c: CellModel) -> 
         work[INSIDE + k] = 1.0 if inside else 0.0
 
 
-@numba.njit(**LOOP)
+@inner
 def _look_up(work: FloatArray, tables: FloatArray) -> None:
     """Second third: open-circuit potentials, their slopes and entropic changes at the surface stoichiometries."""
     for k in range(LANES):
@@ -282,7 +282,7 @@ def _look_up(work: FloatArray, tables: FloatArray) -> None:
         work[OCP_P + k], work[SLOPE_P + k] = lookup(tables, 1, work[SURFACE_P + k])
 
 
-@numba.njit(**LOOP)
+@inner
 def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Last third: voltage, heat, side reactions, counters, flags."""
     t_ref, transport = c.t_ref, c.transport
@@ -387,7 +387,7 @@ def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -
         block[FLAG_POWER + k] = 1.0 if missing & (power > 0.0) else block[FLAG_POWER + k]
 
 
-@numba.njit(**LOOP)
+@inner
 def step_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Advance 128 cells, each by its DT, under their demand rows.
 
@@ -400,7 +400,7 @@ def step_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     _voltage_heat_and_aging(block, work, c)
 
 
-@numba.njit(**LOOP)
+@inner
 def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Recompute what depends on temperature, on slow states and on the length of a step, for steps of DT."""
     for k in range(LANES):
@@ -469,7 +469,7 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         block[SENSE_E + k] *= 2.0 * R_F * c.transport * block[GAIN_E + k]
 
 
-@numba.njit(**LOOP)
+@inner
 def rest_cells(block: FloatArray, c: CellModel) -> None:
     """Put cells at rest: modes relaxed, no current, voltage at equilibrium at their temperature."""
     for row in range(PARTICLE_MODES):
@@ -495,7 +495,7 @@ def rest_cells(block: FloatArray, c: CellModel) -> None:
         block[Q_SIDE + k] = 0.0
 
 
-@numba.njit(**LOOP)
+@inner
 def capacity_of(block: FloatArray, k: int, c: CellModel) -> None:
     """Follow one cell's stoichiometries at the voltage limits (at rest, 25 degC) as it ages: one Newton step.
 
@@ -518,14 +518,14 @@ def capacity_of(block: FloatArray, k: int, c: CellModel) -> None:
             block[X_EMPTY + k] = x
 
 
-@numba.njit(**LOOP)
+@inner
 def refresh_capacity(block: FloatArray, c: CellModel) -> None:
     """The same for all; called every simulated minute or so."""
     for k in range(LANES):
         capacity_of(block, k, c)
 
 
-@numba.njit(**LOOP)
+@inner
 def soc_of(block: FloatArray, lane: int) -> float:
     """State of charge: between the aged cell's own limits, 0 to 1."""
     x_empty = block[X_EMPTY + lane]
@@ -533,7 +533,7 @@ def soc_of(block: FloatArray, lane: int) -> float:
     return soc
 
 
-@numba.njit(**LOOP)
+@inner
 def soh_of(block: FloatArray, lane: int, c: CellModel) -> float:
     """State of health: capacity at rest between the voltage limits over that of the fresh cell."""
     soh: float = block[ACTIVE_N + lane] * (block[X_FULL + lane] - block[X_EMPTY + lane]) / (c.x_full - c.x_empty)

@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from physics.cell import rested_block
 from physics.cells import load_cell
+from physics.compiled import kernel
 from physics.constants import KELVIN
 from physics.kernel import refresh_capacity, refresh_cells, soc_of, soh_of, step_cells
 from physics.layout import (
@@ -52,7 +52,6 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.maths import CACHED
 from physics.modal import CellModel, cell_model
 from physics.parameters import CellParameters, FloatArray
 from physics.protocol import LARGEST_C_RATE, Kind, Step, checked_protocol, parse_protocol
@@ -169,7 +168,7 @@ class LabResult:
         return lines
 
 
-@numba.njit(**CACHED)
+@kernel
 def run_cycle(
     block: FloatArray,
     steps: FloatArray,
@@ -353,7 +352,7 @@ def run_cycle(
     return count
 
 
-@numba.njit(**CACHED)
+@kernel
 def _health(block: FloatArray, c: CellModel) -> float:
     """State of health of lane 0."""
     soh: float = soh_of(block, 0, c)

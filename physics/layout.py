@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from physics.columns import COLUMNS
+
 LANES: Final = 128
 PARTICLE_MODES: Final = 6
 ELECTROLYTE_MODES: Final = 3
@@ -120,7 +122,7 @@ CHARGE_LIMIT: Final = _rows()  # cell voltage of the SoC limit [V]
 CITY: Final = _rows()
 UTC_OFFSET: Final = _rows()  # [s]
 HABIT: Final = _rows()  # probability of plugging in on arrival
-USE: Final = _rows()  # index in duty.USES
+USE: Final = _rows()  # index in default_fleet.USES
 
 # --- PACK: its weakest and its strongest cell group, as deviations from the mean (pack.py) ----------------------------
 WEAK_CAPACITY: Final = _rows()  # relative, below 0
@@ -177,11 +179,9 @@ ENTROPY_N: Final = _rows(of="work")  # dU/dT at the surface [V/K]
 ENTROPY_P: Final = _rows(of="work")
 
 # --- WORK: SAMPLE ---------------------------------------------------------------------------------------------------
-SAMPLE: Final = _rows(17, of="work")
+SAMPLE: Final = _rows(len(COLUMNS), of="work")  # telemetry, a row a column
 
 WORK_SIZE: Final = _counts["work"] * LANES
 
 REFRESH_S: Final = 10.0
 CAPACITY_REFRESH_S: Final = 60.0
-
-FLAGS: Final = {"outside_valid_range": 1, "voltage_limited": 2, "power_not_met": 4, "thermal_runaway": 8}

@@ -24,15 +24,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from physics.climate import CITIES, ambient_K
+from physics.columns import COLUMNS, PER_UNIT
+from physics.compiled import inner, kernel
 from physics.constants import GAS_CONSTANT
 from physics.duty import TRIPS, trip
 from physics.faults import fault_of
-from physics.fleet import COLUMN_TYPES, COLUMNS, CellGroup, FleetPhysics, clear_flags, sample_vehicles
+from physics.fleet import CellGroup, FleetPhysics, clear_flags, sample_vehicles
 from physics.kernel import capacity_of, refresh_capacity, refresh_cells, step_cells
 from physics.layout import (
     ACTIVE_N,
@@ -68,7 +69,7 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.maths import CACHED, LOOP, clip
+from physics.maths import clip
 from physics.modal import CellModel
 from physics.pack import age_pack, balance, pack_extremes
 from physics.parameters import FloatArray
@@ -142,11 +143,10 @@ SAMPLE_0: Final = _rows(len(COLUMNS))
 SAMPLE_1: Final = _rows(len(COLUMNS))
 LIFE_SIZE: Final = _counts["life"] * LANES
 
-_DECIMALS: Final = np.array([10.0**decimals for _, decimals in COLUMNS])
-_GROWS: Final = np.array([name in ("soh", "charge_cycles", "resistance", "distance_traveled") for name, _ in COLUMNS])
+_GROWS: Final = np.array([column.grows for column in COLUMNS])
 
 
-@numba.njit(**CACHED)
+@kernel
 def _next_phase(
     block: FloatArray,
     life: FloatArray,
@@ -181,7 +181,7 @@ def _next_phase(
         life[PHASE + k] = phase + 1.0
 
 
-@numba.njit(**CACHED)
+@kernel
 def _standing_until(
     block: FloatArray, k: int, day: int, which: int, clock: float, seed: int, dt: float, cycle_ticks: IntArray
 ) -> float:
@@ -192,26 +192,26 @@ def _standing_until(
     return max(begin, clock) if cycle >= 0 else clock
 
 
-@numba.njit(**LOOP)
+@inner
 def _turning(c: CellModel) -> float:
     """Film, as charge, at which diffusion begins to limit its growth at rest near full charge [C/m2]."""
     return 1.0 / (c.sei_rate_over_diffusivity * math.exp((c.sei_potential - 0.1) / 0.0514) * c.sei_length)
 
 
-@numba.njit(**LOOP)
+@inner
 def _evenly(film: float, c: CellModel) -> float:
     """The film in the form in which it grows most evenly, q0 Q + Q^2/2: linear at first, then as a square root."""
     return film * (_turning(c) + 0.5 * film)
 
 
-@numba.njit(**LOOP)
+@inner
 def _film(even: float, c: CellModel) -> float:
     """The inverse of `_evenly`."""
     q0 = _turning(c)
     return math.sqrt(q0 * q0 + 2.0 * max(even, 0.0)) - q0
 
 
-@numba.njit(**LOOP)
+@inner
 def _slow(block: FloatArray, k: int, which: int, c: CellModel) -> float:
     """A slow quantity in the form in which it grows most evenly."""
     if which == _FILM:
@@ -231,7 +231,7 @@ def _slow(block: FloatArray, k: int, which: int, c: CellModel) -> float:
     return block[WEAK_CAPACITY + k]
 
 
-@numba.njit(**CACHED)
+@kernel
 def _expose(
     exposures: FloatArray, block: FloatArray, k: int, day: int, film: float, seed: int, dt: float, c: CellModel,
     cycle_ticks: IntArray, cycle_m: FloatArray,
@@ -255,7 +255,7 @@ def _expose(
                 exposures[2] += metres * cold
 
 
-@numba.njit(**CACHED)
+@kernel
 def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None:
     """Put slow quantities, shape (SLOW,), into a vehicle: same state of charge, lithium balanced, new limits."""
     a_n, a_p = block[ACTIVE_N + k], block[ACTIVE_P + k]
@@ -283,7 +283,7 @@ def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None
     block[X_P + k] = clip((inventory - q_n * x_n) / q_p, 2e-3, 1.0 - 2e-3)
 
 
-@numba.njit(**CACHED)
+@kernel
 def _capacity_of(block: FloatArray, k: int, before: FloatArray, after: FloatArray, c: CellModel) -> float:
     """About how much SoH lies between two sets of slow quantities: lithium, and the electrode that loses more."""
     usable = c.q_n * (c.x_full - c.x_empty)
@@ -293,7 +293,7 @@ def _capacity_of(block: FloatArray, k: int, before: FloatArray, after: FloatArra
     return lithium / usable + material
 
 
-@numba.njit(**CACHED)
+@kernel
 def _after_day(
     block: FloatArray,
     life: FloatArray,
@@ -345,7 +345,7 @@ def _after_day(
     return True
 
 
-@numba.njit(**CACHED)
+@kernel
 def _jump(
     block: FloatArray,
     life: FloatArray,
@@ -376,7 +376,7 @@ def _jump(
     life[NEXT_DAY + k] = first + days
 
 
-@numba.njit(**CACHED)
+@kernel
 def _set_off(
     block: FloatArray,
     life: FloatArray,
@@ -400,7 +400,7 @@ def _set_off(
     _jump(block, life, k, int(life[NEXT_DAY + k]) + 1, max(days, 0), seed, dt, c, cycle_ticks, cycle_m)
 
 
-@numba.njit(**CACHED)
+@kernel
 def _emit(life: FloatArray, k: int, day_0: int, day_1: int, every: int, samples: FloatArray, column: int) -> None:
     """Samples at multiples of `every` days in (day_0, day_1] that lie in what vehicle `k` has lived, into `samples`."""
     begin, end = life[SAMPLED_DAY + k], life[LIVED_DAY + k]
@@ -412,11 +412,11 @@ def _emit(life: FloatArray, k: int, day_0: int, day_1: int, every: int, samples:
                 if _GROWS[s]:
                     before = life[SAMPLE_0 + s * LANES + k]
                     value = before + share * (value - before)
-                    value = np.rint(value * _DECIMALS[s]) / _DECIMALS[s]
+                    value = np.rint(value * PER_UNIT[s]) / PER_UNIT[s]
                 samples[s, day // every - day_0 // every - 1, column] = value
 
 
-@numba.njit(**CACHED)
+@kernel
 def _begin_day(
     block: FloatArray, life: FloatArray, k: int, seed: int, dt: float, c: CellModel, cycle_ticks: IntArray
 ) -> None:
@@ -428,7 +428,7 @@ def _begin_day(
         life[STARTED + s * LANES + k] = _slow(block, k, s, c)
 
 
-@numba.njit(**CACHED)
+@kernel
 def _window(block: FloatArray, work: FloatArray, life: FloatArray, seed: int, dt: float, c: CellModel) -> None:
     """Choose each vehicle's step, bring up to date what is held over a window."""
     for k in range(LANES):
@@ -445,14 +445,14 @@ def _window(block: FloatArray, work: FloatArray, life: FloatArray, seed: int, dt
     pack_extremes(block, c)
 
 
-@numba.njit(**LOOP)
+@inner
 def _move(source: FloatArray, from_lane: int, target: FloatArray, to_lane: int, rows: int) -> None:
     """One vehicle from a lane of one block to a lane of another."""
     for row in range(rows):
         target[row * LANES + to_lane] = source[row * LANES + from_lane]
 
 
-@numba.njit(**CACHED)
+@kernel
 def live(
     blocks: FloatArray,
     lives: FloatArray,
@@ -543,7 +543,7 @@ def live(
             life[CLOCK + k] += work[ELAPSED + k] if who[k] >= 0 else 0.0
 
 
-@numba.njit(**CACHED)
+@kernel
 def _begin(
     blocks: FloatArray, lives: FloatArray, start_s: float, seed: int, dt: float, c: CellModel, cycle_ticks: IntArray
 ) -> None:
@@ -568,7 +568,7 @@ def _begin(
                 life[SAMPLE_1 + s * LANES + k] = work[SAMPLE + s * LANES + k]
 
 
-@numba.njit(**CACHED)
+@kernel
 def _hours(seed: int, vehicle: IntArray, use: IntArray, day: int, dt: float, cycle_ticks: IntArray) -> FloatArray:
     """Time on the road in the four weeks from `day` [s], shape (n,)."""
     out = np.zeros(vehicle.size)
@@ -636,13 +636,13 @@ class FleetLives(FleetPhysics):
         today = int(self.start_s // DAY_S)
         return of[np.argsort(_hours(p.seed, p.vehicle[of], p.use[of], today, self.step_s, self._cycle_ticks))]
 
-    def advance(self, ticks: int, sample_every: int, types: Mapping[str, Any] = COLUMN_TYPES) -> dict[str, Any]:
+    def advance(self, ticks: int, sample_every: int, *, compact: bool = False) -> dict[str, Any]:
         """As `FleetPhysics.advance`; both arguments in steps, and whole days."""
         if ticks % self.day_ticks or sample_every % self.day_ticks:
             raise ValueError(
                 f"expected whole days ({self.day_ticks} steps each), got {ticks} steps, sampled every {sample_every}"
             )
-        return super().advance(ticks, sample_every, types)
+        return super().advance(ticks, sample_every, compact=compact)
 
     def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: FloatArray) -> None:
         day = self.tick // self.day_ticks
@@ -684,7 +684,7 @@ class Duty:
     """How one vehicle is used. None: as drawn for it."""
 
     use: str | None = None
-    """One of `duty.USES`."""
+    """One of `default_fleet.USES`."""
     city: str | None = None
     """A home of `climate.CITIES`, by name."""
     soc_limit: float | None = None

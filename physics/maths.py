@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import Any, Final
+from typing import Any
 
-import numba
-from numba import types
+from numba import config, types
 from numba.extending import intrinsic
 
-LOOP: Final = {"fastmath": {"contract", "nsz"}, "error_model": "numpy", "nogil": True}
-"""Options of every kernel: fused multiply-add is allowed, reordering of sums is not; no check for division by zero."""
-CACHED: Final = {**LOOP, "cache": True}
-"""The same for functions that are called from Python: compiled once for all processes (`_cache.py`)."""
+from physics.compiled import inner
 
-if numba.config.DISABLE_JIT:
+if getattr(config, "DISABLE_JIT"):  # noqa: B009  (it has no types)
 
     def _bits(x: float) -> int:
         return int(struct.unpack("<q", struct.pack("<d", x))[0])
@@ -48,14 +44,14 @@ else:
         return types.float64(types.int64), build
 
 
-@numba.njit(**LOOP)
+@inner
 def clip(x: float, low: float, high: float) -> float:
     """x inside [low, high]; a NaN becomes low."""
     x = x if x > low else low
     return x if x < high else high
 
 
-@numba.njit(**LOOP)
+@inner
 def exp(x: float) -> float:
     """exp(x) = exp(x/128)^128, the inner one by its Taylor series of degree 11."""
     r = clip(x, -60.0, 60.0) * (1.0 / 128.0)
@@ -80,7 +76,7 @@ def exp(x: float) -> float:
     return result
 
 
-@numba.njit(**LOOP)
+@inner
 def log(y: float) -> float:
     """log(2^k m) = k log 2 + 2 atanh((m - 1)/(m + 1)), m in [sqrt(1/2), sqrt(2))."""
     bits = _bits(y)
@@ -100,7 +96,7 @@ def log(y: float) -> float:
     return exponent * 0.6931471805599453 + 2.0 * s * (1.0 + q * series)
 
 
-@numba.njit(**LOOP)
+@inner
 def asinh_and_root(z: float) -> tuple[float, float]:
     """asinh(z) and sqrt(1 + z^2), which is also the inverse of its derivative."""
     root = math.sqrt(1.0 + z * z)
@@ -108,7 +104,7 @@ def asinh_and_root(z: float) -> tuple[float, float]:
     return (magnitude if z > 0.0 else -magnitude), root
 
 
-@numba.njit(**LOOP)
+@inner
 def polynomial(p: tuple[float, ...], u: float) -> float:
     """p[0] + p[1] u + ... + p[6] u^6."""
     return p[0] + u * (p[1] + u * (p[2] + u * (p[3] + u * (p[4] + u * (p[5] + u * p[6])))))

@@ -17,9 +17,9 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import numba
 import numpy as np
 
+from physics.compiled import inner
 from physics.constants import GAS_CONSTANT
 from physics.kernel import lookup
 from physics.layout import (
@@ -51,7 +51,7 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.maths import LOOP, clip
+from physics.maths import clip
 from physics.modal import CellModel
 from physics.parameters import FloatArray
 
@@ -60,7 +60,7 @@ BALANCING_ABOVE: Final = 0.7
 _LARGEST_V: Final = 0.4  # a deviation beyond this is no longer small
 
 
-@numba.njit(**LOOP)
+@inner
 def _deviation(block: FloatArray, c: CellModel, k: int, capacity: float, resistance: float, shift: float) -> float:
     """Voltage of a cell group against the mean [V]."""
     x_n, x_p = block[X_N + k], block[X_P + k]
@@ -71,7 +71,7 @@ def _deviation(block: FloatArray, c: CellModel, k: int, capacity: float, resista
     return clip(own - mean - block[CURRENT + k] * block[R_DYNAMIC + k] * resistance, -_LARGEST_V, _LARGEST_V)
 
 
-@numba.njit(**LOOP)
+@inner
 def pack_extremes(block: FloatArray, c: CellModel) -> None:
     """Voltages of the lowest and the highest cell group against the mean; called with the coefficients."""
     for k in range(LANES):
@@ -86,7 +86,7 @@ def pack_extremes(block: FloatArray, c: CellModel) -> None:
         block[V_HIGHEST + k] = max(weak, strong, 0.0)
 
 
-@numba.njit(**LOOP)
+@inner
 def balance(block: FloatArray, k: int, most: float) -> None:
     """Move the weakest and the strongest group towards the mean, by at most this stoichiometry."""
     weak, strong = block[WEAK_SHIFT + k], block[STRONG_SHIFT + k]
@@ -94,7 +94,7 @@ def balance(block: FloatArray, k: int, most: float) -> None:
     block[STRONG_SHIFT + k] = strong + clip(-strong, -most, most)
 
 
-@numba.njit(**LOOP)
+@inner
 def age_pack(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """For ELAPSED: the warmest group loses more lithium than the mean, balancing moves charge; every minute or so."""
     for k in range(LANES):

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from physics.cells import load_cell
 from physics.climate import CITIES, mean_temperature_C
 from physics.constants import FARADAY, GAS_CONSTANT, KELVIN
-from physics.duty import USE_SHARES, USES
+from physics.default_fleet import FAULT_SHARE, OLDEST_YEARS, USE_SHARES, USES
 from physics.faults import BAD_ELECTROLYTE, FAULTS, SEVERITIES
 from physics.modal import CellModel, cell_model, stoichiometry_limits, table_value
 from physics.pack import Pack
@@ -33,9 +33,7 @@ IntArray = npt.NDArray[np.int64]
 CAPACITY_SD: Final = 0.012
 RESISTANCE_SD: Final = 0.05
 SPEED_SD: Final = 0.05
-OLDEST_YEARS: Final = 10.0
 SEI_SD: Final = 0.3
-FAULT_SHARE: Final = 0.02
 USE_DISTANCE: Final = (1.0, 1.6, 4.0, 2.5)
 """Yearly distance of each use against the commuter's."""
 YEAR_S: Final = 365.2425 * 86400.0
@@ -80,7 +78,7 @@ class Population:
     charge_cycles: FloatArray
     """Equivalent full cycles behind it."""
     use: IntArray
-    """Index in `duty.USES`."""
+    """Index in `default_fleet.USES`."""
     weak_capacity: FloatArray
     """Of the pack's weakest cell group against the mean, below 0; the strongest is its mirror image."""
     weak_resistance: FloatArray
@@ -129,7 +127,7 @@ def draw_population(
     """Draw vehicles by their indices, shape (n,), not negative and without repetition.
 
     cells          a cell's name, or names with their shares of the fleet
-    use            one of `duty.USES` for all; default: all of them by `duty.USE_SHARES`
+    use            one of `default_fleet.USES` for all; default: all of them by `default_fleet.USE_SHARES`
     oldest_years   vehicles are between new and this old
     fault_share    how many get a fault within ten years of `start_s`
     """
@@ -149,7 +147,7 @@ def draw_population(
         return low + (high - low) * uniforms(seed, stream, vehicle)
 
     if use is None:
-        use_of = np.searchsorted(np.cumsum(USE_SHARES)[:-1], uniforms(seed, 14, vehicle), side="right")
+        use_of = np.searchsorted(np.cumsum(list(USE_SHARES.values()))[:-1], uniforms(seed, 14, vehicle), side="right")
     elif use in USES:
         use_of = np.full(vehicle.size, USES.index(use))
     else:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from physics.maths import CACHED, LOOP
+from physics.compiled import inner, kernel
 from physics.parameters import FloatArray
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
@@ -21,7 +20,7 @@ _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 _TO_UNIT: Final = 2.0**-53
 
 
-@numba.njit(**LOOP)
+@inner
 def _mix(word: np.uint64) -> np.uint64:
     z = word + _GOLDEN
     z = (z ^ (z >> np.uint64(30))) * _MIX_1
@@ -29,7 +28,7 @@ def _mix(word: np.uint64) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@numba.njit(**LOOP)
+@inner
 def uniform(seed: int, stream: int, subject: int, counter: int) -> float:
     """A number in (0, 1), never 0 or 1."""
     h = _mix(np.uint64(seed))
@@ -39,7 +38,7 @@ def uniform(seed: int, stream: int, subject: int, counter: int) -> float:
     return (float(h >> np.uint64(11)) + 0.5) * _TO_UNIT
 
 
-@numba.njit(**CACHED)
+@kernel
 def _uniforms(seed: int, stream: int, subjects: npt.NDArray[np.int64], counter: int) -> FloatArray:
     out = np.empty(subjects.size)
     for k in range(subjects.size):

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from physics.climate import ambient_K
+from physics.compiled import inner
 from physics.constants import GRAVITY, KELVIN
 from physics.duty import FAST, HOME, find_event, plugs_in, trip, what_follows
 from physics.kernel import soc_of
@@ -61,13 +61,13 @@ from physics.layout import (
     X_FULL,
     X_N,
 )
-from physics.maths import LOOP, clip
+from physics.maths import clip
 from physics.modal import CellModel
 from physics.parameters import FloatArray
 
 IntArray = npt.NDArray[np.int64]
 
-MODES: Final = ("parked", "driving", "charging", "fast_charging")
+# Indices in `columns.MODES`.
 PARKED: Final = 0.0
 DRIVING: Final = 1.0
 CHARGING: Final = 2.0
@@ -123,7 +123,7 @@ COOLER_W: Final = 4500.0
 COOLER_COP: Final = 2.5
 
 
-@numba.njit(**LOOP)
+@inner
 def climate_of(block: FloatArray, work: FloatArray, seed: int, k: int) -> None:
     """Ambient temperature and cabin power of one vehicle at NOW."""
     ambient = ambient_K(seed, int(block[CITY + k]), work[NOW + k] + block[UTC_OFFSET + k])
@@ -134,14 +134,14 @@ def climate_of(block: FloatArray, work: FloatArray, seed: int, k: int) -> None:
     block[CABIN + k] = min(heating + cooling, CABIN_MAX_W)
 
 
-@numba.njit(**LOOP)
+@inner
 def refresh_climate(block: FloatArray, work: FloatArray, seed: int) -> None:
     """The same for all; called every simulated minute."""
     for k in range(LANES):
         climate_of(block, work, seed, k)
 
 
-@numba.njit(**LOOP)
+@inner
 def arrive(block: FloatArray, k: int, seed: int, vehicle: int, use: int, day: int, which: int) -> None:
     """What happens after a trip: parked already, the vehicle is plugged in where its plan and its charge say so."""
     follows = what_follows(use, which)
@@ -152,7 +152,7 @@ def arrive(block: FloatArray, k: int, seed: int, vehicle: int, use: int, day: in
         block[MODE + k] = FAST_CHARGING if fast else CHARGING
 
 
-@numba.njit(**LOOP)
+@inner
 def follow_plans(
     block: FloatArray, tick: int, seed: int, start_s: float, dt: float, cycle_start: IntArray, cycle_ticks: IntArray
 ) -> float:
@@ -186,7 +186,7 @@ def follow_plans(
     return soonest
 
 
-@numba.njit(**LOOP)
+@inner
 def read_traces(block: FloatArray, work: FloatArray, traces: FloatArray) -> None:
     """Speed at the beginning and end of this tick. The only loop over lanes that cannot vectorise (it gathers)."""
     for k in range(LANES):
@@ -197,7 +197,7 @@ def read_traces(block: FloatArray, work: FloatArray, traces: FloatArray) -> None
         block[TRACE + k] = following if following + 1.0 < block[TRACE_END + k] else block[TRACE_START + k]
 
 
-@numba.njit(**LOOP)
+@inner
 def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Write the demand rows: cell power and limits from what each vehicle is doing; and count the distance.
 

@@ -61,7 +61,8 @@ fi
 # The project itself, editable. A .pth file does it and needs no build backend in a user's environment.
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 pwd >"$site/ev_battery_fleet_twin.pth"
-printf '#!%s/.venv/bin/python\nfrom twin.cli import main\n\nmain()\n' "$(pwd)" >.venv/bin/twin
+# Our folders come first: an installed package of one of their names must not take its place.
+printf '#!%s/.venv/bin/python\nimport sys\n\nsys.path.insert(0, "%s")\nfrom twin.__main__ import main\n\nmain()\n' "$(pwd)" "$(pwd)" >.venv/bin/twin
 chmod +x .venv/bin/twin
 run_want=$(cat requirements.lock requirements-nodeps.lock pyproject.toml | sha256sum | cut -d' ' -f1)
 echo "$want $run_want" >"$stamp"

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.schema import FIELDS, MODES, SCHEMAS, Stream, vehicle_id
+from datasets.schema import FIELDS, SCHEMAS, Stream, vehicle_id
+from physics import MODES
 
 
 def make_batch(

@@ -23,7 +23,8 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from models.bundle import BUNDLED, Bundle, Manifest
 from models.features import FEATURES
 from physics import physics_version
-from training.lives import CELLS, END_OF_LIFE_SOH, HORIZON_DAYS, Lives, live
+from physics.default_fleet import CELL_SHARES
+from training.lives import END_OF_LIFE_SOH, HORIZON_DAYS, Lives, live
 
 VERSION = "2.0.0"
 SEED, VEHICLES, YEARS = 20261124, 640, 30
@@ -158,7 +159,7 @@ def card(lives: Lives, split: Split, scores: dict[str, Any], seconds: float) -> 
         horizon=HORIZON_DAYS,
         vehicles=VEHICLES,
         seed=SEED,
-        cells=CELLS,
+        cells=CELL_SHARES,
         lives=lives,
         groups={name: (rows["vehicle"].nunique(), len(rows)) for name, rows in vars(split).items()},
         truth=(split.test["rul_EFC"].min(), split.test["rul_EFC"].max()),

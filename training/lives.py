@@ -1,4 +1,4 @@
-"""Whole lives of vehicles, from the physics, with the labels a model learns: remaining useful life and failure.
+"""Complete simulated lifetimes of vehicles, with the labels a model learns: remaining useful life and failure.
 
 New vehicles of the default fleet (cells, uses, climates, habits, faults) live until long after their batteries' end.
 Between, now and then, a day is simulated closely and telemetry is taken from it at every hour and in every mode: those
@@ -18,8 +18,8 @@ import pandas as pd
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.schema import MODEL_INPUTS
 from physics import FleetLives, draw_population
+from physics.default_fleet import CELL_SHARES
 
-CELLS = {"chen2020": 0.75, "prada2013": 0.25}
 END_OF_LIFE_SOH = 0.8
 HORIZON_DAYS = 730.0
 STEP_S = 10.0
@@ -51,7 +51,7 @@ def live(vehicles: int, *, seed: int, years: int, rows_per_vehicle: int = 150, t
 def _live_block(
     vehicles: npt.NDArray[np.int64], seed: int, years: int, rows_per_vehicle: int
 ) -> tuple[pd.DataFrame, int]:
-    population = draw_population(seed, vehicles, CELLS, oldest_years=0.0, start_s=_START_S)
+    population = draw_population(seed, vehicles, CELL_SHARES, oldest_years=0.0, start_s=_START_S)
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     lives = FleetLives(population, cycles=cycles, start_s=_START_S)
     # A closer look every 240 days, at intervals that share no factor with the hour.

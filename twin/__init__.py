@@ -1,6 +1,7 @@
 """The front door: the `twin` command, settings, `Fleet` and `Vehicle` handles, the report. May import everything.
 
-Open `cli.py` first (the commands), then `fleet.py` (what a run is).
+Open `cli.py` first, then `commands/run.py` and `fleet.py` (what a run is). `settings.py` has every setting once;
+`books/` counts what was delivered; `show/` is what a person sees.
 
     from twin import Fleet
     with Fleet(vehicles=1000, seed=1) as fleet:

@@ -1,5 +1,21 @@
-"""`python -m twin`."""
+"""`python -m twin`, and what the `twin` script calls."""
 
-from twin.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+from twin.folders import foreign_folder
+
+
+def main() -> None:
+    """The command line, once it is sure that Python finds our folders and not another project's."""
+    if problem := foreign_folder():
+        print(f"twin: {problem}", file=sys.stderr)
+        sys.exit(2)
+    from twin.cli import main as command_line
+
+    command_line()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 import os
 import platform
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -17,21 +18,22 @@ from typing import Any, Self
 
 import ray
 
-from actors.metrics import Exporter, FleetCollector
-from actors.predictor import PoolSettings, undeploy
-from actors.shard import PopulationPlan
-from actors.status import FleetStatus
-from actors.supervisor import FleetFailed, FleetPlan, Supervisor
+from actors.exporter import Exporter
+from actors.fleet.metrics import FleetCollector
+from actors.fleet.placement import shards_of
+from actors.fleet.plan import FleetPlan, PopulationPlan
+from actors.fleet.ray_cluster import RayCluster
+from actors.fleet.status import FleetStatus
+from actors.fleet.supervisor import FleetFailed, Supervisor
+from actors.prediction.plan import PoolPlan
 from datasets.schema import vehicle_id, vehicle_index
 from models.bundle import BUNDLED, Bundle, BundleError
 from physics import Fault, load_cell, physics_version
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
-from twin.runs import RunLock, run_directory
+from twin.run_directory import RunLock, new_directory, save_run, stamp
 from twin.servers import check_targets, start_exporter, targets_of
 from twin.settings import RunSettings, load_settings, parse_duration
-
-_SHARD_VEHICLES = 250  # fewer than this and a process of its own costs more than it gives
 
 
 class Vehicle:
@@ -64,7 +66,7 @@ class Vehicle:
 
 
 class Fleet:
-    """A fleet on Ray. Keyword arguments are the settings of `twin run` (`RunSettings`).
+    """A fleet on Ray. Keyword arguments are the settings of `twin run`, by name (`twin/settings.py`).
 
     with Fleet(vehicles=1000, seed=1) as fleet:
         fleet.run("10min")
@@ -76,11 +78,11 @@ class Fleet:
         if settings is None:
             # A fleet in Python runs as often and as long as it is told to: no duration belongs to it.
             defaults = {"duration": "1d", "metrics_port": 0}
-            settings = load_settings(defaults | keywords, environ={}).model_copy(
-                update={} if "duration" in keywords else {"duration": None}
-            )
+            settings = load_settings(defaults | keywords, environ={})
+            if "duration" not in keywords:
+                settings = replace(settings, clock=settings.clock.model_copy(update={"duration": None}))
         self._set_up(settings)
-        self.directory = run_directory(settings)
+        self.directory = new_directory(settings.log.out, stamp())
 
     @classmethod
     def resume(cls, directory: Path, flags: Mapping[str, Any] | None = None) -> Self:
@@ -90,12 +92,13 @@ class Fleet:
         BadInput where the directory holds no run, the run is still going on, this version would make other records, or
         nothing is left to do.
         """
-        from twin.ledger import Books
-        from twin.runs import resumable_settings
+        from twin.books.ledger import Books
+        from twin.run_directory import resumable_settings
 
         run, settings = resumable_settings(directory, flags or {})
-        assert settings.duration is not None
-        done = run.get("state") == "finished" and settings.duration <= run["counts"]["simulated_s"]
+        duration = settings.clock.duration
+        assert duration is not None
+        done = run.get("state") == "finished" and duration <= run["counts"]["simulated_s"]
         if done and not Books(directory, flags).ledger().waiting:
             raise BadInput(f"the run in {directory} is finished and delivered; to go on give a longer --duration")
         fleet = cls.__new__(cls)
@@ -109,9 +112,9 @@ class Fleet:
         self.warnings: list[str] = []
         self._resumed: dict[str, Any] | None = None
         self._run_lock: RunLock | None = None
-        self._targets = targets_of(settings)
+        self._targets = targets_of(settings.servers)
         try:
-            for name, _ in settings.cells():
+            for name, _ in settings.population.cells():
                 load_cell(name)
         except ValueError as error:
             raise BadInput(f"--cell: {error}") from None
@@ -140,8 +143,8 @@ class Fleet:
             "log_id": log_id,
             "state": "running",
             "settings": self.settings.shown() | {"shards": plan.shards},
-            "seed": self.settings.seed,
-            "period_s": self.settings.period,
+            "seed": self.settings.population.seed,
+            "period_s": self.settings.clock.telemetry_s,
             "versions": _versions() | {"model": self._bundle.manifest.version if self._bundle else None},
             "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
             "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
@@ -150,11 +153,13 @@ class Fleet:
                 *([datetime.now(UTC).isoformat(timespec="seconds")] * bool(before)),
             ],
         }
-        self._write_run()
-        self._supervisor = Supervisor(plan)
+        save_run(self.directory, self._run)
+        self._supervisor = Supervisor(plan, RayCluster())
         try:
             self._start_ray()
-            self._exporter = start_exporter(self.settings.metrics_port, FleetCollector(self._supervisor.status))
+            self._exporter = start_exporter(
+                self.settings.processes.metrics_port, FleetCollector(self._supervisor.status)
+            )
             self._supervisor.start()
         except FleetFailed as error:
             self._stop_ray()
@@ -165,42 +170,44 @@ class Fleet:
         return self
 
     def _plan(self, log_id: str) -> FleetPlan:
-        settings = self.settings
-        shards = settings.shards or max(1, min(os.cpu_count() or 1, settings.vehicles // _SHARD_VEHICLES))
-        pool = None
-        if self._bundle is not None:
-            pool = PoolSettings(
-                bundle=(settings.bundle or BUNDLED).resolve(),
-                replicas=(1, settings.replicas),
-                host=settings.rest_host,
-                port=settings.rest_port,
-                token=settings.api_token or None,
-            )
+        who, clock, log = self.settings.population, self.settings.clock, self.settings.log
         return FleetPlan(
             run_dir=self.directory,
             run_id=self.run_id,
             log_id=log_id,
-            vehicles=settings.vehicles,
-            shards=min(shards, settings.vehicles),
+            vehicles=who.vehicles,
+            shards=shards_of(who.vehicles, self.settings.processes.shards, os.cpu_count() or 1),
             population=PopulationPlan(
-                seed=settings.seed,
-                cells=settings.cells(),
-                use=settings.use or None,
-                oldest_years=settings.oldest_years,
-                fault_share=settings.fault_share,
+                seed=who.seed,
+                cells=who.cells(),
+                use=who.use or None,
+                oldest_years=self.settings.oldest_years,
+                fault_share=who.fault_share,
             ),
-            fast_forward=settings.fast_forward,
-            start_s=int(settings.start.timestamp()),
-            step_s=settings.step,
-            telemetry_ticks=settings.ticks(settings.period),
-            predict_ticks=settings.ticks(settings.prediction_period),
-            checkpoint_ticks=max(1, settings.ticks(settings.checkpoint_every)),
-            pace=settings.pace,
+            fast_forward=clock.fast_forward,
+            start_s=int(clock.start.timestamp()),
+            step_s=clock.step,
+            telemetry_ticks=clock.ticks(clock.telemetry_s),
+            predict_ticks=clock.ticks(clock.prediction_s),
+            checkpoint_ticks=max(1, clock.ticks(clock.checkpoint_every)),
+            pace=clock.pace,
             targets=self._targets,
-            pool=pool,
-            fsync=settings.log_fsync,
-            log_max_age_s=math.inf if settings.log_max_age is None else settings.log_max_age,
-            log_max_bytes=math.inf if settings.log_max_size is None else settings.log_max_size,
+            pool=self._pool_plan(),
+            fsync=log.log_fsync,
+            log_max_age_s=math.inf if log.log_max_age is None else log.log_max_age,
+            log_max_bytes=math.inf if log.log_max_size is None else log.log_max_size,
+        )
+
+    def _pool_plan(self) -> PoolPlan | None:
+        pool = self.settings.pool
+        if self._bundle is None:
+            return None
+        return PoolPlan(
+            bundle=(pool.bundle or BUNDLED).resolve(),
+            replicas=(1, pool.replicas),
+            host=pool.rest_host,
+            port=pool.rest_port,
+            token=pool.api_token or None,
         )
 
     def _start_ray(self) -> None:
@@ -208,23 +215,23 @@ class Fleet:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        plan_shards = self.settings.shards or os.cpu_count() or 1
+        shards = self.settings.processes.shards or os.cpu_count() or 1
         try:
-            if self.settings.address:
-                ray.init(address=self.settings.address, log_to_driver=False, logging_level="ERROR")
+            if self.settings.processes.address:
+                ray.init(address=self.settings.processes.address, log_to_driver=False, logging_level=logging.ERROR)
             else:
-                if math.isfinite(self.settings.pace):
+                if math.isfinite(self.settings.clock.pace):
                     # Ray would put its workers behind everything else on the machine; a live fleet has to be in time.
                     os.environ.setdefault("RAY_worker_niceness", "0")
                 # Logical CPUs, so that every actor finds a place on a small machine; the kernel shares the real ones.
                 ray.init(
-                    num_cpus=plan_shards + self.settings.replicas + (os.cpu_count() or 1),
+                    num_cpus=shards + self.settings.pool.replicas + (os.cpu_count() or 1),
                     include_dashboard=False,
                     log_to_driver=False,
-                    logging_level="ERROR",
+                    logging_level=logging.ERROR,
                 )
         except (ConnectionError, RuntimeError, ValueError) as error:
-            where = self.settings.address or "this machine"
+            where = self.settings.processes.address or "this machine"
             raise RunFailed(f"expected Ray to start on {where}: {' '.join(str(error).split())[:300]}") from error
         self._owns_ray = True
 
@@ -236,6 +243,8 @@ class Fleet:
             ray.shutdown()
             self._owns_ray = False
         elif self._bundle is not None and ray.is_initialized():
+            from actors.prediction.pool import undeploy
+
             undeploy()
 
     def __enter__(self) -> Self:
@@ -263,9 +272,9 @@ class Fleet:
             seconds = parse_duration(duration)
         except ValueError as error:
             raise BadInput(str(error)) from None
-        if self.settings.fast_forward and seconds % 86400.0:
+        if self.settings.clock.fast_forward and seconds % 86400.0:
             raise BadInput(f"expected whole days where telemetry is daily or rarer, got {duration}")
-        self._goal_tick += self.settings.ticks(seconds)
+        self._goal_tick += self.settings.clock.ticks(seconds)
         try:
             self._supervisor.run(self._goal_tick, on_status, stop.is_set)
         except FleetFailed as error:
@@ -279,7 +288,7 @@ class Fleet:
         assert self._supervisor is not None
         stop = stop or threading.Event()
         try:
-            done = self._supervisor.drain(on_status, self.settings.drain_timeout, stop.is_set)
+            done = self._supervisor.drain(on_status, self.settings.servers.drain_timeout, stop.is_set)
         except FleetFailed as error:
             raise RunFailed(f"{error}; what was made is in {self.directory}") from error
         status = self._supervisor.status()
@@ -290,8 +299,8 @@ class Fleet:
         """A handle by id (`EV-000042`)."""
         assert self._supervisor is not None
         index = vehicle_index(name)
-        if index >= self.settings.vehicles:
-            last = vehicle_id(self.settings.vehicles - 1)
+        if index >= self.settings.population.vehicles:
+            last = vehicle_id(self.settings.population.vehicles - 1)
             raise ValueError(f"expected a vehicle from EV-000000 to {last}, got {name}")
         return Vehicle(self._supervisor, index)
 
@@ -319,17 +328,11 @@ class Fleet:
                 "ended": datetime.now(UTC).isoformat(timespec="seconds"),
                 "counts": _counts(status),
             }
-            self._write_run()
+            save_run(self.directory, self._run)
         finally:
             self._stop_ray()
             if self._run_lock is not None:
                 self._run_lock.release()
-
-    def _write_run(self) -> None:
-        path = self.directory / "run.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self._run, indent=2) + "\n")
-        os.replace(temporary, path)
 
 
 def _counts(status: FleetStatus) -> dict[str, Any]:
@@ -376,10 +379,10 @@ def describe_backlog(status: FleetStatus) -> str:
 
 
 def _bundle_of(settings: RunSettings) -> Bundle | None:
-    if not settings.predict:
+    if not settings.pool.predict:
         return None
     try:
-        return Bundle.load(settings.bundle or BUNDLED)
+        return Bundle.load(settings.pool.bundle or BUNDLED)
     except BundleError as error:
         raise BadInput(f"--bundle: {error}") from None
 

@@ -1,41 +1,39 @@
-"""A result folder appears whole or not at all: it is filled under another name and renamed at the end."""
+"""Whose folders Python finds under our names. Light: it is asked before anything of ours is imported.
+
+The names are generic, and Hugging Face's `datasets` is only the best known package that has one of them.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
-from twin.errors import BadInput
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ("physics", "datasets", "models", "training", "actors", "twin")
 
 
-def result_folder(out: Path | None, what: str) -> Path:
-    """Where results go: `out`, or runs/<what>-<time>. BadInput where that is taken or cannot be written."""
-    folder = out or Path("runs") / f"{what}-{time.strftime('%Y-%m-%dT%H-%M-%S')}"
-    folder = folder.expanduser().absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput(f"--out: expected a new or empty directory, {folder} already holds something; choose another")
-    parent = next(path for path in folder.parents if path.exists())
-    if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
-        raise BadInput(f"--out: cannot write to {parent}; choose a directory you may write to")
-    return folder
+def foreign_folder(path: list[str] | None = None) -> str:
+    """What is wrong, where Python would import another project's package for one of ours; "" where all are ours.
+
+    `path`: in the place of sys.path.
+    """
+    for name in NAMES:
+        spec = PathFinder.find_spec(name, path)
+        found = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if found is None or not found.is_relative_to(ROOT):
+            return (
+                f"expected the folder {name} of {ROOT}, Python finds {found or 'none'} first; "
+                f"put {ROOT} first on PYTHONPATH, or uninstall the other package"
+            )
+    return ""
 
 
-@contextmanager
-def filling(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`, which takes its place when the body ends without an error."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise BadInput(f"--out: cannot write to {folder.parent}: {error.strerror}") from error
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def shadowed_folders(path: list[str] | None = None) -> list[str]:
+    """Packages of our names elsewhere on the path, which ours come before."""
+    found = []
+    for entry in dict.fromkeys(sys.path if path is None else path):
+        folder = Path(entry or ".").resolve()
+        if folder != ROOT:
+            found += [str(folder / name) for name in NAMES if (folder / name / "__init__.py").is_file()]
+    return found

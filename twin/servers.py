@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from prometheus_client.registry import Collector
 
-from actors.metrics import Exporter
-from actors.sinks import KafkaTarget, MqttTarget, SinkError, SinkUnavailable, Target, TimescaleTarget
+from actors.delivery.sinks import LIVE_SINKS, SINKS, SinkError, SinkOptions, SinkUnavailable, Target
+from actors.exporter import Exporter
 from twin.errors import BadInput
-from twin.settings import RunSettings
+from twin.settings import Servers
 
 
-def targets_of(settings: RunSettings) -> tuple[Target, ...]:
-    """The sinks that are switched on. BadInput for a malformed URL."""
+def targets_of(servers: Servers) -> tuple[Target, ...]:
+    """The sinks that are switched on. BadInput for a malformed address."""
+    options = SinkOptions(payload=servers.payload, retain=servers.mqtt_retain)
     found: list[Target] = []
-    for name, parse in (("kafka", KafkaTarget.parse), ("mqtt", MqttTarget.parse), ("timescale", TimescaleTarget.parse)):
-        url = getattr(settings, name)
-        if not url:
-            continue
-        try:
-            target = parse(url)
-        except ValueError as error:
-            raise BadInput(f"--{name}: {error}") from None
-        if isinstance(target, (KafkaTarget, MqttTarget)):
-            target = replace(target, payload=settings.payload)
-        if isinstance(target, MqttTarget):
-            target = replace(target, retain=settings.mqtt_retain)
-        found.append(target)
+    for name in LIVE_SINKS:
+        if address := getattr(servers, name):
+            try:
+                found.append(SINKS[name].parse(address, options))
+            except ValueError as error:
+                raise BadInput(f"--{name}: {error}") from None
     return tuple(found)
 
 

@@ -1,4 +1,8 @@
-"""The settings of a run: defaults, then a YAML file, then the environment, then flags; checked once, here.
+"""The settings of every command, in groups: what each is called, its default, its limits, what it means; once, here.
+
+A value comes from the command line, else from the environment, else from a YAML file, else it is the default. It is
+checked when its group is loaded (`Given.group`), and a command loads only what it takes. Options and help are made from
+these groups (`twin/options.py`), and so is docs/settings.md.
 
 Environment: every setting as TWIN_<NAME> (TWIN_VEHICLES=500), and the usual names of the services:
 KAFKA_BOOTSTRAP_SERVERS; MQTT_HOST, MQTT_PORT; PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE.
@@ -11,24 +15,30 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, get_args
 from urllib.parse import quote
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
-from actors.sinks.base import mask
-from datasets.log import Fsync
-from datasets.schema import Payload
-from physics.duty import USES
+from actors.delivery.sinks.base import mask
+from datasets.names import Fsync, Payload
+from physics.default_fleet import CELL_SHARES, FAULT_SHARE, OLDEST_YEARS, USE_SHARES, USES
 from twin.errors import BadInput
 
 _DAY_S = 86400.0
-_UNITS_S = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 365 * 86400.0}
+_YEAR_S = 365 * _DAY_S
+_UNITS_S = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": _DAY_S, "w": 7 * _DAY_S, "y": _YEAR_S}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d|w|y)")
+_SIZES = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+_OFF_WORDS = ("off", "no", "none", "false")
+
+
+# ---- values
 
 
 def parse_duration(value: object, *, zero: bool = False) -> float:
@@ -46,6 +56,10 @@ def parse_duration(value: object, *, zero: bool = False) -> float:
     return seconds
 
 
+def _parse_age(value: object) -> float:
+    return parse_duration(value, zero=True)
+
+
 def _parse_pace(value: object) -> float:
     if str(value).strip().lower() == "max":
         return math.inf
@@ -56,9 +70,6 @@ def _parse_pace(value: object) -> float:
     if not pace > 0:
         raise ValueError(f"expected max or a number above zero (1 is real time), got {value!r}")
     return pace
-
-
-_SIZES = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
 def parse_size(value: object) -> int:
@@ -79,76 +90,146 @@ def _parse_shards(value: object) -> int:
     return int(str(value))
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
+@dataclass(frozen=True)
+class Form:
+    """How a value is written, for help and completion."""
+
+    metavar: str
+    choices: tuple[str, ...] = ()
 
 
-class RunSettings(BaseModel):
-    """What `twin run` takes. Times in seconds. An empty sink URL means: off."""
+@dataclass(frozen=True)
+class Off:
+    """The words off, no, none and false mean this value. YAML gives some of them as False."""
+
+    value: Any
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Form("DURATION")]
+Age = Annotated[float, BeforeValidator(_parse_age), Form("DURATION")]
+Size = Annotated[int, BeforeValidator(parse_size), Form("SIZE")]
+Pace = Annotated[float, BeforeValidator(_parse_pace), Form("max|NUMBER")]
+Shards = Annotated[int, BeforeValidator(_parse_shards), Form("auto|INTEGER")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+PortOrOff = Annotated[int, Field(ge=0, le=65535), Off(0)]
+KafkaServers = Annotated[str, Form("HOST:PORT[,HOST:PORT]"), Off("")]
+MqttUrl = Annotated[str, Form("URL"), Off("")]
+DatabaseUrl = Annotated[str, Form("URL"), Off("")]
+TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$"), Form("NAME")]
+
+
+def _setting(
+    default: Any,
+    description: str,
+    *,
+    default_text: str = "",
+    environment: str = "",
+    option: bool = True,
+    **limits: Any,
+) -> Any:
+    """A field of a group. `default_text`: the default in words, where the value does not say it; `environment`: other
+    variables that set it; `option` False: it is no command-line option, since everybody on the machine sees those."""
+    extra: dict[str, Any] = {"default_text": default_text, "environment": environment, "option": option}
+    return Field(default, description=description, json_schema_extra=extra, **limits)
+
+
+# ---- groups
+
+
+class Group(BaseModel):
+    """Settings of one concern. `prefix` stands before their names in a file and in the environment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    title: ClassVar[str] = ""
+    prefix: ClassVar[str] = ""
 
-    vehicles: int = Field(1000, ge=1, le=10_000_000, description="vehicles in the fleet")
-    duration: float | None = Field(3600.0, description="simulated time")
-    step: Duration = Field(1.0, description="simulation step")
-    telemetry_every: float | None = Field(
-        None, description="period of telemetry; default 2s, from a month on 1d; a day or more: whole lives in seconds"
+
+class Population(Group):
+    """Who is in the fleet."""
+
+    title = "Population"
+
+    vehicles: int = _setting(1000, "vehicles in the fleet", ge=1, le=10_000_000)
+    seed: int = _setting(1, "the same seed makes the same fleet", ge=0, lt=2**63)
+    cell: Annotated[str, Form("NAME[:SHARE,..]")] = _setting(
+        ",".join(f"{name}:{share:g}" for name, share in CELL_SHARES.items()), "cell, or cells with shares of the fleet"
     )
-    predict_every: float | None = Field(None, description="period of predictions; default 5s, 30d for whole lives")
-    checkpoint_every: Duration = Field(600.0, description="simulated time between checkpoints")
-    pace: Annotated[float, BeforeValidator(_parse_pace)] = Field(math.inf, description="simulated over real time")
-    seed: int = Field(1, ge=0, lt=2**63, description="same seed, same fleet")
-    shards: Annotated[int, BeforeValidator(_parse_shards)] = Field("auto", description="Ray actors; auto: one a core")
-    cell: str = Field("chen2020:0.75,prada2013:0.25", description="cell, or cells with their shares of the fleet")
-    use: str = Field("", description="commuter, delivery, taxi or long_distance for all; default: a mix")
-    oldest: float | None = Field(None, description="vehicles are between new and this old; default 10y, new for years")
-    fault_share: float = Field(0.02, ge=0, le=1, description="share of vehicles that get a fault within ten years")
-    start: datetime = Field(datetime(2026, 6, 1, 7, tzinfo=UTC), description="simulated time of the start, UTC")
-    out: Path | None = Field(None, description="run directory; default runs/<time>")
-    run_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="default: from the settings")
-    kafka: str = Field("", description="host:port[,host:port]")
-    mqtt: str = Field("", description="mqtt://[user:password@]host[:port]")
-    mqtt_retain: bool = Field(
-        False, description="the MQTT broker keeps each vehicle's last record for late subscribers"
+    use: Annotated[str, Form("USE", USES)] = _setting(
+        "",
+        "one use for every vehicle",
+        default_text="a mix: " + ", ".join(f"{share:.0%} {use}" for use, share in USE_SHARES.items()),
     )
-    timescale: str = Field("", description="postgresql://user[:password]@host[:port]/database")
-    payload: Payload = Field("json", description="what a message of Kafka and MQTT is: json or avro")
-    predict: bool = Field(True, description="run the predictor pool")
-    bundle: Path | None = Field(None, description="model bundle; default: the one that ships")
-    replicas: int = Field(2, ge=1, le=256, description="most replicas of the predictor pool")
-    rest_host: str = Field("127.0.0.1", description="address of the predictor's REST interface")
-    rest_port: int = Field(8000, ge=1, le=65535, description="its port")
-    api_token: str = Field("", description="what REST callers must bear; needed beyond loopback")
-    metrics_port: int = Field(9100, ge=0, le=65535, description="Prometheus port, 0 for off")
-    address: str = Field("", description="Ray cluster (auto, ray://host:port); default: a local one")
-    log_fsync: Fsync = Field("checkpoint", description="the log reaches the disk: at each checkpoint, or always")
-    log_max_age: float | None = Field(None, description="drop delivered segments older than this; default: keep all")
-    log_max_size: int | None = Field(None, description="drop delivered segments beyond this size of the run's log")
-    drain_timeout: Duration = Field(60.0, description="longest wait at the end without progress of a sink")
+    oldest: Age | None = _setting(
+        None,
+        "vehicles are between new and this old at the start",
+        default_text=f"{OLDEST_YEARS:g}y; 0s where telemetry is daily or rarer",
+    )
+    fault_share: float = _setting(FAULT_SHARE, "share of vehicles that get a fault within ten years", ge=0, le=1)
 
-    @field_validator("log_max_size", mode="before")
+    @field_validator("use")
     @classmethod
-    def _size(cls, value: object) -> object:
-        return None if value is None else parse_size(value)
+    def _known_use(cls, use: str) -> str:
+        if use and use not in USES:
+            raise ValueError(f"expected one of {', '.join(USES)}, got {use!r}")
+        return use
 
-    @field_validator("duration", "telemetry_every", "predict_every", "log_max_age", mode="before")
+    @field_validator("cell")
     @classmethod
-    def _no_duration(cls, value: object) -> object:
-        return None if value is None else parse_duration(value)
+    def _shares(cls, cell: str) -> str:
+        _cells(cell)
+        return cell
 
-    @field_validator("oldest", mode="before")
-    @classmethod
-    def _age(cls, value: object) -> object:
-        return None if value is None else parse_duration(value, zero=True)
+    def cells(self) -> tuple[tuple[str, float], ...]:
+        """(name, share) of each cell in the fleet."""
+        return _cells(self.cell)
+
+
+def _cells(text: str) -> tuple[tuple[str, float], ...]:
+    pairs = []
+    for part in text.split(","):
+        name, colon, share = part.strip().partition(":")
+        try:
+            value = float(share) if colon else 1.0
+        except ValueError:
+            value = math.nan
+        if not name or not (math.isfinite(value) and value > 0):
+            raise ValueError(f"expected a cell's name, or name:share[,name:share], got {text!r}")
+        pairs.append((name, value))
+    return tuple(pairs)
+
+
+class Clock(Group):
+    """Simulated time. Seconds."""
+
+    title = "Clock"
+
+    duration: Duration | None = _setting(3600.0, "simulated time: 90s, 10min, 6h, 30d, 10y", default_text="1h")
+    step: Duration = _setting(1.0, "simulation step", default_text="1s")
+    telemetry_every: Duration | None = _setting(
+        None,
+        "period of telemetry; from a day up, whole lives are simulated in seconds",
+        default_text="2s; 1d for runs of 30d or more",
+    )
+    predict_every: Duration | None = _setting(
+        None, "period of predictions", default_text="5s; 30d where telemetry is daily or rarer"
+    )
+    checkpoint_every: Duration = _setting(600.0, "simulated time between checkpoints", default_text="10min")
+    pace: Pace = _setting(
+        math.inf, "simulated over real time: 1 is real time, max as fast as it goes", default_text="max"
+    )
+    start: Annotated[datetime, Form("TIME")] = _setting(
+        datetime(2026, 6, 1, 7, tzinfo=UTC), "simulated time of the start, UTC", default_text="2026-06-01T07:00Z"
+    )
 
     @property
-    def period(self) -> float:
+    def telemetry_s(self) -> float:
         """Period of telemetry [s]."""
         if self.telemetry_every is not None:
             return self.telemetry_every
         return _DAY_S if self.duration is not None and self.duration >= 30 * _DAY_S else 2.0
 
     @property
-    def prediction_period(self) -> float:
+    def prediction_s(self) -> float:
         """Period of predictions [s]."""
         if self.predict_every is not None:
             return self.predict_every
@@ -157,28 +238,11 @@ class RunSettings(BaseModel):
     @property
     def fast_forward(self) -> bool:
         """Whether days are lived in full only now and then."""
-        return self.period >= _DAY_S
+        return self.telemetry_s >= _DAY_S
 
-    @property
-    def oldest_years(self) -> float:
-        """Age of the oldest vehicle at the start."""
-        if self.oldest is not None:
-            return self.oldest / (365 * _DAY_S)
-        return 0.0 if self.fast_forward else 10.0
-
-    def cells(self) -> tuple[tuple[str, float], ...]:
-        """(name, share) of each cell in the fleet."""
-        pairs = []
-        for part in self.cell.split(","):
-            name, colon, share = part.strip().partition(":")
-            try:
-                value = float(share) if colon else 1.0
-            except ValueError:
-                value = math.nan
-            if not name or not (math.isfinite(value) and value > 0):
-                raise ValueError(f"expected a cell's name, or name:share[,name:share], got {self.cell!r}")
-            pairs.append((name, value))
-        return tuple(pairs)
+    def ticks(self, seconds: float) -> int:
+        """Steps in so many seconds."""
+        return round(seconds / self.step)
 
     @field_validator("start")
     @classmethod
@@ -186,23 +250,79 @@ class RunSettings(BaseModel):
         return (start if start.tzinfo else start.replace(tzinfo=UTC)).astimezone(UTC)
 
     @model_validator(mode="after")
-    def _periods(self) -> RunSettings:
+    def _periods(self) -> Clock:
         for name, value in (
-            ("telemetry_every", self.period),
-            ("predict_every", self.prediction_period),
+            ("telemetry_every", self.telemetry_s),
+            ("predict_every", self.prediction_s),
             ("duration", self.duration),
         ):
             if value is not None and abs(value / self.step - round(value / self.step)) > 1e-9:
                 raise ValueError(f"expected {name} as a whole number of steps of {self.step:g} s, got {value:g} s")
-        if self.use and self.use not in USES:
-            raise ValueError(f"expected use as one of {', '.join(USES)}, got {self.use}")
-        self.cells()
         if self.fast_forward:
-            for name, value in (("telemetry_every", self.period), ("duration", self.duration)):
+            for name, value in (("telemetry_every", self.telemetry_s), ("duration", self.duration)):
                 if value is not None and value % _DAY_S:
                     raise ValueError(
                         f"expected {name} as whole days where telemetry is daily or rarer, got {value:g} s"
                     )
+        return self
+
+
+class Servers(Group):
+    """Where records go. An empty address means: off."""
+
+    title = "Servers"
+
+    kafka: KafkaServers = _setting("", "Kafka servers", default_text="off", environment="KAFKA_BOOTSTRAP_SERVERS")
+    mqtt: MqttUrl = _setting(
+        "", "MQTT broker, mqtt://[user:password@]host[:port]", default_text="off", environment="MQTT_HOST, MQTT_PORT"
+    )
+    mqtt_retain: bool = _setting(False, "the MQTT broker keeps each vehicle's last record for late subscribers")
+    timescale: DatabaseUrl = _setting(
+        "",
+        "TimescaleDB or PostgreSQL, postgresql://user[:password]@host[:port]/database",
+        default_text="off",
+        environment="PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE",
+    )
+    payload: Payload = _setting("json", "what a message of Kafka and MQTT is")
+    drain_timeout: Duration = _setting(
+        60.0, "longest wait at the end for a sink that makes no progress", default_text="60s"
+    )
+
+
+class Log(Group):
+    """The run directory and its log."""
+
+    title = "Run directory and log"
+
+    out: Path | None = _setting(None, "run directory, new or empty", default_text="runs/<time>")
+    run_id: Annotated[str, Form("NAME")] | None = _setting(
+        None, "name of the run in every record", default_text="from its settings", pattern=r"^[A-Za-z0-9._-]{1,64}$"
+    )
+    log_fsync: Fsync = _setting("checkpoint", "when the log is forced to the disk")
+    log_max_age: Annotated[Duration | None, Off(None)] = _setting(
+        None, "drop delivered segments older than this", default_text="keep all"
+    )
+    log_max_size: Annotated[Size | None, Off(None)] = _setting(
+        None, "drop delivered segments beyond this size of the run's log", default_text="keep all"
+    )
+
+
+class Pool(Group):
+    """The predictor pool."""
+
+    title = "Predictor pool"
+
+    predict: bool = _setting(True, "run the predictor pool")
+    bundle: Path | None = _setting(None, "model bundle, a folder", default_text="the one that ships")
+    replicas: int = _setting(2, "most replicas of the pool", ge=1, le=256)
+    rest_host: Annotated[str, Form("ADDRESS")] = _setting("127.0.0.1", "address of the REST interface")
+    rest_port: Port = _setting(8000, "port of the REST interface")
+    api_token: str = _setting(
+        "", "token that REST callers must send; needed beyond loopback", default_text="none", option=False
+    )
+
+    @model_validator(mode="after")
+    def _token(self) -> Pool:
         if self.rest_host not in ("127.0.0.1", "::1", "localhost") and not self.api_token:
             raise ValueError(
                 f"expected an api_token (TWIN_API_TOKEN) where rest_host is {self.rest_host}: beyond loopback anybody "
@@ -210,31 +330,143 @@ class RunSettings(BaseModel):
             )
         return self
 
-    def ticks(self, seconds: float) -> int:
-        """Steps in so many seconds."""
-        return round(seconds / self.step)
+
+class Processes(Group):
+    """Ray, and what the driver shows of itself."""
+
+    title = "Processes"
+
+    shards: Shards = _setting("auto", "Ray actors that hold the vehicles; auto: one a core")
+    address: Annotated[str, Form("auto|ray://HOST:PORT")] = _setting("", "Ray cluster", default_text="a local one")
+    metrics_port: PortOrOff = _setting(9100, "port of the Prometheus metrics, 0 for off")
+
+
+class Consumer(Group):
+    """`twin consume`, beside the servers."""
+
+    title = "Consumer"
+    prefix = "consume_"
+
+    group: TopicName = _setting("ev-twin-consume", "consumer group")
+    topic: TopicName = _setting("ev-telemetry", "topic to read telemetry from")
+    output: TopicName = _setting("ev-fleet-minute", "topic to write aggregates to")
+    lateness: Duration = _setting(
+        10.0, "how late a record may be, in simulated time, before its minute closes", default_text="10s"
+    )
+    idle_timeout: Duration = _setting(30.0, "a minute without new records closes after this", default_text="30s")
+    until_idle: Annotated[Duration | None, Off(None)] = _setting(
+        None, "end when nothing came for this long", default_text="never"
+    )
+    max_open: int = _setting(1_000_000, "vehicles in open minutes, about 200 bytes each", ge=1)
+    metrics_port: PortOrOff = _setting(9101, "port of the Prometheus metrics, 0 for off")
+
+
+RUN_GROUPS: tuple[type[Group], ...] = (Population, Clock, Servers, Log, Pool, Processes)
+GROUPS: tuple[type[Group], ...] = (*RUN_GROUPS, Consumer)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What `twin run` takes."""
+
+    population: Population
+    clock: Clock
+    servers: Servers
+    log: Log
+    pool: Pool
+    processes: Processes
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """All of them, in the order of `RUN_GROUPS`."""
+        return self.population, self.clock, self.servers, self.log, self.pool, self.processes
+
+    @property
+    def oldest_years(self) -> float:
+        """Age of the oldest vehicle at the start."""
+        if self.population.oldest is not None:
+            return self.population.oldest / _YEAR_S
+        return 0.0 if self.clock.fast_forward else OLDEST_YEARS
 
     def identity(self, physics: str) -> str:
         """The run_id: given, or the same for the same records (settings that decide them, and the physics' version)."""
-        if self.run_id:
-            return self.run_id
-        names = ("vehicles", "duration", "step", "seed", "cell", "start")
-        deciding = {name: str(getattr(self, name)) for name in names} | {
+        if self.log.run_id:
+            return self.log.run_id
+        who, clock = self.population, self.clock
+        deciding: dict[str, Any] = {
+            name: str(getattr(group, name))
+            for group, names in ((who, ("vehicles", "seed", "cell")), (clock, ("duration", "step", "start")))
+            for name in names
+        }
+        deciding |= {
             "physics": physics,
-            "periods": [self.period, self.prediction_period],
-            "fleet": [self.use, self.oldest_years, self.fault_share],
+            "periods": [clock.telemetry_s, clock.prediction_s],
+            "fleet": [who.use, self.oldest_years, who.fault_share],
         }
         return "run-" + hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
     def shown(self) -> dict[str, Any]:
-        """Plain values with secrets masked, for --print-config and run.json."""
-        values = self.model_dump(mode="json")
-        values["pace"] = "max" if math.isinf(self.pace) else self.pace
-        values["shards"] = self.shards or "auto"
-        values["api_token"] = "***" if self.api_token else ""
-        for name in ("mqtt", "timescale"):
-            values[name] = mask(values[name])
-        return values
+        """Plain values by name with secrets masked, for --print-config and run.json."""
+        values = {name: value for group in self.groups for name, value in group.model_dump(mode="json").items()}
+        values["pace"] = "max" if math.isinf(self.clock.pace) else self.clock.pace
+        values["shards"] = self.processes.shards or "auto"
+        values["api_token"] = "***" if self.pool.api_token else ""
+        return {name: mask(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+# ---- loading
+
+
+class Given:
+    """What a command was given: its options over the environment over a file over `base`, not checked yet.
+
+    `flags`: by option name, None for not given. `base`: the settings of a run to go on with, instead of the defaults.
+    """
+
+    def __init__(
+        self,
+        flags: Mapping[str, Any],
+        config: Path | None = None,
+        environ: Mapping[str, str] = os.environ,
+        base: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.flags = {name: value for name, value in flags.items() if value is not None}
+        self._file = dict(base or {}) | _from_file(config)
+        self._environ = environ
+
+    def group[G: Group](self, kind: type[G], only: Collection[str] = ()) -> G:
+        """The settings of one group, checked; `only` some of them, and the others' defaults. BadInput in one line."""
+        values = {}
+        services = _from_services(self._environ)
+        for name, field in kind.model_fields.items():
+            if only and name not in only:
+                continue
+            key = kind.prefix + name
+            found = [
+                *([self.flags[name]] if name in self.flags else []),
+                *([self._environ[f"TWIN_{key.upper()}"]] if f"TWIN_{key.upper()}" in self._environ else []),
+                *([services[name]] if name in services and not kind.prefix else []),
+                *([self._file[key]] if key in self._file else []),
+            ]
+            if found:
+                values[name] = _plain(name, field, found[0])
+        if values.get("timescale"):
+            values["timescale"] = _with_password(str(values["timescale"]), self._environ)
+        try:
+            return kind(**values)
+        except ValidationError as error:
+            raise BadInput(_one_line(error)) from None
+
+    def run(self) -> RunSettings:
+        """All that a run takes."""
+        return RunSettings(
+            population=self.group(Population),
+            clock=self.group(Clock),
+            servers=self.group(Servers),
+            log=self.group(Log),
+            pool=self.group(Pool),
+            processes=self.group(Processes),
+        )
 
 
 def load_settings(
@@ -243,23 +475,79 @@ def load_settings(
     environ: Mapping[str, str] = os.environ,
     base: Mapping[str, Any] | None = None,
 ) -> RunSettings:
-    """Merge the layers and check them. BadInput in one line, with the name of the setting, where one does not fit.
+    """The settings of a run. BadInput in one line, with the name of the setting, where one does not fit."""
+    unknown = [name for name in flags if not any(name in kind.model_fields for kind in RUN_GROUPS)]
+    if unknown:
+        raise BadInput(_unknown(unknown[0]))
+    return Given(flags, config, environ, base).run()
 
-    `base`: what lies under them all instead of the defaults, the settings of a run to resume.
-    """
-    layers = dict(base or {}) | _from_file(config) | _from_environment(environ)
-    layers |= {name: value for name, value in flags.items() if value is not None}
-    if layers.get("timescale"):
-        layers["timescale"] = _with_password(str(layers["timescale"]), environ)
-    try:
-        return RunSettings(**layers)
-    except ValidationError as error:
-        raise BadInput(one_line(error)) from None
+
+def setting_names() -> Iterator[str]:
+    """The names in a file; TWIN_<NAME> in the environment."""
+    for kind in GROUPS:
+        for name in kind.model_fields:
+            yield kind.prefix + name
+
+
+def form_of(field: FieldInfo) -> Form:
+    """How a value of the field is written."""
+    for note in _notes(field):
+        if isinstance(note, Form):
+            return note
+    kinds = {kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)}
+    if choices := [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]:
+        return Form("|".join(choices), tuple(choices))
+    named: dict[type, str] = {bool: "BOOLEAN", int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}
+    form = next((metavar for kind, metavar in named.items() if kind in kinds), "TEXT")
+    low = next((value.ge for value in field.metadata if hasattr(value, "ge")), None)
+    high = next((value.le for value in field.metadata if hasattr(value, "le")), None)
+    if low is not None and high is not None:
+        return Form(f"{form} {low:g}..{high:,}" if isinstance(high, int) else f"{form} {low:g}..{high:g}")
+    return Form(form)
+
+
+def extra_of(field: FieldInfo) -> dict[str, Any]:
+    """What `_setting` noted."""
+    extra = field.json_schema_extra
+    return dict(extra) if isinstance(extra, dict) else {}
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default in words."""
+    default = field.default
+    if text := str(extra_of(field).get("default_text", "")):
+        return text
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return f"{default}"
+
+
+def _notes(field: FieldInfo) -> Iterator[Any]:
+    """Everything noted beside a field's type, also inside a union."""
+    yield from field.metadata
+    for kind in get_args(field.annotation):
+        yield from getattr(kind, "__metadata__", ())
+
+
+def _plain(name: str, field: FieldInfo, value: Any) -> Any:
+    """A value as its field's type can take it: words for off, and YAML's idea of booleans."""
+    off = next((note for note in _notes(field) if isinstance(note, Off)), None)
+    if off is not None and (value is False or (isinstance(value, str) and value.strip().lower() in _OFF_WORDS)):
+        return off.value
+    if isinstance(value, bool) and field.annotation is not bool:
+        said = "on, yes or true" if value else "off, no or false"
+        raise BadInput(
+            f"--{name.replace('_', '-')}: expected {form_of(field).metavar}, got {said}"
+            " (YAML reads these words as a switch: put them in quotes if they are meant)"
+        )
+    return value
 
 
 def _from_file(config: Path | None) -> dict[str, Any]:
     if config is None:
         return {}
+    import yaml
+
     try:
         values = yaml.safe_load(config.read_text())
     except (OSError, UnicodeDecodeError) as error:
@@ -270,11 +558,21 @@ def _from_file(config: Path | None) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise BadInput(f"--config: expected settings as 'name: value' lines in {config}, got a {type(values).__name__}")
-    return {str(name).replace("-", "_"): value for name, value in values.items()}
+    named = {str(name).replace("-", "_"): value for name, value in values.items()}
+    known = set(setting_names())
+    for name in named:
+        if name not in known:
+            raise BadInput(_unknown(name))
+    return named
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _unknown(name: str) -> str:
+    return f"unknown setting {name.replace('_', '-')}; expected one of {', '.join(setting_names())}"
+
+
+def _from_services(environ: Mapping[str, str]) -> dict[str, str]:
+    """Addresses by the variables that the services' other clients use."""
+    values: dict[str, str] = {}
     if servers := environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         values["kafka"] = servers
     if host := environ.get("MQTT_HOST"):
@@ -283,9 +581,6 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         user, database = environ.get("PG_USER") or "twin", environ.get("PG_DATABASE") or "twin_data"
         port = environ.get("PG_PORT") or 5432
         values["timescale"] = f"postgresql://{quote(user, safe='')}@{host}:{port}/{quote(database, safe='')}"
-    for name in RunSettings.model_fields:
-        if (value := environ.get(f"TWIN_{name.upper()}")) is not None:
-            values[name] = value
     return values
 
 
@@ -299,14 +594,19 @@ def _with_password(url: str, environ: Mapping[str, str]) -> str:
     return f"{scheme}{slashes}{user}:{quote(password, safe='')}@{where}"
 
 
-def one_line(error: ValidationError) -> str:
+def _one_line(error: ValidationError) -> str:
     """The first complaint, with the setting's name as the command line spells it."""
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(RunSettings.model_fields)
-        return f"unknown setting {name}; expected one of {known}"
     message = str(first["msg"]).removeprefix("Value error, ")
     if not message.startswith("expected"):
         message = message.replace("Input should be", "expected") + f", got {first['input']!r}"
     return f"--{name}: {message}" if name else message
+
+
+def checked[T](flag: str, parse: Callable[[str], T], text: str) -> T:
+    """`parse(text)`; its ValueError is BadInput for the option."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise BadInput(f"{flag}: {error}") from None

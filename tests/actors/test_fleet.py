@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from actors.status import FleetStatus
+from actors.fleet.status import FleetStatus
 from datasets.schema import SCHEMAS, vehicle_id
 from models.bundle import Bundle
-from models.features import due
+from models.features import is_predicted
 from tests.support import records
 from twin import Fleet
 from twin.errors import RunFailed
@@ -119,7 +119,7 @@ def test_predictions_are_made_once_for_every_due_record(tmp_path: Path, free_por
     with Fleet(vehicles=20, seed=3, shards=2, out=run, rest_port=free_port) as fleet:
         fleet.run("20min")
     telemetry, predictions = records(run), records(run, "predictions")
-    wanted = due(telemetry.column("seq").to_numpy(), 2, 5)
+    wanted = is_predicted(telemetry.column("seq").to_numpy(), 2, 5)
     expected = telemetry.filter(pa.array(wanted)).select(["run_id", "vehicle_id", "seq", "ts"])
     assert predictions.select(["run_id", "vehicle_id", "seq", "ts"]).equals(expected)
     assert set(predictions.column("model_version").to_pylist()) == {Bundle.load().manifest.version}

@@ -7,10 +7,10 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
-from actors.metrics import FleetCollector
-from actors.shipper import LATENCY_BUCKETS_S
-from actors.status import FleetStatus, LogStatus, SinkStatus
-from datasets.cursor import Cursor
+from actors.fleet.metrics import FleetCollector
+from actors.fleet.status import FleetStatus, LogStatus, SinkStatus
+from actors.latency import BUCKETS_S
+from datasets.log.cursor import Cursor
 
 
 def fleet(*sinks: SinkStatus, **more: object) -> CollectorRegistry:
@@ -26,7 +26,7 @@ def fleet(*sinks: SinkStatus, **more: object) -> CollectorRegistry:
 def test_a_sink_in_the_metrics_is_the_sink_in_the_ledger():
     """Two shards: of the first, 8 of 24 records are dealt with, one dead, two known before; the second is done."""
     since_ns = time.time_ns() - 30_000_000_000
-    counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
+    counts = [0] * (len(BUCKETS_S) + 1)
     counts[0], counts[3], counts[-1] = 5, 2, 1
     logs = (
         LogStatus("telemetry", 0, 24, Cursor(8, 2, 1), since_ns),
@@ -55,15 +55,15 @@ def test_a_sink_in_the_metrics_is_the_sink_in_the_ledger():
 
 
 def test_the_histogram_counts_from_due_and_is_cumulative():
-    counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
+    counts = [0] * (len(BUCKETS_S) + 1)
     counts[0], counts[3], counts[-1] = 5, 2, 1
     registry = fleet(SinkStatus("mqtt", (), 0, counts, 612.5))
 
     def bucket(bound: str) -> float | None:
         return registry.get_sample_value("ev_sink_latency_seconds_bucket", {"sink": "mqtt", "le": bound})
 
-    assert [bucket(str(LATENCY_BUCKETS_S[n])) for n in (0, 2, 3)] == [5, 5, 7]
-    assert (bucket(str(LATENCY_BUCKETS_S[-1])), bucket("+Inf")) == (7, 8)
+    assert [bucket(str(BUCKETS_S[n])) for n in (0, 2, 3)] == [5, 5, 7]
+    assert (bucket(str(BUCKETS_S[-1])), bucket("+Inf")) == (7, 8)
     assert registry.get_sample_value("ev_sink_latency_seconds_sum", {"sink": "mqtt"}) == 612.5
     assert registry.get_sample_value("ev_sink_latency_seconds_count", {"sink": "mqtt"}) == 8
 

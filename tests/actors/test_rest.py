@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from actors.predictor import MAX_REST_ROWS, Pool, rest_api
+from actors.prediction.pool import MAX_REST_ROWS, Pool, rest_api
 from models.bundle import BUNDLED
 from tests.models.test_bundle import ROW
 

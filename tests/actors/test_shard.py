@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from actors.restart import RestartPoints
-from actors.shard import PopulationPlan, Shard, ShardPlan
-from datasets.cursor import Cursor, CursorFile
+from actors.fleet.restart_points import RestartPoints
+from actors.fleet.shard import PopulationPlan, Shard, ShardPlan
 from datasets.log import LogReader, extent, log_directory
-from datasets.retention import Retention
+from datasets.log.cursor import Cursor, CursorFile
+from datasets.log.retention import Retention
 
 VEHICLES = 20
 
@@ -35,7 +35,7 @@ def rows(run: Path, first: int = 0) -> pa.Table:
 
 
 def test_a_log_at_its_limit_waits_for_the_slowest_sink_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("actors.shard._RETAIN_EVERY_S", 0.0)
+    monkeypatch.setattr("actors.fleet.shard._RETAIN_EVERY_S", 0.0)
     retention = Retention((("telemetry", ("kafka",)), ("predictions", ("kafka",))), max_bytes=200_000)
     shard = Shard(plan(tmp_path, retention=retention))
     tick = 0

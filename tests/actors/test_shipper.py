@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from actors.shipper import Shipper
-from actors.sinks import SinkUnavailable
-from datasets.cursor import Cursor, CursorFile
+from actors.delivery.shipper import Shipper
+from actors.delivery.sinks import SinkUnavailable
 from datasets.log import LogWriter, log_directory
+from datasets.log.cursor import Cursor, CursorFile
 from tests.support import make_batch
 
 

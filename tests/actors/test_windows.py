@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.windows import Key, Window, Windows, _insert, minute_of
+from actors.aggregates.windows import Key, Window, Windows, _insert, minute_of
 
 START = datetime(2026, 6, 1, 7, tzinfo=UTC)
 

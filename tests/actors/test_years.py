@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.status import FleetStatus
+from actors.fleet.status import FleetStatus
 from tests.support import records
 from twin import Fleet
 from twin.errors import BadInput

@@ -18,7 +18,7 @@ from datasets.bpx_file import BpxError, Expression, Table, load_bpx
 from physics import load_cell, simulate_cell, simulate_protocol
 from physics.constants import FARADAY
 from physics.modal import cell_model
-from twin.validation.reference import FloatArray, drive_like_profile, load_pybamm
+from training.validation.reference import FloatArray, drive_like_profile, load_pybamm
 
 FILE = Path(__file__).parents[1] / "data" / "lgm50.bpx.json"
 Change = Callable[[dict[str, Any]], None]

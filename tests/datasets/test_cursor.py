@@ -7,8 +7,8 @@ import threading
 import time
 from pathlib import Path
 
-from datasets.cursor import Cursor, CursorFile, DeadLetterFile
-from datasets.watch import Watch
+from datasets.log.cursor import Cursor, CursorFile, DeadLetterFile
+from datasets.log.watch import Watch
 from tests.support import make_batch
 
 

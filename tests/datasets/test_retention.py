@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from datasets.cursor import Cursor, CursorFile
 from datasets.log import LogReader, LogWriter, extent, log_directory
-from datasets.retention import Retention, retain
+from datasets.log.cursor import Cursor, CursorFile
+from datasets.log.retention import Retention, retain
 from tests.support import make_batch
 
 READERS = (("telemetry", ("kafka", "predictor")), ("predictions", ("kafka",)))

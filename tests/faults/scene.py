@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from actors.sinks import MqttTarget
-from actors.status import FleetStatus
+from actors.delivery.sinks import MqttTarget
+from actors.fleet.status import FleetStatus
 from tests.services import Kafka, Mosquitto, Postgres
 from twin import Fleet
-from twin.archive import Archive
-from twin.ledger import Books, Ledger, table, verify
+from twin.books.archive import Archive
+from twin.books.ledger import Books, Ledger, table, verify
 
 VEHICLES = 60
 PACE = 60.0

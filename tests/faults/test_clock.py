@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from actors.shard import PopulationPlan, Shard, ShardPlan
-from actors.shipper import Shipper
-from actors.sinks import KafkaTarget, MqttTarget, TimescaleTarget
-from datasets.cursor import CursorFile
-from datasets.retention import Retention
+from actors.delivery.shipper import Shipper
+from actors.delivery.sinks import KafkaTarget, MqttTarget, TimescaleTarget
+from actors.fleet.shard import PopulationPlan, Shard, ShardPlan
+from datasets.log.cursor import CursorFile
+from datasets.log.retention import Retention
 from tests.faults.scene import VEHICLES, Scene
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.shard import MIN_FREE_BYTES
+from actors.fleet.shard import MIN_FREE_BYTES
 from tests.faults.scene import PACE, Running, Scene
 from tests.services.fixtures import unavailable
 

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 from kafka import KafkaProducer
 
-from actors.sinks import KafkaTarget, MqttTarget, ParquetTarget, SinkUnavailable, Target, TimescaleTarget
+from actors.delivery.replay import Replay, Replayed
+from actors.delivery.sinks import KafkaTarget, MqttTarget, ParquetTarget, SinkUnavailable, Target, TimescaleTarget
 from datasets.log import LogWriter, log_directory
 from datasets.schema import STREAMS
 from physics import physics_version
@@ -28,9 +29,8 @@ from tests.integration.witness import Identity, MqttWitness, Received, from_data
 from tests.services import Kafka, Mosquitto, Postgres
 from tests.support import make_batch, records
 from twin import cli
-from twin.archive import archive_until, messages
-from twin.replay import Replay, Replayed
-from twin.runs import load_run
+from twin.books.archive import archive_until, messages
+from twin.run_directory import load_run
 
 pytestmark = [
     pytest.mark.services,
@@ -451,7 +451,7 @@ class Forgetful:
     def position(self, stream: str, shard: int) -> None: ...
 
     def deliver(self, stream: str, shard: int, batch: object, position: int) -> object:
-        from actors.sinks import Receipt
+        from actors.delivery.sinks import Receipt
 
         if not self.failed and len(self.taken) > 50:
             self.failed, self.taken = True, []
@@ -461,8 +461,8 @@ class Forgetful:
 
 
 def test_what_a_broker_forgot_goes_out_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("twin.replay.SUBSCRIBERS_S", 0.0)
-    monkeypatch.setattr("twin.replay._RETRY_S", 0.0)
+    monkeypatch.setattr("actors.delivery.replay.SUBSCRIBERS_S", 0.0)
+    monkeypatch.setattr("actors.delivery.replay._RETRY_S", 0.0)
     run = write_run(tmp_path / "run", "run-forgotten", 30, 10)
     target = Forgetful()
     said: list[Replayed] = []

@@ -29,8 +29,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
-from actors.consumer import ConsumePlan, FleetConsumer
-from actors.sinks import KafkaTarget, TimescaleTarget
+from actors.aggregates.consumer import ConsumePlan, FleetConsumer
+from actors.delivery.sinks import KafkaTarget, TimescaleTarget
 from datasets.codec import Messages, encode
 from datasets.schema import FIELDS, Payload, json_schema
 from tests.services import Kafka, Postgres

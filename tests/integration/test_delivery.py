@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.status import FleetStatus
+from actors.fleet.status import FleetStatus
 from tests.integration.witness import Identity, MqttWitness, from_database, from_kafka
 from tests.services import Kafka, Mosquitto, Postgres
 from tests.support import records

@@ -23,8 +23,8 @@ from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from paho.mqtt.enums import CallbackAPIVersion
 
-from actors.shipper import Shipper
-from actors.sinks import (
+from actors.delivery.shipper import Shipper
+from actors.delivery.sinks import (
     KafkaTarget,
     MqttTarget,
     Receipt,
@@ -35,9 +35,9 @@ from actors.sinks import (
     Target,
     TimescaleTarget,
 )
-from actors.sinks.kafka import _translate as translate_kafka
-from datasets.cursor import Cursor, CursorFile
+from actors.delivery.sinks.kafka import _translate as translate_kafka
 from datasets.log import LogWriter, log_directory
+from datasets.log.cursor import Cursor, CursorFile
 from tests.integration.witness import MqttWitness, Received, from_database, from_kafka
 from tests.services import Kafka, Mosquitto, Postgres, Service
 from tests.services.proxy import Proxy
@@ -459,10 +459,10 @@ def test_a_database_that_refuses(postgres: Postgres, user: str, password: str | 
 def test_timescaledb_gets_hypertables_and_keeps_exactly_once(timescaledb_database: str, run_id: str):
     """The whole sink on TimescaleDB itself: migrations, COPY, conflict, cursor."""
     target = TimescaleTarget.parse(timescaledb_database)
-    from actors.sinks.timescale import migrate
+    from actors.delivery.sinks.timescale import migrate
 
     assert migrate(target)
-    connection = psycopg2.connect(target.dsn())
+    connection = psycopg2.connect(target.url)
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute("SELECT hypertable_name FROM timescaledb_information.hypertables ORDER BY 1")
@@ -726,8 +726,8 @@ def test_retain_is_a_setting():
 _SHIPPING = """
 import sys, time
 from pathlib import Path
-from actors.shipper import Shipper
-from actors.sinks import MqttTarget
+from actors.delivery.shipper import Shipper
+from actors.delivery.sinks import MqttTarget
 shipper = Shipper(MqttTarget.parse(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], [0])
 shipper.start()
 time.sleep(60)

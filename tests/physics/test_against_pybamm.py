@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from physics import simulate_cell
-from twin.validation.aging import CASES, ours, theirs
-from twin.validation.reference import drive_like_profile, simulation, solve
+from training.validation.aging import CASES, ours, theirs
+from training.validation.reference import drive_like_profile, simulation, solve
 
 
 def rms(x: np.ndarray) -> float:

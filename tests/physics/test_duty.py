@@ -10,7 +10,8 @@ import pytest
 
 from physics import FLAGS, MODES, FleetPhysics, Population, draw_population, load_cell
 from physics.climate import CITIES
-from physics.duty import LONGEST_TRIP_S, TRIPS, USE_SHARES, USES, trip
+from physics.default_fleet import USE_SHARES, USES
+from physics.duty import LONGEST_TRIP_S, TRIPS, trip
 from physics.layout import CURRENT_HIGH, CURRENT_LOW, DT, LANES, MODE, PUMP, SPEED, TEMPERATURE, WORK_SIZE
 from physics.modal import cell_model
 from physics.vehicle import CHARGING, FAST_CHARGING, ask_cells
@@ -78,7 +79,7 @@ def test_days_off(ticks: np.ndarray) -> None:
 
 def test_uses_have_their_shares() -> None:
     who = draw_population(8, np.arange(20_000))
-    assert np.bincount(who.use, minlength=4) / 20_000 == pytest.approx(USE_SHARES, abs=0.01)
+    assert np.bincount(who.use, minlength=4) / 20_000 == pytest.approx(list(USE_SHARES.values()), abs=0.01)
 
 
 @pytest.fixture(scope="module")

@@ -106,8 +106,8 @@ def test_power_is_voltage_times_current(make_fleet: Make) -> None:
 
 def test_columns_have_the_documented_resolution(make_fleet: Make) -> None:
     sample = make_fleet(range(64), hour=7.0).advance(600, 5)
-    assert list(sample) == [name for name, _ in COLUMNS]
-    for name, decimals in COLUMNS:
+    assert list(sample) == [column.name for column in COLUMNS]
+    for name, decimals in ((column.name, column.decimals or 0) for column in COLUMNS):
         assert sample[name].shape == (120, 64)
         values = sample[name].ravel().tolist()
         assert values == [round(value, decimals) for value in values], name

@@ -7,8 +7,8 @@ import pytest
 
 from physics import Pack, simulate_cell, simulate_groups, simulate_pack
 from physics.pack import group_scales
-from twin.validation.groups import PackCase, _row, as_text
-from twin.validation.reference import drive_like_profile
+from training.validation.groups import PackCase, _row, as_text
+from training.validation.reference import drive_like_profile
 
 _, DRIVE = drive_like_profile(seconds=1200)
 

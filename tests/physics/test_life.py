@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from physics import FAULTS, Duty, Fault, FleetLives, FleetPhysics, Population, draw_population, load_cell, simulate_life
 from physics.climate import CITIES
-from physics.duty import USES
+from physics.default_fleet import USES
 from physics.faults import SEVERITIES
 from physics.layout import (
     ACTIVE_N,

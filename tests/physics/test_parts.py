@@ -10,7 +10,8 @@ import pytest
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from physics import load_cell
 from physics.climate import CITIES, ambient_K
-from physics.duty import USES, find_event, resample, trip
+from physics.default_fleet import USES
+from physics.duty import find_event, resample, trip
 from physics.layout import BLOCK_SIZE, LANES, ROWS
 from physics.maths import asinh_and_root, exp, log
 from physics.modal import (

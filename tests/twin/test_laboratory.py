@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from twin.commands.validate_physics import validate_physics
 from twin.errors import BadInput
-from twin.laboratory import cycle_cell
-from twin.validation.command import validate_physics
+from twin.show.cell_study import cycle_cell
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = "CC 1C to 2.5V; rest 10min; CCCV 1C 4.2V C/20"
@@ -105,7 +105,7 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def broken(*_arguments: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("twin.laboratory.save", broken)
+    monkeypatch.setattr("twin.show.cell_study.save", broken)
     with pytest.raises(OSError, match="disk full"):
         cycle_cell("chen2020", PROTOCOL, out=tmp_path / "out")
     assert not any(tmp_path.iterdir())

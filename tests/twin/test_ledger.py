@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.sinks import SinkUnavailable
-from datasets.cursor import Cursor, CursorFile
+from actors.delivery.sinks import SinkUnavailable
 from datasets.log import LogWriter, log_directory
+from datasets.log.cursor import Cursor, CursorFile
 from tests.support import make_batch
-from twin.archive import _cut_torn_line, messages
-from twin.audit import Seen, compare
+from twin.books.archive import _cut_torn_line, messages
+from twin.books.ledger import Books, table, verify
+from twin.books.peers import Seen, compare
 from twin.errors import BadInput
-from twin.ledger import Books, table, verify
-from twin.runs import load_run
+from twin.run_directory import load_run
 
 
 def identities(vehicles: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +111,7 @@ def away(*_: object) -> None:
 
 
 def test_the_log_itself_is_counted_and_an_unreachable_peer_is_a_difference(run: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("twin.audit.kafka", away)
+    monkeypatch.setattr("twin.books.peers.kafka", away)
     ledger = verify(Books(run), None)
     log, kafka = ledger.verified
     assert log.complete
@@ -129,7 +129,7 @@ def test_a_record_missing_in_the_log_is_found(run: Path, monkeypatch: pytest.Mon
     batch = make_batch(4, range(6))
     writer.append(batch.slice(0, 9), 1)
     writer.append(batch.slice(10), 2)
-    monkeypatch.setattr("twin.audit.kafka", away)
+    monkeypatch.setattr("twin.books.peers.kafka", away)
     log = verify(Books(run), None).verified[0]
     assert log.counts["telemetry"].missing == 1
     assert any("missing 1, seq 2 to 2" in words for words in log.counts["telemetry"].differences)

@@ -6,10 +6,10 @@ import json
 import re
 from pathlib import Path
 
-from datasets.cursor import Cursor, CursorFile
 from datasets.log import LogWriter, log_directory
+from datasets.log.cursor import Cursor, CursorFile
 from tests.support import make_batch
-from twin.report import write_report
+from twin.show.report import write_report
 
 
 def write_run(folder: Path, **settings: object) -> Path:

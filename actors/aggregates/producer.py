@@ -1,0 +1,81 @@
+"""Messages on their way to Kafka, kept until the broker has acknowledged each."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from actors.delivery.sinks import SinkRefused
+
+_PERMANENT = (
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.INVALID_MSG,
+    KafkaError.TOPIC_EXCEPTION,
+)
+
+Headers = list[tuple[str, str | bytes | None]]
+_Entry = tuple[str, bytes | None, bytes | None, Headers]
+
+
+class SettlingProducer:
+    """At least once: what was not acknowledged when a producer gave up is sent again by a new one.
+
+    Bound: its caller settles it (`settle`) before it holds more than a batch.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = dict(config) | {
+            "enable.idempotence": True,
+            "message.timeout.ms": 0,  # the log it comes from is the deadline: no message is given up
+            "message.max.bytes": 10_000_000,
+            "linger.ms": 5,
+        }
+        self._producer = Producer(self._config)
+        self._numbers = itertools.count()
+        self._waiting: dict[int, _Entry] = {}
+        self._failure: KafkaError | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        """Send, without waiting."""
+        number = next(self._numbers)
+        self._waiting[number] = (topic, key, value, headers)
+        self._send(number)
+
+    def _send(self, number: int) -> None:
+        topic, key, value, headers = self._waiting[number]
+        done = functools.partial(self._on_delivery, number)
+        try:
+            self._producer.produce(topic, value=value, key=key, headers=headers, on_delivery=done)
+        except KafkaException as error:
+            self._failure = error.args[0]
+        except BufferError:
+            self._failure = KafkaError(KafkaError._QUEUE_FULL)
+
+    def _on_delivery(self, number: int, error: KafkaError | None, _message: Message) -> None:
+        if error is None:
+            self._waiting.pop(number, None)
+        else:
+            self._failure = error
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait for the acknowledgements; whether all are there. SinkRefused for what no waiting would mend."""
+        self._producer.flush(timeout_s)
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            if failure.code() in _PERMANENT:
+                raise SinkRefused(f"Kafka refuses a message ({failure.str()}); check the topic's limits and rights")
+            # A producer that has met a fatal error takes nothing more, ever.
+            self._producer = Producer(self._config)
+            for number in list(self._waiting):
+                self._send(number)
+            self._producer.flush(timeout_s)
+        return not self._waiting

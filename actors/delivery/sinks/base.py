@@ -1,0 +1,138 @@
+"""The sink protocol and its errors.
+
+SinkError
+├── SinkUnavailable   not reachable, or no acknowledgement in time: trying again later can help
+└── SinkRefused       the peer answered no (password, permission, no such database): a person has to change something
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, Self
+from urllib.parse import SplitResult, urlsplit
+
+from datasets.names import Payload, Stream
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # settings read this file: it stays light
+
+BATCH_ROWS = 5_000
+
+
+class SinkError(Exception):
+    """A batch was not acknowledged. The message says what was expected, what came and what to do."""
+
+
+class SinkUnavailable(SinkError):
+    """Retriable: the peer is down, unreachable or slow."""
+
+
+class SinkRefused(SinkError):
+    """Not worth retrying until somebody changes a setting; a running shipper retries slowly all the same."""
+
+
+@dataclass(frozen=True)
+class SinkOptions:
+    """What a target is told beside its address. `retain`: an MQTT broker keeps each vehicle's last record."""
+
+    payload: Payload = "json"
+    retain: bool = False
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A record that the peer rejects individually (too large, a value it cannot hold): `row` in the batch, and why."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a batch: all rows but the `dead` are acknowledged, `duplicates` of them the peer already had.
+
+    `acked_ns` has the times of the single acknowledgements [ns since the epoch], from a peer that gives them singly.
+    """
+
+    duplicates: int = 0
+    dead: tuple[DeadLetter, ...] = ()
+    acked_ns: Sequence[int] = ()
+
+
+class Sink(Protocol):
+    """A peer that takes batches. Called from one thread per stream; `deliver` may be called from two at once."""
+
+    def open(self) -> None:
+        """Connect and prepare (topics, tables). SinkError where that fails."""
+
+    def position(self, stream: Stream, shard: int) -> int | None:
+        """How far the peer itself says this log was delivered; None for a peer that keeps no cursor of ours."""
+
+    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+        """Deliver all rows; return when every one is acknowledged or rejected individually.
+
+        `position` is the log position behind the batch, for a sink that keeps the cursor in its own transaction.
+        After a SinkError the same batch may be delivered again, whole: a sink never assumes it comes only once.
+        A peer that makes no progress for the target's `patience_s` is a SinkUnavailable.
+        """
+
+    def close(self) -> None:
+        """Let go of the connection, also under a `deliver` in another thread (which then raises). Never raises."""
+
+
+class Target(Protocol):
+    """The settings of one sink: picklable, frozen, secrets hidden from repr."""
+
+    @classmethod
+    def parse(cls, address: str, options: SinkOptions) -> Self:
+        """From the text of a setting; ValueError in one line for a malformed one."""
+
+    @property
+    def name(self) -> str:
+        """Of its kind, as in `SINKS`."""
+
+    @property
+    def url(self) -> str:
+        """The address as the peer's clients take it, with its secrets."""
+
+    @property
+    def batch_rows(self) -> int:
+        """Most rows of one delivery."""
+
+    @property
+    def keeps_position(self) -> bool:
+        """Whether the peer alone says how far it is: rows must not come to it in other batches than before."""
+
+    @property
+    def rewind_s(self) -> float:
+        """A peer that may forget what it has acknowledged when it dies: how far back to go after a lost connection."""
+
+    def sink(self, log_id: str, part: int = 0) -> Sink:
+        """A sink for the log `log_id` (one run directory); `part` tells apart those that ship parts of it."""
+
+    def check(self) -> str:
+        """What answers there and its version, in one line. SinkError where nothing usable does."""
+
+
+def split_url(text: str, schemes: tuple[str, ...], example: str) -> SplitResult:
+    """Parse `text`, or ValueError in one line with `example`."""
+    expected = f"expected {example}"
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError as error:
+        raise ValueError(f"{expected}, got {mask(text)!r} ({error})") from None
+    if url.scheme not in schemes or not url.hostname or port == 0 or any(c.isspace() for c in text):
+        raise ValueError(f"{expected}, got {mask(text)!r}")
+    return url
+
+
+def mask(url: str) -> str:
+    """A URL with its password as ***, also where the rest of it is malformed; other text as it is."""
+    head, at, tail = url.rpartition("@")
+    if not at:
+        return url
+    scheme, slashes, user = head.rpartition("://")
+    name, colon, _ = user.partition(":")
+    return f"{scheme}{slashes}{name}{':***' if colon else ''}@{tail}"

@@ -1,0 +1,262 @@
+"""Kafka: idempotent producer, acks=all, key = vehicle_id (a vehicle's records keep their order), id in the headers.
+
+At least once on the wire: a batch whose acknowledgement was lost is sent again; consumers drop what they have by the
+header `id` (run_id/vehicle_id/seq). A record larger than the broker takes is a dead letter.
+
+The client is confluent-kafka (librdkafka), docs/decisions/0011-kafka-client.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+import pyarrow as pa
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from actors.delivery.sinks.base import BATCH_ROWS, DeadLetter, Receipt, SinkOptions, SinkRefused, SinkUnavailable
+from datasets.codec import Messages, encode
+from datasets.schema import Payload, Stream
+
+_TOPICS: dict[Stream, str] = {"telemetry": "ev-telemetry", "predictions": "ev-predictions"}
+_CONNECT_TIMEOUT_S = 5.0
+_POLL_S = 0.1  # how soon a delivery notices that it was told to stop; an acknowledgement wakes it at once
+_REFUSED = {
+    KafkaError._AUTHENTICATION,
+    KafkaError._SSL,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    KafkaError.ILLEGAL_SASL_STATE,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.INVALID_RECORD,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
+
+# librdkafka says every failed attempt to connect; we say once what we wait for.
+_client_log = logging.getLogger(f"{__name__}.client")
+_client_log.setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True)
+class KafkaTarget:
+    """`bootstrap` is host:port[,host:port]."""
+
+    bootstrap: tuple[str, ...]
+    patience_s: float = 30.0
+    name: str = "kafka"
+    rewind_s: float = 0.0
+    batch_rows: int = BATCH_ROWS
+    keeps_position: bool = False
+    payload: Payload = "json"
+
+    @classmethod
+    def parse(cls, address: str, options: SinkOptions) -> KafkaTarget:
+        """From `127.0.0.1:9092[,host:port]`; ValueError in one line otherwise."""
+        servers = tuple(part.strip() for part in address.removeprefix("kafka://").split(","))
+        for server in servers:
+            host, colon, port = server.rpartition(":")
+            if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536) or "/" in server:
+                raise ValueError(f"expected Kafka servers as host:port[,host:port], got {address!r}")
+        return cls(servers, payload=options.payload)
+
+    @property
+    def url(self) -> str:
+        """host:port[,host:port], as clients want it."""
+        return ",".join(self.bootstrap)
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"Kafka at {self.url}"
+
+    def sink(self, log_id: str, part: int = 0) -> KafkaSink:
+        return KafkaSink(self, log_id)
+
+    def check(self) -> str:
+        connection = _Connection(self, "ev-twin-check")
+        try:
+            brokers, topics = connection.metadata()
+        finally:
+            connection.close()
+        there = ", ".join(sorted(topics & set(_TOPICS.values()))) or "made at the first record"
+        return f"{self.where}: {brokers} broker(s), topics: {there}"
+
+
+def _translate(error: KafkaError, target: KafkaTarget) -> SinkRefused | SinkUnavailable:
+    said = f"{error.name()}: {error.str()}" if error.str() else error.name()
+    if error.code() in _REFUSED:
+        return SinkRefused(f"{target.where} refused us ({said}); check user, password, access rights and topics")
+    if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
+        return SinkUnavailable(f"{target.where} does not answer ({error.name()}); is the broker running there?")
+    return SinkUnavailable(f"{target.where} takes no records now ({said})")
+
+
+@dataclass
+class _Flight:
+    """The messages of one batch on their way, by the reports that have come back."""
+
+    acked_ns: list[int] = field(default_factory=list)
+    failed: list[tuple[bytes, KafkaError]] = field(default_factory=list)  # value (the report lacks headers), why
+
+    def report(self, error: KafkaError | None, message: Message) -> None:
+        """librdkafka's answer for one message."""
+        if error is None:
+            self.acked_ns.append(time.time_ns())
+        else:
+            self.failed.append((message.value() or b"", error))
+
+
+class _Connection:
+    """One producer, used by one delivery at a time, so that a flush waits for its own messages only."""
+
+    def __init__(self, target: KafkaTarget, client_id: str) -> None:
+        self._target = target
+        self._said: KafkaError | None = None  # the last thing librdkafka had to say that is not about one message
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._producer = Producer(
+            {
+                "bootstrap.servers": target.url,
+                "client.id": client_id,
+                "acks": "all",
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",  # as Java's and kafka-python's: a vehicle stays in its partition
+                "linger.ms": 5,
+                "batch.size": 256 << 10,
+                # Ours is the clock that ends a delivery (patience without progress).
+                "message.timeout.ms": 600_000,
+                "reconnect.backoff.ms": 50,
+                "reconnect.backoff.max.ms": 1000,
+                "error_cb": self._on_error,
+            },
+            logger=_client_log,
+        )
+
+    def _on_error(self, error: KafkaError) -> None:
+        # What was refused is worth more than the lost connection that follows from it.
+        if self._said is None or self._said.code() not in _REFUSED:
+            self._said = error
+
+    def metadata(self) -> tuple[int, set[str]]:
+        """Number of brokers and the topics; SinkError where there is no answer."""
+        try:
+            found = self._producer.list_topics(timeout=_CONNECT_TIMEOUT_S)
+        except KafkaException as error:
+            self._producer.poll(0)
+            said = self._said if self._said is not None and self._said.code() in _REFUSED else error.args[0]
+            raise _translate(said, self._target) from error
+        return len(found.brokers), set(found.topics)
+
+    def deliver(self, topic: str, messages: Messages) -> Receipt:
+        with self._lock:
+            dead: list[DeadLetter] = []
+            flight = _Flight()
+            try:
+                self._send(topic, messages, range(len(messages.ids)), flight, dead)
+                rows = {value: row for row, value in enumerate(messages.values)} if flight.failed else {}
+                for row, error in sorted(((rows[value], error) for value, error in flight.failed), key=itemgetter(0)):
+                    if error.code() not in _TOO_LARGE:
+                        raise _translate(error, self._target)
+                    # The broker refuses a whole request for one record too large: now each on its own.
+                    single = _Flight()
+                    self._send(topic, messages, [row], single, dead)
+                    if single.failed and single.failed[0][1].code() not in _TOO_LARGE:
+                        raise _translate(single.failed[0][1], self._target)
+                    dead += [DeadLetter(row, why.str()) for identity, why in single.failed]
+                    flight.acked_ns += single.acked_ns
+            except KafkaException as error:
+                raise _translate(error.args[0], self._target) from error
+            finally:
+                self._purge()
+            return Receipt(0, tuple(sorted(dead, key=lambda letter: letter.row)), flight.acked_ns)
+
+    def _send(
+        self,
+        topic: str,
+        messages: Messages,
+        rows: range | list[int],
+        flight: _Flight,
+        dead: list[DeadLetter],
+    ) -> None:
+        """Hand over these rows and wait until each is answered. The client's queue full, we wait for answers."""
+        produce, report = self._producer.produce, flight.report
+        vehicles, ids, values = messages.vehicle_ids, messages.ids, messages.values
+        for row in rows:
+            while True:
+                try:
+                    produce(topic, values[row], vehicles[row], headers=[("id", ids[row])], on_delivery=report)
+                    break
+                except BufferError:
+                    self._producer.poll(_POLL_S)
+                    self._give_up_if(self._closing.is_set(), "closed while it delivered")
+                except KafkaException as error:
+                    if error.args[0].code() not in _TOO_LARGE:
+                        raise
+                    dead.append(DeadLetter(row, error.args[0].str()))
+                    break
+        done, deadline = -1, 0.0
+        while self._producer.flush(_POLL_S):
+            if done != (done := len(flight.acked_ns) + len(flight.failed)):
+                deadline = time.monotonic() + self._target.patience_s
+            self._give_up_if(self._closing.is_set(), "closed while it delivered")
+            if self._said is not None and self._said.code() in _REFUSED:
+                raise _translate(self._said, self._target)
+            self._give_up_if(
+                time.monotonic() > deadline, f"has acknowledged nothing for {self._target.patience_s:g} s{self._why()}"
+            )
+
+    def _why(self) -> str:
+        return f" ({self._said.name()})" if self._said is not None else ""
+
+    def _give_up_if(self, condition: bool, said: str) -> None:
+        if condition:
+            raise SinkUnavailable(f"{self._target.where} {said}")
+
+    def _purge(self) -> None:
+        """Forget what is still queued, so that nothing of a failed batch is sent beside its repetition."""
+        if len(self._producer):
+            self._producer.purge()
+            self._producer.flush(_POLL_S)
+
+    def close(self) -> None:
+        self._closing.set()
+        with suppress(KafkaException):
+            self._producer.purge()
+
+
+class KafkaSink:
+    """See the module's docstring. The queue is one batch: `deliver` returns only when all of it is answered."""
+
+    def __init__(self, target: KafkaTarget, log_id: str) -> None:
+        self._target = target
+        self._log_id = log_id
+        self._connections: dict[Stream, _Connection] = {}
+
+    def open(self) -> None:
+        self._connections = {stream: _Connection(self._target, f"ev-twin-{self._log_id}") for stream in _TOPICS}
+        try:
+            self._connections["telemetry"].metadata()
+        except BaseException:
+            self.close()
+            raise
+
+    def position(self, stream: Stream, shard: int) -> int | None:
+        return None
+
+    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+        return self._connections[stream].deliver(_TOPICS[stream], encode(batch, stream, self._target.payload))
+
+    def close(self) -> None:
+        for connection in self._connections.values():
+            connection.close()

@@ -1,0 +1,353 @@
+"""TimescaleDB (or plain PostgreSQL): exactly once in the store.
+
+A batch goes by COPY into the table, in one transaction with this log's cursor: after any crash the database itself says
+where to go on. Where a row is there already, by COPY into a temporary staging table, then by INSERT ... ON CONFLICT DO
+NOTHING. A row that the table cannot hold (a value error, a broken constraint) is found by halving the batch, and is a
+dead letter. Key: (run_id, vehicle_id, seq); order does not matter in a table.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import psycopg2
+import psycopg2.errors
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+from yoyo import get_backend, read_migrations
+
+from actors.delivery.sinks.base import (
+    BATCH_ROWS,
+    DeadLetter,
+    Receipt,
+    SinkOptions,
+    SinkRefused,
+    SinkUnavailable,
+    split_url,
+)
+from datasets.schema import FIELDS, Stream
+
+_log = logging.getLogger(__name__)
+
+SQL_FOLDER = Path(__file__).resolve().parents[3] / "cluster" / "sql"
+_CONNECT_TIMEOUT_S = 5
+# What is wrong with a row and not with us or the server.
+_ROW_ERRORS = (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.errors.ProgramLimitExceeded)
+_warned: set[str] = set()
+_SURELY_THE_TABLE = 20  # so many rows refused and none taken: no bad record, but a table that is not ours
+# Any number will do; all processes that migrate one database must use the same.
+_MIGRATION_LOCK = 0x45567477
+
+
+@dataclass(frozen=True)
+class TimescaleTarget:
+    """One database. The password is not in repr."""
+
+    host: str
+    port: int
+    user: str
+    database: str
+    password: str | None = field(default=None, repr=False)
+    options: str = ""
+    patience_s: float = 120.0
+    name: str = "timescale"
+    rewind_s: float = 0.0
+    batch_rows: int = BATCH_ROWS
+    keeps_position: bool = False
+
+    @classmethod
+    def parse(cls, address: str, options: SinkOptions) -> TimescaleTarget:
+        """From `postgresql://user[:password]@host[:port]/database`; ValueError in one line otherwise."""
+        url = split_url(
+            address,
+            ("postgresql", "postgres", "timescaledb"),
+            "a database URL like postgresql://twin@127.0.0.1/twin_data",
+        )
+        database = url.path.strip("/")
+        if not database or not url.username:
+            missing = "database" if url.username else "user"
+            raise ValueError(f"expected a {missing} in the database URL postgresql://user@host/database, got none")
+        assert url.hostname is not None
+        password = unquote(url.password) if url.password else None
+        return cls(url.hostname, url.port or 5432, unquote(url.username), unquote(database), password, url.query)
+
+    @property
+    def where(self) -> str:
+        """For messages: no secret in it."""
+        return f"database {self.database} at {self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The libpq URL, with the password where there is one."""
+        secret = f":{quote(self.password, safe='')}" if self.password else ""
+        parameters = "&".join(filter(None, [self.options, f"connect_timeout={_CONNECT_TIMEOUT_S}"]))
+        return (
+            f"postgresql://{quote(self.user, safe='')}{secret}@{self.host}:{self.port}"
+            f"/{quote(self.database, safe='')}?{parameters}"
+        )
+
+    def connect(self) -> Connection:
+        """A new connection; SinkUnavailable or SinkRefused in one line where there is none."""
+        limit = f"-c statement_timeout={round(self.patience_s * 1000)}"
+        try:
+            return psycopg2.connect(self.url, application_name="ev-twin", options=limit)
+        except psycopg2.Error as error:
+            raise _translate(error, self) from error
+
+    def sink(self, log_id: str, part: int = 0) -> TimescaleSink:
+        return TimescaleSink(self, log_id)
+
+    def check(self) -> str:
+        connection = self.connect()
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute("SHOW server_version")
+                server = cursor.fetchone()
+                cursor.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb'")
+                extension = cursor.fetchone()
+                cursor.execute("SELECT has_database_privilege(current_database(), 'CREATE')")
+                allowed = cursor.fetchone()
+        except psycopg2.Error as error:
+            raise _translate(error, self) from error
+        finally:
+            connection.close()
+        assert server is not None
+        assert allowed is not None
+        if not allowed[0]:
+            raise SinkRefused(f"{self.where}: user {self.user} may not create tables; GRANT CREATE ON DATABASE to it")
+        kind = f"TimescaleDB {extension[0]}" if extension else "no TimescaleDB extension, plain tables are used"
+        return f"{self.where}: PostgreSQL {server[0]}, {kind}"
+
+
+def _translate(error: psycopg2.Error, target: TimescaleTarget) -> SinkRefused | SinkUnavailable:
+    """The first line of the server's words, without the connection string."""
+    words = str(error).strip().splitlines() or [type(error).__name__]
+    said = words[0].rpartition("FATAL:")[2].strip() or words[0]
+    code = error.pgcode or ""
+    # A failed login has no code in psycopg2: the words are all there is.
+    refused = code[:2] in ("28", "3D", "42") or any(
+        sign in said for sign in ("authentication failed", "no password supplied", "does not exist", "pg_hba.conf")
+    )
+    if refused:
+        return SinkRefused(f"{target.where} refused us: {said}; check user, password (PG_PASSWORD) and database")
+    if code == "25006":
+        return SinkUnavailable(f"{target.where} is read-only ({said}); is it a standby, or set to read-only?")
+    # 08: connection, 57P0x: shutting down or starting; anything else was said by a server that works.
+    if not code or code[:2] == "08" or code.startswith("57P"):
+        return SinkUnavailable(f"{target.where} does not answer: {said}")
+    return SinkUnavailable(f"{target.where} takes no records now ({code}): {said}")
+
+
+def migrate(target: TimescaleTarget) -> bool:
+    """Bring the tables up to date; whether TimescaleDB is there (hypertables, compression, retention, aggregates)."""
+    target.connect().close()  # yoyo says less well why it cannot
+    try:
+        backend = get_backend(target.url)
+    except psycopg2.Error as error:
+        raise _translate(error, target) from error
+    try:
+        # yoyo opens a second connection for each migration; ours is in autocommit, so one can serve for all.
+        backend.copy = lambda: nullcontext(backend)
+        # yoyo's own lock is a row, which a killed process leaves behind for good; this one goes with the connection.
+        backend.execute("SELECT pg_advisory_lock(:key)", {"key": _MIGRATION_LOCK})
+        backend.break_lock()
+        answer = backend.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'")
+        timescale = bool(answer.fetchone()[0])
+        folders = [SQL_FOLDER, SQL_FOLDER / "timescaledb"] if timescale else [SQL_FOLDER]
+        backend.apply_migrations(backend.to_apply(read_migrations(*map(str, folders))))
+    except psycopg2.Error as error:
+        raise _translate(error, target) from error
+    finally:
+        backend.connection.close()
+    if not timescale and target.where not in _warned:
+        _warned.add(target.where)
+        _log.warning("%s has no TimescaleDB extension: plain tables, no compression, no retention", target.where)
+    return timescale
+
+
+class TimescaleSink:
+    """See the module's docstring. One connection a stream; the queue is one batch, `deliver` waits for its commit."""
+
+    def __init__(self, target: TimescaleTarget, log_id: str) -> None:
+        self._target = target
+        self._log_id = log_id
+        self._lock = threading.Lock()
+        self._closed = False
+        self._connections: dict[Stream, Connection] = {}
+        self._busy: set[Stream] = set()
+        # Logs whose last batch was new throughout. The first one after a start may be a repetition.
+        self._fresh: set[tuple[Stream, int]] = set()
+
+    def open(self) -> None:
+        migrate(self._target)
+
+    def position(self, stream: Stream, shard: int) -> int | None:
+        with self._transaction(stream) as cursor:
+            cursor.execute(
+                "SELECT position FROM sink_cursors WHERE log_id = %s AND stream = %s AND shard = %s",
+                (self._log_id, stream, shard),
+            )
+            row = cursor.fetchone()
+        return int(row[0]) if row else 0
+
+    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+        if (stream, shard) in self._fresh:
+            try:
+                with self._transaction(stream) as cursor:
+                    self._copy(cursor, stream, stream, batch)
+                    self._move_cursor(cursor, stream, shard, position)
+                return Receipt()
+            except _ROW_ERRORS:
+                self._fresh.discard((stream, shard))
+        with self._transaction(stream) as cursor:
+            receipt = self._insert(cursor, stream, batch)
+            self._move_cursor(cursor, stream, shard, position)
+        if not receipt.duplicates and not receipt.dead:
+            self._fresh.add((stream, shard))
+        return receipt
+
+    def _insert(self, cursor: Cursor, stream: Stream, batch: pa.RecordBatch) -> Receipt:
+        """All rows that can be had, those that are there already left alone, halving where a row is refused."""
+        names = _names(stream)
+        cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS staging_{stream} (LIKE {stream}) ON COMMIT DELETE ROWS")
+        accepted, seen = 0, 0
+        dead: list[DeadLetter] = []
+        parts = [(0, batch.num_rows)]
+        while parts:
+            first, rows = parts.pop()
+            cursor.execute("SAVEPOINT part")
+            try:
+                if seen:
+                    cursor.execute(f"TRUNCATE staging_{stream}")
+                self._copy(cursor, stream, f"staging_{stream}", batch.slice(first, rows))
+                cursor.execute(
+                    f"INSERT INTO {stream} ({names}) SELECT {names} FROM staging_{stream} ON CONFLICT DO NOTHING"
+                )
+                accepted += cursor.rowcount
+                seen += rows
+            except _ROW_ERRORS as error:
+                cursor.execute("ROLLBACK TO SAVEPOINT part")
+                if rows > 1:
+                    parts += [(first + rows // 2, rows - rows // 2), (first, rows // 2)]
+                else:
+                    dead.append(DeadLetter(first, _first_line(error)))
+            cursor.execute("RELEASE SAVEPOINT part")
+            if not seen and len(dead) > 1 and len(dead) >= min(_SURELY_THE_TABLE, batch.num_rows):
+                raise SinkRefused(
+                    f"{self._target.where}: table {stream} takes no row ({dead[0].reason}); compare it with cluster/sql"
+                )
+        return Receipt(seen - accepted, tuple(dead))
+
+    @staticmethod
+    def _copy(cursor: Cursor, stream: Stream, table: str, rows: pa.RecordBatch) -> None:
+        cursor.copy_expert(f"COPY {table} ({_names(stream)}) FROM STDIN (FORMAT csv)", _csv(rows))
+
+    def _move_cursor(self, cursor: Cursor, stream: Stream, shard: int, position: int) -> None:
+        # A reader whose own notes are behind may deliver again what the cursor has passed: it never moves back.
+        cursor.execute(
+            "INSERT INTO sink_cursors AS old (log_id, stream, shard, position) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (log_id, stream, shard)"
+            " DO UPDATE SET position = greatest(old.position, excluded.position), updated_at = now()",
+            (self._log_id, stream, shard, position),
+        )
+
+    @contextmanager
+    def _transaction(self, stream: Stream) -> Iterator[Cursor]:
+        """A cursor whose work is committed at the end. A connection that failed, or stays silent, is thrown away.
+
+        The errors of `_ROW_ERRORS` come through as they are; the connection is good for the next transaction.
+        """
+        connection = self._connection(stream)
+        silent = threading.Event()
+
+        def cut() -> None:
+            silent.set()
+            _cut(connection)
+
+        watchdog = threading.Timer(self._target.patience_s, cut)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            with connection, connection.cursor() as cursor:
+                yield cursor
+        except _ROW_ERRORS:
+            raise
+        except psycopg2.Error as error:
+            self._forget(stream)
+            if self._closed:
+                raise SinkUnavailable(f"{self._target.where} was closed while it delivered") from error
+            if silent.is_set():
+                raise SinkUnavailable(
+                    f"{self._target.where} has not answered for {self._target.patience_s:g} s"
+                ) from error
+            raise _translate(error, self._target) from error
+        except BaseException:
+            self._forget(stream)
+            raise
+        finally:
+            watchdog.cancel()
+            self._busy.discard(stream)
+
+    def _connection(self, stream: Stream) -> Connection:
+        connection = self._connections.get(stream) or self._target.connect()
+        with self._lock:
+            if self._closed:
+                connection.close()
+                raise SinkUnavailable(f"{self._target.where} was closed")
+            self._connections[stream] = connection
+            self._busy.add(stream)
+        return connection
+
+    def _forget(self, stream: Stream) -> None:
+        with self._lock:
+            connection = self._connections.pop(stream, None)
+        if connection is not None:
+            with suppress(psycopg2.Error):
+                connection.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            busy = [self._connections[stream] for stream in self._busy if stream in self._connections]
+            idle = [connection for stream, connection in self._connections.items() if stream not in self._busy]
+            self._connections = {}
+        for connection in busy:
+            _cut(connection)
+        for connection in idle:
+            with suppress(psycopg2.Error):
+                connection.close()
+
+
+def _cut(connection: Connection) -> None:
+    """End a connection that another thread waits on. `close` would wait for that thread, libpq has no time limit."""
+    with suppress(psycopg2.Error, OSError), closing(socket.socket(fileno=os.dup(connection.fileno()))) as twin:
+        twin.shutdown(socket.SHUT_RDWR)
+
+
+def _first_line(error: psycopg2.Error) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _names(stream: Stream) -> str:
+    return ", ".join(f.name for f in FIELDS[stream])
+
+
+def _csv(batch: pa.RecordBatch) -> io.BytesIO:
+    """COPY's CSV, written by Arrow: the shortest text that reads back as the same number."""
+    columns = [column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in batch.columns]
+    sink = io.BytesIO()
+    plain = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    pa_csv.write_csv(plain, sink, pa_csv.WriteOptions(include_header=False))
+    sink.seek(0)
+    return sink

@@ -1,0 +1,78 @@
+"""What a fleet asks of a cluster. `ray_cluster.py` answers with Ray; a test answers in its own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, Protocol
+
+from actors.delivery.shipper import Shipper
+from actors.delivery.sinks.base import Target
+from actors.fleet.placement import Place
+from actors.fleet.plan import ShardPlan
+from actors.fleet.shard import Shard
+from actors.prediction.feeder import Feeder
+from actors.prediction.plan import FeederPlan, PoolPlan
+
+
+class ActorGone(Exception):
+    """The actor's process is gone, or its node; the message is the cause in one line."""
+
+
+class ActorFailed(Exception):
+    """The actor raised; it lives on. The message is the cause in one line."""
+
+
+class NoAnswer(Exception):
+    """No answer in the time given."""
+
+
+class Remote[S](Protocol):
+    """An actor that runs an object of class S."""
+
+    @property
+    def kind(self) -> type[S]:
+        """S."""
+
+
+class Pending[R](Protocol):
+    """An answer that is on its way."""
+
+    @property
+    def method(self) -> Callable[..., R]:
+        """What was asked."""
+
+
+class Cluster(Protocol):
+    """Starts actors, asks them, notices their end."""
+
+    def live_nodes(self) -> int:
+        """How many nodes are alive."""
+
+    def start_shard(self, plan: ShardPlan, place: Place) -> Remote[Shard]:
+        """A shard in a process of its own; its first answer comes when it is ready."""
+
+    def start_shipper(
+        self, target: Target, run_dir: Path, log_id: str, shards: list[int], place: Place
+    ) -> Remote[Shipper]:
+        """Ships from the moment it is there."""
+
+    def start_feeder(self, plan: FeederPlan, place: Place) -> Remote[Feeder]:
+        """Feeds from the moment it is there."""
+
+    def start_pool(self, plan: PoolPlan) -> None:
+        """The predictor pool; returns when its replicas answer."""
+
+    def ask[S, **P, R](
+        self, actor: Remote[S], method: Callable[Concatenate[S, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> Pending[R]:
+        """Call a method of the actor's object, without waiting."""
+
+    def ready(self, pending: Sequence[Pending[Any]], timeout_s: float) -> list[Pending[Any]]:
+        """Wait until one of them is answered, at most so long; those that are."""
+
+    def answer[R](self, pending: Pending[R], timeout_s: float | None = None) -> R:
+        """The answer, waited for. ActorGone, ActorFailed, NoAnswer."""
+
+    def kill(self, actor: Remote[Any]) -> None:
+        """End it."""

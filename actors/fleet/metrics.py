@@ -1,0 +1,89 @@
+"""The fleet's state as Prometheus metrics, computed when somebody scrapes (`actors/exporter.py`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from actors.fleet.status import FleetStatus
+from actors.latency import BUCKETS_S, Latencies
+from datasets.schema import STREAMS
+
+
+class FleetCollector(Collector):
+    """Turns a `FleetStatus` into metric families. Counters go on from the log, so a restart never resets them."""
+
+    def __init__(self, status: Callable[[], FleetStatus]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the fleet."""
+        status = self._status()
+        yield GaugeMetricFamily("ev_vehicles", "Vehicles in the fleet", status.vehicles)
+        yield GaugeMetricFamily("ev_simulated_seconds", "Simulated time since the start", status.simulated_s)
+        yield GaugeMetricFamily("ev_real_time_factor", "Simulated over real time, lately", status.real_time_factor)
+        yield CounterMetricFamily("ev_telemetry_records", "Telemetry records made", status.records)
+        yield CounterMetricFamily("ev_predictions", "Predictions made", status.predictions)
+        yield GaugeMetricFamily(
+            "ev_predictor_backlog_records", "Telemetry the predictor has not looked at", status.predictor_backlog
+        )
+        yield GaugeMetricFamily("ev_prediction_latency_seconds", "Last batch to the pool", status.prediction_latency_s)
+        latency = HistogramMetricFamily(
+            "ev_prediction_latency_since_due_seconds", "From when a telemetry record was due to its logged prediction"
+        )
+        latency.add_metric([], *_histogram(status.prediction_latencies))
+        yield latency
+        yield CounterMetricFamily("ev_log_cut_bytes", "Damaged bytes cut off ends of logs", status.cut_bytes)
+        yield CounterMetricFamily("ev_shard_restarts", "Shards restarted from their checkpoint", status.restarts)
+        yield CounterMetricFamily("ev_compute_seconds", "Time spent in shards", sum(s.compute_s for s in status.shards))
+        waiting = GaugeMetricFamily("ev_waiting", "1 while a part waits for another", labels=["part"])
+        for part in ("fleet", "predictor", *(sink.name for sink in status.sinks)):
+            waiting.add_metric([part], float(part in status.waiting))
+        yield waiting
+        yield from self._sinks(status)
+
+    @staticmethod
+    def _sinks(status: FleetStatus) -> Iterator[Metric]:
+        labels = ["sink", "stream"]
+        made = CounterMetricFamily("ev_sink_made_records", "Records in the logs that this sink reads", labels=labels)
+        delivered = CounterMetricFamily("ev_sink_delivered_records", "Records acknowledged", labels=labels)
+        backlog = GaugeMetricFamily("ev_sink_backlog_records", "Records in the log not yet acknowledged", labels=labels)
+        duplicates = CounterMetricFamily("ev_sink_duplicates", "Records the peer already had", labels=["sink"])
+        dead = CounterMetricFamily("ev_sink_dead_letters", "Records the peer rejected individually", labels=["sink"])
+        oldest = GaugeMetricFamily(
+            "ev_sink_oldest_waiting_seconds", "Since the first record that waits was due", labels=["sink", "shard"]
+        )
+        retries = CounterMetricFamily("ev_sink_retries", "Connections given up and made again", labels=["sink"])
+        latency = HistogramMetricFamily(
+            "ev_sink_latency_seconds", "From when a record was due to its acknowledgement", labels=["sink"]
+        )
+        for sink in status.sinks:
+            for stream in STREAMS:
+                made.add_metric([sink.name, stream], sink.made[stream])
+                delivered.add_metric([sink.name, stream], sink.delivered[stream])
+                backlog.add_metric([sink.name, stream], sink.backlog[stream])
+            duplicates.add_metric([sink.name], sink.duplicates)
+            dead.add_metric([sink.name], sink.dead_letters)
+            for shard in sorted({log.shard for log in sink.logs}):
+                due_ns = [x.oldest_due_ns for x in sink.logs if x.shard == shard and x.waiting and x.oldest_due_ns]
+                oldest.add_metric([sink.name, str(shard)], max(0.0, time.time() - min(due_ns) / 1e9) if due_ns else 0.0)
+            retries.add_metric([sink.name], sink.retries)
+            latency.add_metric([sink.name], *_histogram(sink.latencies))
+        yield from (made, delivered, backlog, oldest, duplicates, dead, retries, latency)
+
+
+def _histogram(latencies: Latencies) -> tuple[list[tuple[str, float]], float]:
+    """Cumulative buckets as Prometheus wants them."""
+    cumulative, buckets = 0, []
+    for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), latencies.counts, strict=True):
+        cumulative += count
+        buckets.append((bound, float(cumulative)))
+    return buckets, latencies.sum_s

@@ -1,0 +1,155 @@
+"""What a fleet is: everything that decides its records, and where they go. Ticks count simulation steps."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from actors.delivery.sinks.base import Target
+from actors.prediction.plan import FeederPlan, PoolPlan
+from datasets.log import DIRECT_ROWS, SEGMENT_BYTES
+from datasets.log.retention import Retention
+from datasets.names import Fsync
+from models.features import is_predicted
+
+# A block of so many records is written as one sealed segment: throughput, and bounded memory whatever the fleet's size.
+_BLOCK_ROWS = 2 * DIRECT_ROWS
+# And no longer than this at about 40 ns a vehicle-step, so that Ctrl-C and a restarted shard need not wait for long.
+_BLOCK_STEPS = 20_000_000
+_FAST_FORWARD_DAYS = 365
+
+
+def vehicle_ranges(vehicles: int, shards: int) -> list[tuple[int, int]]:
+    """(first vehicle, how many) of each shard: contiguous, their sizes as equal as can be."""
+    bounds = np.linspace(0, vehicles, shards + 1).astype(int).tolist()
+    return [(first, end - first) for first, end in itertools.pairwise(bounds)]
+
+
+@dataclass(frozen=True)
+class PopulationPlan:
+    """Who is in the fleet: the arguments of `physics.draw_population`. `cells`: (name, share) pairs."""
+
+    seed: int
+    cells: tuple[tuple[str, float], ...]
+    use: str | None
+    oldest_years: float
+    fault_share: float
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """All that decides a shard's records: the same plan makes the same records, anywhere, any number of times."""
+
+    run_dir: Path
+    run_id: str
+    shard: int
+    first_vehicle: int
+    vehicles: int
+    population: PopulationPlan
+    start_s: int
+    step_s: float
+    telemetry_ticks: int
+    checkpoint_ticks: int
+    fast_forward: bool = False
+    """Live days in full only now and then; telemetry at multiples of a day."""
+    fsync: Fsync = "checkpoint"
+    retention: Retention | None = None
+    restart: bytes = b""
+    """A checkpoint from elsewhere, for a shard whose log was lost with its node: where its log begins anew."""
+
+    def rows(self, tick: int) -> int:
+        """Telemetry rows made up to `tick`."""
+        return self.vehicles * (tick // self.telemetry_ticks)
+
+    def holds(self, vehicle: int) -> bool:
+        """Whether this shard has that vehicle."""
+        return self.first_vehicle <= vehicle < self.first_vehicle + self.vehicles
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """Everything that makes a fleet. `pace` is simulated over real time, inf for no limit."""
+
+    run_dir: Path
+    run_id: str
+    log_id: str
+    vehicles: int
+    shards: int
+    population: PopulationPlan
+    start_s: int
+    step_s: float
+    telemetry_ticks: int
+    predict_ticks: int
+    checkpoint_ticks: int
+    pace: float
+    fast_forward: bool = False
+    targets: tuple[Target, ...] = ()
+    pool: PoolPlan | None = None
+    fsync: Fsync = "checkpoint"
+    log_max_age_s: float = math.inf
+    log_max_bytes: float = math.inf
+
+    @property
+    def paced(self) -> bool:
+        """Whether the wall clock limits the simulation."""
+        return math.isfinite(self.pace)
+
+    def retention(self) -> Retention | None:
+        """For one shard; None where all is kept."""
+        if math.isinf(self.log_max_age_s) and math.isinf(self.log_max_bytes):
+            return None
+        sinks = tuple(target.name for target in self.targets)
+        readers = (*sinks, "predictor") if self.pool is not None else sinks
+        return Retention(
+            (("telemetry", readers), ("predictions", sinks)), self.log_max_age_s, self.log_max_bytes / self.shards
+        )
+
+    def shard_plans(self) -> list[ShardPlan]:
+        """One for each of `vehicle_ranges`."""
+        return [
+            ShardPlan(
+                run_dir=self.run_dir,
+                run_id=self.run_id,
+                shard=shard,
+                first_vehicle=first,
+                vehicles=count,
+                population=self.population,
+                start_s=self.start_s,
+                step_s=self.step_s,
+                telemetry_ticks=self.telemetry_ticks,
+                checkpoint_ticks=self.checkpoint_ticks,
+                fast_forward=self.fast_forward,
+                fsync=self.fsync,
+                retention=self.retention(),
+            )
+            for shard, (first, count) in enumerate(vehicle_ranges(self.vehicles, self.shards))
+        ]
+
+    def feeder_plan(self, first_rows: dict[int, tuple[int, int]]) -> FeederPlan:
+        """For the shards of one node, by the rows that precede their logs."""
+        retention = self.retention()
+        return FeederPlan(
+            run_dir=self.run_dir,
+            first_rows=first_rows,
+            telemetry_ticks=self.telemetry_ticks,
+            predict_ticks=self.predict_ticks,
+            segment_bytes=retention.segment_bytes if retention else SEGMENT_BYTES,
+        )
+
+    def rows_before(self, shard: ShardPlan, tick: int) -> tuple[int, int]:
+        """Rows of telemetry and of predictions that precede a checkpoint at `tick`."""
+        seq = np.arange(tick // shard.telemetry_ticks)
+        predicted = is_predicted(seq, shard.telemetry_ticks, self.predict_ticks).sum() if self.pool else 0
+        return shard.rows(tick), shard.vehicles * int(predicted)
+
+    def longest_block(self, vehicles: int) -> int:
+        """Steps of the longest block of a shard of so many vehicles."""
+        period = self.telemetry_ticks
+        # In fast-forward every vehicle jumps by itself, and waits at the end of a block for the slowest: few ends.
+        if self.fast_forward:
+            return period * max(_FAST_FORWARD_DAYS, _BLOCK_ROWS // vehicles)
+        return period * max(1, min(_BLOCK_ROWS, _BLOCK_STEPS // period) // vehicles)

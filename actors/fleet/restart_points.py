@@ -1,0 +1,57 @@
+"""Where a shard begins again when its node, with its log and its checkpoints, is gone.
+
+The driver keeps copies of checkpoints on its own disk, in `restart/`. A copy becomes the restart point only once every
+sink has acknowledged all records that precede it: what the lost log held before it is where it belongs, what came after
+is made again. With no sink the log is the only place there is: no restart point, the shard makes all again from step 0.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from datasets.log.durable import replace_file
+
+
+class RestartPoints:
+    """One pending copy and one confirmed restart point for each shard. Tick 0 is where every shard can begin."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._directory = run_dir / "restart"
+        self._pending: dict[int, int] = {}
+        self._confirmed: dict[int, int] = {}
+        for path in self._directory.glob("shard-*.*.npz"):
+            shard, tick = path.name.removeprefix("shard-").removesuffix(".npz").split(".")
+            self._confirmed[int(shard)] = max(int(tick), self._confirmed.get(int(shard), 0))
+
+    def _path(self, shard: int, tick: int, suffix: str = ".npz") -> Path:
+        return self._directory / f"shard-{shard:04d}.{tick}{suffix}"
+
+    def wants(self, shard: int, tick: int) -> bool:
+        """Whether a copy of the checkpoint at `tick` is of use: one after another, so that slow sinks confirm one."""
+        return shard not in self._pending and tick > self.tick(shard)
+
+    def offer(self, shard: int, tick: int, content: bytes) -> None:
+        """Keep a copy until it is confirmed."""
+        replace_file(self._path(shard, tick, ".pending"), content, sync=True)
+        self._pending[shard] = tick
+
+    def pending(self) -> dict[int, int]:
+        """The tick of each shard's copy that waits for the sinks."""
+        return dict(self._pending)
+
+    def confirm(self, shard: int) -> None:
+        """Every sink has acknowledged all before the pending copy: it is the restart point from now on."""
+        tick, before = self._pending.pop(shard), self._confirmed.get(shard)
+        os.replace(self._path(shard, tick, ".pending"), self._path(shard, tick))
+        self._confirmed[shard] = tick
+        if before is not None:
+            self._path(shard, before).unlink(missing_ok=True)
+
+    def tick(self, shard: int) -> int:
+        """Where the shard would begin again."""
+        return self._confirmed.get(shard, 0)
+
+    def load(self, shard: int) -> bytes:
+        """The checkpoint there; b"" for step 0."""
+        return self._path(shard, tick).read_bytes() if (tick := self.tick(shard)) else b""

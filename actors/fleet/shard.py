@@ -1,0 +1,285 @@
+"""A shard: many vehicles as arrays in one process, stepped block by block into the log.
+
+Restart it anywhere: it goes on from its checkpoint and its log, and makes the same records again. No Ray.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+import time
+import zipfile
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from actors.fleet.plan import ShardPlan
+from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
+from datasets.log import SEGMENT_BYTES, LogFull, LogWriter, log_directory
+from datasets.log.durable import replace_file
+from datasets.log.retention import retain
+from datasets.schema import FIELDS, SCHEMAS, vehicle_id
+from physics import Fault, FleetLives, FleetPhysics, draw_population
+
+_log = logging.getLogger(__name__)
+
+# Below this much free space a shard waits before it appends: room for the seals and cursors of what is already made.
+MIN_FREE_BYTES = 256 << 20
+
+
+_RETAIN_EVERY_S = 2.0
+
+
+@dataclass(frozen=True)
+class ShardStatus:
+    """What a shard tells of itself after each block; counters since the run began, but for `compute_s`."""
+
+    shard: int
+    pid: int
+    node: str
+    tick: int
+    records: int
+    compute_s: float
+    waiting_for: str = ""
+    checkpoint_tick: int = 0
+    cut_bytes: int = 0
+    """Damaged bytes that opening the log cut off its end; their records were made again."""
+
+
+@dataclass(frozen=True)
+class _Running:
+    """Nothing keeps it from the next block."""
+
+    waiting_for: str = ""
+
+
+@dataclass(frozen=True)
+class _NoRoom:
+    """The volume is full: `block` is made and waits to be appended."""
+
+    block: pa.RecordBatch
+    waiting_for: str
+
+
+@dataclass(frozen=True)
+class _AtLimit:
+    """The log has reached its limit, and somebody's cursor still needs all of it."""
+
+    waiting_for: str = "a sink to take what fills the log up to its limit"
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    """What a checkpoint holds."""
+    with np.load(io.BytesIO(content)) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+class Shard:
+    """Steps its vehicles and logs what they report. Restart it anywhere: it goes on from its checkpoint and its log."""
+
+    def __init__(self, plan: ShardPlan, node: str = "") -> None:
+        self._plan = plan
+        self._node = node
+        self._compute_s = 0.0
+        self._restart = _arrays(plan.restart) if plan.restart else None
+        tick = int(self._restart["tick"]) if self._restart else -1
+        self._log = LogWriter(
+            log_directory(plan.run_dir, "telemetry", plan.shard),
+            segment_bytes=plan.retention.segment_bytes if plan.retention else SEGMENT_BYTES,
+            fsync=plan.fsync,
+            first_row=plan.rows(max(tick, 0)),
+            first_mark=tick,
+        )
+        self._retain_at = -math.inf
+        self._state: _Running | _NoRoom | _AtLimit = _Running()
+        self._physics = self._fresh()
+        self._ids = pa.array([vehicle_id(plan.first_vehicle + i) for i in range(plan.vehicles)])
+        self._last: dict[str, np.ndarray] = {}
+        self._due_ns: int | None = None
+        self._checkpoint_path = plan.run_dir / "checkpoints" / f"shard-{plan.shard:04d}.npz"
+        self._restore()
+        self._checkpoint_tick = self._physics.tick
+
+    def _fresh(self) -> FleetPhysics:
+        plan = self._plan
+        vehicles = np.arange(plan.first_vehicle, plan.first_vehicle + plan.vehicles, dtype=np.int64)
+        who = plan.population
+        population = draw_population(
+            who.seed,
+            vehicles,
+            dict(who.cells),
+            use=who.use,
+            oldest_years=who.oldest_years,
+            fault_share=who.fault_share,
+            start_s=plan.start_s,
+        )
+        physics = (FleetLives if plan.fast_forward else FleetPhysics)(
+            population,
+            cycles=[load_drive_cycle(name).speed_mps for name in drive_cycle_names()],
+            start_s=plan.start_s,
+            step_s=plan.step_s,
+        )
+        physics.advance(0, plan.telemetry_ticks)  # compiles or loads the kernels: not part of the first block
+        return physics
+
+    def _restore(self) -> None:
+        """Bring the physics to the log's end: checkpoint, then the steps whose records the log already holds."""
+        logged = max(self._log.mark, 0)
+        # A checkpoint ahead of a log that lost its tail is of no use: the same records are made again, from 0 at worst.
+        known = [self._restart] if self._restart else []
+        try:
+            known.append(_arrays(self._checkpoint_path.read_bytes()))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            _log.warning("%s is damaged (%s); going on from an earlier one", self._checkpoint_path, error)
+        usable = [arrays for arrays in known if int(arrays["tick"]) <= logged]
+        if usable:
+            self._physics.restore(max(usable, key=lambda arrays: int(arrays["tick"])))
+        stride = self._plan.telemetry_ticks * max(1, 600 // self._plan.telemetry_ticks)
+        while self._physics.tick < logged:
+            self._keep_last(self._physics.advance(min(stride, logged - self._physics.tick), self._plan.telemetry_ticks))
+
+    def advance(self, until_tick: int, due_ns: int | None = None) -> ShardStatus:
+        """Step to `until_tick` as one block and append its telemetry. Already past it: nothing is done twice.
+
+        A full disk makes the shard wait: the block is kept, `waiting_for` says so, and the next call tries again. So
+        does a log that has reached its limit while a cursor still needs all of it. `due_ns`: when the records of this
+        block were due [ns since 1970], default now.
+        """
+        begun = time.perf_counter()
+        self._due_ns = due_ns
+        self._state = self._tried_again()
+        if isinstance(self._state, _Running) and (ticks := until_tick - self._physics.tick) > 0:
+            samples = self._physics.advance(ticks, self._plan.telemetry_ticks, compact=True)
+            self._keep_last(samples)
+            if len(samples["soc"]):
+                self._state = self._appended(self._batch(samples))
+            due = self._physics.tick - self._checkpoint_tick >= self._plan.checkpoint_ticks
+            if due and isinstance(self._state, _Running):
+                self._checkpoint()
+        self._compute_s += time.perf_counter() - begun
+        return self.status()
+
+    def _keep_last(self, samples: dict[str, np.ndarray]) -> None:
+        if len(samples["soc"]):
+            self._last = {name: values[-1].copy() for name, values in samples.items()}
+
+    def _batch(self, samples: dict[str, np.ndarray]) -> pa.RecordBatch:
+        """Rows in order of time, then vehicle."""
+        plan, count = self._plan, self._plan.vehicles
+        shape = samples["soc"].shape
+        last_seq = self._physics.tick // plan.telemetry_ticks - 1
+        seq = np.arange(last_seq - shape[0] + 1, last_seq + 1, dtype=np.int64)
+        period_us = round(plan.telemetry_ticks * plan.step_s * 1e6)
+        ts = plan.start_s * 1_000_000 + (seq + 1) * period_us
+        codes = pa.array(np.tile(np.arange(count, dtype=np.int32), shape[0]))
+        columns: dict[str, Any] = {
+            "run_id": pa.DictionaryArray.from_arrays(np.zeros(shape[0] * count, np.int32), pa.array([plan.run_id])),
+            "vehicle_id": pa.DictionaryArray.from_arrays(codes, self._ids),
+            "seq": np.repeat(seq, count),
+            "ts": pa.array(np.repeat(ts, count), pa.timestamp("us", tz="UTC")),
+        }
+        for field in FIELDS["telemetry"]:
+            if field.name not in columns:
+                values = samples[field.name].ravel()
+                columns[field.name] = (
+                    pa.DictionaryArray.from_arrays(values, pa.array(field.labels)) if field.labels else pa.array(values)
+                )
+        return pa.record_batch([columns[field.name] for field in FIELDS["telemetry"]], schema=SCHEMAS["telemetry"])
+
+    def _appended(self, block: pa.RecordBatch) -> _Running | _NoRoom:
+        """What follows from appending a block."""
+        stats = os.statvfs(self._plan.run_dir)
+        if stats.f_bavail * stats.f_frsize < MIN_FREE_BYTES:
+            return _NoRoom(block, f"room on the volume of {self._plan.run_dir}")
+        try:
+            self._log.append(block, self._physics.tick, self._due_ns)
+        except LogFull:
+            return _NoRoom(block, f"room on the volume of {self._plan.run_dir}")
+        return _Running()
+
+    def _tried_again(self) -> _Running | _NoRoom | _AtLimit:
+        """The state before a new block: a kept block is appended first, then the log is held against its limit."""
+        state = self._state
+        if isinstance(state, _NoRoom) and isinstance(self._appended(state.block), _NoRoom):
+            return state
+        at_limit = isinstance(state, _AtLimit)
+        retention = self._plan.retention
+        if retention is not None and (at_limit or time.monotonic() >= self._retain_at):
+            self._retain_at = time.monotonic() + _RETAIN_EVERY_S
+            at_limit = not retain(self._plan.run_dir, self._plan.shard, retention)
+            if at_limit:
+                self._log.roll()  # an open segment cannot go: sealed, it can
+        return _AtLimit() if at_limit else _Running()
+
+    def _checkpoint(self) -> None:
+        """The log reaches the disk first: a checkpoint must never be ahead of it."""
+        self._log.sync()
+        snapshot = self._physics.snapshot()
+        replace_file(self._checkpoint_path, lambda file: np.savez(file, allow_pickle=False, **snapshot), sync=True)
+        self._checkpoint_tick = self._physics.tick
+
+    def _write_truth(self) -> None:
+        """What no vehicle reports, at this moment: aging by mechanism, faults; one row a vehicle."""
+        truth = self._physics.truth()
+        truth["vehicle_id"] = np.array([vehicle_id(int(v)) for v in truth.pop("vehicle")])
+        truth["tick"] = np.full(self._plan.vehicles, self._physics.tick)
+        path = self._plan.run_dir / "truth" / f"shard-{self._plan.shard:04d}.parquet"
+        replace_file(path, lambda file: pq.write_table(pa.table(truth), file))
+
+    def inject(self, vehicle: int, kind: str, onset_s: float, severity: float) -> None:
+        """Give a vehicle a fault, from the next block on; ValueError for an unknown kind. Part of the next checkpoint:
+        a shard that dies before it makes the records without it again, so a checkpoint follows at once."""
+        self._physics.inject(vehicle - self._plan.first_vehicle, Fault(kind, onset_s, severity))
+        if not isinstance(self._state, _NoRoom):
+            self._checkpoint()
+
+    def status(self) -> ShardStatus:
+        """Where this shard stands."""
+        return ShardStatus(
+            shard=self._plan.shard,
+            pid=os.getpid(),
+            node=self._node,
+            tick=self._physics.tick,
+            records=self._log.rows,
+            compute_s=self._compute_s,
+            waiting_for=self._state.waiting_for,
+            checkpoint_tick=self._checkpoint_tick,
+            cut_bytes=self._log.cut_bytes,
+        )
+
+    def checkpoint(self) -> tuple[int, bytes]:
+        """(tick, content) of the last checkpoint on disk; (0, b"") before the first."""
+        try:
+            return self._checkpoint_tick, self._checkpoint_path.read_bytes()
+        except FileNotFoundError:
+            return 0, b""
+
+    def vehicle_state(self, vehicle: int) -> dict[str, Any]:
+        """The last telemetry record of one vehicle, as Python values; the initial state has none and gives {}."""
+        if not self._last:
+            return {}
+        lane = vehicle - self._plan.first_vehicle
+        record: dict[str, Any] = {name: values[lane].item() for name, values in self._last.items()}
+        for field in FIELDS["telemetry"]:
+            if field.labels:
+                record[field.name] = field.labels[record[field.name]]
+        return {"vehicle_id": vehicle_id(vehicle), "seq": self._physics.tick // self._plan.telemetry_ticks - 1} | record
+
+    def close(self) -> ShardStatus:
+        """Checkpoint, write the ground truth, seal the log."""
+        try:
+            if isinstance(self._state, _NoRoom):
+                self._state = self._appended(self._state.block)
+            if not isinstance(self._state, _NoRoom):
+                self._checkpoint()
+                self._write_truth()
+        finally:
+            self._log.close()
+        return self.status()

@@ -1,0 +1,164 @@
+"""What the supervisor knows of the fleet at one moment: for progress, metrics, the ledger of a run."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from actors.delivery.shipper import ShipperStatus
+from actors.fleet.plan import FleetPlan
+from actors.fleet.shard import ShardStatus
+from actors.latency import Latencies
+from actors.prediction.feeder import FeederStatus
+from datasets.log import Cursor
+from datasets.schema import STREAMS, Stream
+
+
+@dataclass(frozen=True)
+class LogStatus:
+    """One log on its way to one sink. `oldest_due_ns`: when the first record that waits was due, 0 where unknown."""
+
+    stream: Stream
+    shard: int
+    made: int
+    cursor: Cursor
+    oldest_due_ns: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """Records made and not yet dealt with."""
+        return max(0, self.made - self.cursor.position)
+
+
+@dataclass(frozen=True)
+class SinkStatus:
+    """One sink over all nodes."""
+
+    name: str
+    logs: tuple[LogStatus, ...]
+    retries: int = 0
+    latencies: Latencies = field(default_factory=Latencies)
+    """From when a record was due to its acknowledgement."""
+
+    @property
+    def made(self) -> dict[Stream, int]:
+        """Records in the logs, by stream."""
+        return {s: sum(max(x.made, x.cursor.position) for x in self.logs if x.stream == s) for s in STREAMS}
+
+    @property
+    def delivered(self) -> dict[Stream, int]:
+        """Records acknowledged, by stream."""
+        return {s: sum(x.cursor.position - x.cursor.dead for x in self.logs if x.stream == s) for s in STREAMS}
+
+    @property
+    def backlog(self) -> dict[Stream, int]:
+        """Records that wait, by stream."""
+        return {s: sum(x.waiting for x in self.logs if x.stream == s) for s in STREAMS}
+
+    @property
+    def duplicates(self) -> int:
+        """Records the peer already had."""
+        return sum(log.cursor.duplicates for log in self.logs)
+
+    @property
+    def dead_letters(self) -> int:
+        """Records the peer rejected individually; they are in the run's dead-letters."""
+        return sum(log.cursor.dead for log in self.logs)
+
+
+@dataclass(frozen=True)
+class FleetStatus:
+    """`waiting`: who waits for what (`fleet`, `predictor` or a sink's name -> reason); empty when all flows."""
+
+    vehicles: int
+    tick: int
+    simulated_s: float
+    elapsed_s: float
+    real_time_factor: float
+    records: int
+    predictions: int
+    predictor_backlog: int
+    prediction_latency_s: float
+    restarts: int
+    cut_bytes: int = 0
+    """Damaged bytes cut off the ends of logs; their records were made again."""
+    prediction_latencies: Latencies = field(default_factory=Latencies)
+    """From when a telemetry record was due to its logged prediction."""
+    shards: tuple[ShardStatus, ...] = ()
+    sinks: tuple[SinkStatus, ...] = ()
+    waiting: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def backlog(self) -> int:
+        """Everything that is still on its way: records to sinks, telemetry to the predictor."""
+        return self.predictor_backlog + sum(sum(sink.backlog.values()) for sink in self.sinks)
+
+
+def measure(
+    plan: FleetPlan,
+    shards: Mapping[int, ShardStatus],
+    shippers: Sequence[ShipperStatus],
+    feeders: Sequence[FeederStatus],
+    *,
+    elapsed_s: float,
+    real_time_factor: float,
+    restarts: int,
+    waiting: dict[str, str],
+) -> FleetStatus:
+    """The fleet, from what each of its parts has said last; `shards` by their number."""
+    statuses = tuple(shards.values())
+    made: dict[tuple[Stream, int], int] = {("telemetry", shard): status.records for shard, status in shards.items()}
+    made |= {("predictions", shard): rows for feeder in feeders for shard, rows in feeder.made.items()}
+    tick = min((status.tick for status in statuses), default=0)
+    behind = [shards[shard].records - read for feeder in feeders for shard, read in feeder.read.items()]
+    return FleetStatus(
+        vehicles=plan.vehicles,
+        tick=tick,
+        simulated_s=tick * plan.step_s,
+        elapsed_s=elapsed_s,
+        real_time_factor=real_time_factor,
+        records=sum(status.records for status in statuses),
+        predictions=sum(feeder.predictions for feeder in feeders),
+        predictor_backlog=sum(behind),
+        prediction_latency_s=max((feeder.latency_s for feeder in feeders), default=0.0),
+        prediction_latencies=sum((feeder.latencies for feeder in feeders), Latencies()),
+        restarts=restarts,
+        cut_bytes=sum(status.cut_bytes for status in statuses),
+        shards=statuses,
+        sinks=tuple(
+            _sink_status(target.name, made, [status for status in shippers if status.sink == target.name])
+            for target in plan.targets
+        ),
+        waiting=waiting,
+    )
+
+
+def _sink_status(name: str, made: Mapping[tuple[Stream, int], int], shippers: Sequence[ShipperStatus]) -> SinkStatus:
+    cursors = {log: cursor for status in shippers for log, cursor in status.cursors.items()}
+    oldest = {log: due_ns for status in shippers for log, due_ns in status.oldest_due_ns.items()}
+    return SinkStatus(
+        name=name,
+        logs=tuple(
+            LogStatus(stream, shard, rows, cursors.get((stream, shard), Cursor()), oldest.get((stream, shard), 0))
+            for (stream, shard), rows in made.items()
+        ),
+        retries=sum(status.retries for status in shippers),
+        latencies=sum((status.latencies for status in shippers), Latencies()),
+    )
+
+
+class Rate:
+    """How fast something grew in the last seconds."""
+
+    def __init__(self, window_s: float = 5.0) -> None:
+        self._window_s = window_s
+        self._seen: deque[tuple[float, float]] = deque()
+
+    def at(self, now: float, value: float) -> float:
+        """Take in a value at `now` [s]; its growth a second."""
+        self._seen.append((now, value))
+        while len(self._seen) > 2 and now - self._seen[1][0] > self._window_s:
+            self._seen.popleft()
+        then, was = self._seen[0]
+        return (value - was) / (now - then) if now > then else 0.0

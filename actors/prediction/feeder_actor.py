@@ -1,0 +1,32 @@
+"""A feeder as Ray starts it, connected to the pool on Serve. A file of its own: a feeder itself needs neither."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from actors.prediction.feeder import Answer, Ask, Feeder
+from actors.prediction.plan import APP_NAME, FeederPlan
+
+
+class FeederActor(Feeder):
+    """Feeds from its first moment on; Ray restarts it by making it anew."""
+
+    def __init__(self, plan: FeederPlan) -> None:
+        super().__init__(plan, pool_on_serve)
+        self.start()
+
+
+def pool_on_serve() -> Ask:
+    """How to ask the pool; raises while it is not up."""
+    handle: DeploymentHandle[Any] = serve.get_app_handle(APP_NAME)
+
+    def ask(inputs: npt.NDArray[np.float32]) -> Answer:
+        answer: Answer = handle.predict_batch.remote(inputs)
+        return answer
+
+    return ask

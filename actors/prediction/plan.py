@@ -1,0 +1,32 @@
+"""What the predictor pool and its feeders are told. Light to import: a feeder need not load what the pool loads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+APP_NAME = "predictor"
+"""The pool's name with Ray Serve."""
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """`replicas`: (least, most), between which Serve scales. `token`: what REST callers must bear, if anything."""
+
+    bundle: Path
+    replicas: tuple[int, int] = (1, 2)
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class FeederPlan:
+    """The logs of one node. `first_rows`: by shard, the rows of telemetry and of predictions before its logs begin,
+    where they are new."""
+
+    run_dir: Path
+    first_rows: dict[int, tuple[int, int]]
+    telemetry_ticks: int
+    predict_ticks: int
+    segment_bytes: int

@@ -1,0 +1,161 @@
+"""The predictor pool: Ray Serve replicas of one bundle, fed in batches by handle, and by anyone over REST.
+
+REST: `POST /predict` (one object or a list of the seven inputs), `GET /health`, `GET /model`, OpenAPI at `/docs`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import GenericAlias
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from ray import serve
+
+from actors.prediction.plan import APP_NAME, PoolPlan
+from datasets.schema import MODEL_OUTPUTS
+from models.bundle import Bundle
+from models.features import FEATURES
+
+MAX_REST_ROWS = 10_000
+
+
+class PredictRequest(BaseModel):
+    """The seven inputs by the reference system's names. Pack level; positive current and power discharge."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    SoC: float = Field(ge=0, le=1, description="State of charge")
+    SoH: float = Field(gt=0, le=1.2, description="State of health, capacity over fresh capacity")
+    Battery_Voltage: float = Field(gt=0, le=1500, description="V")
+    Battery_Current: float = Field(ge=-5000, le=5000, description="A, positive discharges")
+    Battery_Temperature: float = Field(ge=-60, le=150, description="degC")
+    Charge_Cycles: float = Field(ge=0, le=100_000, description="Equivalent full cycles")
+    Power_Consumption: float = Field(ge=-2000, le=2000, description="kW, positive discharges")
+
+
+_OUTPUTS: dict[str, Any] = {field.name: (float, Field(description=field.described)) for field in MODEL_OUTPUTS}
+PredictResponse = create_model(
+    "PredictResponse",
+    __doc__="What the model says of one vehicle, by the columns of predictions.",
+    model_version=(str, Field(description="Version of the bundle that predicted")),
+    **_OUTPUTS,
+)
+
+_ONE_OR_MANY: Any = PredictResponse | GenericAlias(list, (PredictResponse,))
+
+_ONE: TypeAdapter[PredictRequest] = TypeAdapter(PredictRequest)
+_MANY: TypeAdapter[list[PredictRequest]] = TypeAdapter(
+    Annotated[list[PredictRequest], Field(min_length=1, max_length=MAX_REST_ROWS)]
+)
+
+
+class Pool:
+    """One replica: a loaded bundle that answers batches."""
+
+    def __init__(self, bundle: Path) -> None:
+        self._bundle = Bundle.load(bundle)
+
+    def predict_batch(self, inputs: np.ndarray) -> dict[str, Any]:
+        """Predictions for the rows of `inputs`, shape (n, 7): float32 arrays (n,) and the model's version."""
+        predictions = self._bundle.predict(inputs)
+        arrays = {name: values.astype(np.float32) for name, values in vars(predictions).items()}
+        return arrays | {"model_version": self._bundle.manifest.version}
+
+    def predict_rows(self, rows: list[PredictRequest]) -> list[BaseModel]:
+        """The same for REST rows."""
+        inputs = np.array([[getattr(row, name) for name in FEATURES] for row in rows])
+        answer = self.predict_batch(inputs)
+        version = answer.pop("model_version")
+        return [
+            PredictResponse(model_version=version, **{name: float(values[i]) for name, values in answer.items()})
+            for i in range(len(rows))
+        ]
+
+    def model(self) -> dict[str, Any]:
+        """The manifest."""
+        return asdict(self._bundle.manifest)
+
+
+def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
+    """The routes. `pool` gives the replica that answers: it is asked at each call, for Serve makes it after the app."""
+    app = FastAPI(title="EV battery predictor pool", version="1")
+
+    def authorised(authorization: Annotated[str | None, Header()] = None) -> None:
+        if token and not hmac.compare_digest(authorization or "", f"Bearer {token}"):
+            raise HTTPException(401, "expected the header 'Authorization: Bearer <token>'")
+
+    @app.post(
+        "/predict",
+        dependencies=[Depends(authorised)],
+        response_model=_ONE_OR_MANY,
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {"oneOf": [_ONE.json_schema(), {"type": "array", "items": _ONE.json_schema()}]}
+                    }
+                },
+            }
+        },
+    )
+    async def predict(request: Request) -> BaseModel | list[BaseModel]:
+        body = await request.body()
+        many = body.lstrip()[:1] == b"["
+        try:
+            rows = _MANY.validate_json(body) if many else [_ONE.validate_json(body)]
+        except ValidationError as error:
+            # What came as text: NaN and broken UTF-8 would not survive as JSON.
+            details = [
+                {"type": d["type"], "loc": ("body", *d["loc"]), "msg": d["msg"], "input": repr(d["input"])[:200]}
+                for d in error.errors(include_url=False, include_context=False)
+            ]
+            raise RequestValidationError(details) from error
+        answers = pool().predict_rows(rows)
+        return answers if many else answers[0]
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/model", dependencies=[Depends(authorised)])
+    async def model() -> dict[str, Any]:
+        return pool().model()
+
+    return app
+
+
+def deploy(plan: PoolPlan) -> None:
+    """Start Serve and the pool; returns when the replicas answer. BundleError before anything starts."""
+    Bundle.load(plan.bundle)
+    least, most = plan.replicas
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # Serve tells the terminal of each step otherwise
+    serve.start(http_options={"host": plan.host, "port": plan.port})
+
+    def this_replica() -> Pool:
+        pool = serve.get_replica_context().servable_object
+        assert isinstance(pool, Pool)
+        return pool
+
+    deployment: Any = serve.deployment(
+        name="Predictor",
+        max_ongoing_requests=8,
+        autoscaling_config={"min_replicas": least, "max_replicas": most, "target_ongoing_requests": 2},
+        ray_actor_options={"num_cpus": 1},
+        health_check_period_s=5,
+    )
+    predictor = deployment(serve.ingress(rest_api(plan.token, this_replica))(Pool))
+    serve.run(predictor.bind(plan.bundle), name=APP_NAME, route_prefix="/")
+
+
+def undeploy() -> None:
+    """Take the pool off a cluster that lives on."""
+    serve.delete(APP_NAME)

@@ -1,0 +1,84 @@
+"""What one reader of a log remembers: how far it has got, and the records that its peer refused for themselves.
+
+RUN/cursors/<reader>/<stream>-shard-0000.json           replaced atomically
+RUN/dead-letters/<reader>/<stream>-shard-0000.jsonl     one JSON object a line: position, id, reason, payload
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from datasets.codec import encode_json
+from datasets.log.durable import replace_file
+from datasets.schema import Stream
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """`position`: rows dealt with. Of them `duplicates` the peer already had, and `dead` are dead letters."""
+
+    position: int = 0
+    duplicates: int = 0
+    dead: int = 0
+
+
+class CursorFile:
+    """The cursor of one sink on one log. A missing file means the beginning."""
+
+    def __init__(self, run: Path, reader: str, stream: str, shard: int) -> None:
+        self.path = run / "cursors" / reader / f"{stream}-shard-{shard:04d}.json"
+
+    def load(self) -> Cursor:
+        """What was saved; files of older versions hold the position alone."""
+        try:
+            saved = json.loads(self.path.read_text())
+        except FileNotFoundError:
+            return Cursor()
+        return Cursor(**{name: int(saved.get(name, 0)) for name in ("position", "duplicates", "dead")})
+
+    def save(self, cursor: Cursor) -> None:
+        """Remember; a crash leaves the old or the new one."""
+        replace_file(self.path, json.dumps(asdict(cursor)).encode())
+
+
+class DeadLetterFile:
+    """The dead letters of one sink on one log, each position once: a batch that comes again adds nothing new."""
+
+    def __init__(self, run: Path, reader: str, stream: Stream, shard: int) -> None:
+        self.path = run / "dead-letters" / reader / f"{stream}-shard-{shard:04d}.jsonl"
+        self._stream = stream
+        self._positions: set[int] = set()
+        try:
+            text = self.path.read_bytes()
+        except FileNotFoundError:
+            return
+        whole = text[: text.rfind(b"\n") + 1]
+        if len(whole) < len(text):  # killed in the middle of a line; its batch comes again
+            os.truncate(self.path, len(whole))
+        self._positions = {json.loads(line)["position"] for line in whole.splitlines()}
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def add(self, position: int, row: pa.RecordBatch, reason: str) -> None:
+        """Append the one-row batch `row` of that position, durably, unless it is there."""
+        if position in self._positions:
+            return
+        message = encode_json(row, self._stream)
+        letter = {
+            "position": position,
+            "id": message.ids[0],
+            "reason": reason,
+            "payload": json.loads(message.values[0]),
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "ab") as file:
+            file.write(json.dumps(letter).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._positions.add(position)

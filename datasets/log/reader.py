@@ -1,0 +1,146 @@
+"""Reads a log from a position on, while it grows. The format: `segments.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets.log.segments import OPEN, SEALED, Frame, LogDamaged, OpenSegment, segment_path, segments_of
+
+
+class LogReader:
+    """Reads a log from a position on, while it grows. Many readers may follow one writer, from any process."""
+
+    def __init__(self, directory: Path, position: int = 0) -> None:
+        self._directory = directory
+        self.position = position
+        self._open: OpenSegment | None = None
+        self._sealed: Iterator[pa.RecordBatch] | None = None
+        self._sealed_end = 0
+        self._rest: Frame | None = None
+
+    def read(self, max_rows: int = 1 << 16) -> Frame | None:
+        """The next rows, at most `max_rows`, never across a frame's end; None where the log ends for now."""
+        frame = self._rest or self._next_frame()
+        if frame is None:
+            return None
+        taken = min(max_rows, frame.batch.num_rows)
+        if taken < frame.batch.num_rows:
+            self._rest = Frame(frame.row + taken, frame.batch.slice(taken), frame.mark, frame.due_ns)
+        else:
+            self._rest = None
+        self.position = frame.row + taken
+        return Frame(frame.row, frame.batch.slice(0, taken), frame.mark, frame.due_ns)
+
+    def seek(self, position: int) -> None:
+        """Go on from `position`."""
+        self.close()
+        self.position = position
+
+    def _next_frame(self) -> Frame | None:
+        while True:
+            frame = self._from_sealed() if self._sealed is not None else self._from_open()
+            if frame is not None:
+                skip = self.position - frame.row
+                if skip >= frame.batch.num_rows:
+                    continue
+                return Frame(self.position, frame.batch.slice(skip), frame.mark, frame.due_ns) if skip else frame
+            if not self._enter_segment():
+                return None
+
+    def _from_open(self) -> Frame | None:
+        return None if self._open is None else self._open.read()
+
+    def _from_sealed(self) -> Frame | None:
+        assert self._sealed is not None
+        try:
+            batch = next(self._sealed, None)
+        except (OSError, pa.ArrowException) as error:
+            said = " ".join(str(error).split())[:120]
+            raise LogDamaged(
+                f"{self._directory}: the segment that holds row {self.position:,} is damaged ({said})"
+            ) from error
+        if batch is None:
+            self._sealed = None
+            return None
+        # Only the last frame's mark and time outlive sealing; a reader of old rows needs neither.
+        frame = Frame(self._sealed_end, batch, -1, 0)
+        self._sealed_end += batch.num_rows
+        return frame
+
+    def _enter_segment(self) -> bool:
+        """Open the segment that holds `position`; False where there is none beyond the one being read."""
+        try:
+            segments = segments_of(self._directory)
+        except FileNotFoundError:
+            return False  # the writer has not made the directory yet
+        candidates = [s for s in segments if s[0] <= self.position]
+        if not candidates:
+            if segments:
+                raise LogDamaged(
+                    f"{self._directory} begins at row {segments[0][0]:,}, row {self.position:,} was asked for; "
+                    "what came before is not kept any more"
+                )
+            return False
+        first = candidates[-1][0]
+        if self._open is not None and self._open.first == first:
+            return False  # still the newest segment: nothing more for now
+        try:
+            segment = OpenSegment(segment_path(self._directory, first, OPEN), first)
+        except FileNotFoundError:
+            return self._enter_sealed(first)
+        if self._open is not None:
+            self._open.close()
+        segment.skip_to(self.position)
+        self._open = segment
+        return True
+
+    def _enter_sealed(self, first: int) -> bool:
+        path = segment_path(self._directory, first, SEALED)
+        if not path.exists():
+            return False  # sealed and replaced between two looks: the next call finds it
+        try:
+            file = pq.ParquetFile(path, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            raise LogDamaged(f"{path} is damaged ({' '.join(str(error).split())[:120]})") from error
+        if first + file.metadata.num_rows <= self.position:
+            return False
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+        groups, row = [], first
+        start = None
+        for index in range(file.num_row_groups):
+            end = row + file.metadata.row_group(index).num_rows
+            if end > self.position:
+                start = row if start is None else start
+                groups.append(index)
+            row = end
+        assert start is not None
+        self._sealed = file.iter_batches(batch_size=1 << 16, row_groups=groups)
+        self._sealed_end = start
+        return True
+
+    def __enter__(self) -> LogReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files; `read` opens them again."""
+        if self._open is not None:
+            self._open.close()
+        self._open, self._sealed, self._rest = None, None, None
+
+
+def read_all(directory: Path) -> pa.Table | None:
+    """Every row of a log as one pyarrow Table, sealed or not, for tests and reports; None where it is empty."""
+    batches = []
+    with LogReader(directory) as reader:
+        while (frame := reader.read(1 << 20)) is not None:
+            batches.append(frame.batch)
+    return pa.Table.from_batches(batches).unify_dictionaries() if batches else None

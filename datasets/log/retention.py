@@ -1,0 +1,53 @@
+"""How long a run's log is kept: by age and by size, and never past what a reader still needs."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.log.cursor import CursorFile
+from datasets.log.segments import SEGMENT_BYTES, drop_segments, extent, log_directory
+from datasets.schema import STREAMS, Stream
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Sealed segments go when they are older than `max_age_s` [s] or while the log is larger than `max_bytes`.
+
+    `readers`: whose cursors count, for each stream. A stream nobody reads goes by age and size alone.
+    """
+
+    readers: tuple[tuple[Stream, tuple[str, ...]], ...]
+    max_age_s: float = math.inf
+    max_bytes: float = math.inf
+
+    @property
+    def segment_bytes(self) -> int:
+        """Size of an open segment, so that a small log, too, is made of parts that can go one by one."""
+        return int(min(SEGMENT_BYTES, self.max_bytes / 8))
+
+
+def retain(run: Path, shard: int, retention: Retention, now: float | None = None) -> bool:
+    """Drop what may go of one shard's logs, the larger stream first; whether the shard may go on [`now`: s since 1970].
+
+    It has to wait where more than `max_bytes` remains because a cursor still needs it.
+    """
+    now = time.time() if now is None else now
+    held = {stream: extent(log_directory(run, stream, shard)) for stream in STREAMS}
+    readers = dict(retention.readers)
+    total = sum(log.bytes for log in held.values())
+    needed_by_someone = False
+    for stream in sorted(STREAMS, key=lambda stream: -held[stream].bytes):
+        needed = [CursorFile(run, reader, stream, shard).load().position for reader in readers.get(stream, ())]
+        before = min(needed, default=held[stream].end)
+        needed_by_someone |= before < held[stream].end
+        total -= drop_segments(
+            log_directory(run, stream, shard),
+            before,
+            older_than_s=retention.max_age_s,
+            excess_bytes=max(0, total - int(min(retention.max_bytes, 1 << 62))),
+            now=now,
+        )
+    return total <= retention.max_bytes or not needed_by_someone

@@ -1,0 +1,73 @@
+"""What a vehicle reports: one entry a column, and everything else that names columns is derived from here.
+
+A new column is an entry here and a line in `fleet.sample_vehicles` that computes it. The kernels' rows, the schemas on
+disk and on the wire and the tables in the documentation follow; a database needs a migration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+MODES: Final = ("parked", "driving", "charging", "fast_charging")
+FLAGS: Final = {"outside_valid_range": 1, "voltage_limited": 2, "power_not_met": 4, "thermal_runaway": 8}
+
+_BATTERY: Final = "Vehicle.Powertrain.TractionBattery"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `unit` is "" for ratios; `decimals` is the sensor's resolution, to which values are rounded, and None
+    for whole numbers; `vss` is the COVESA VSS path.
+
+    `type`: float32 where 1e-7 of the range is finer than the sensor, float64 for accumulators. `labels`: what the whole
+    numbers 0, 1, .. stand for. `grows`: changes slowly and in one direction, so that values between two days of a life
+    are interpolated. `since`: the schema version that brought the column, `default` its value in older records.
+    """
+
+    name: str
+    unit: str
+    decimals: int | None
+    type: type[np.generic]
+    description: str
+    vss: str | None = None
+    labels: tuple[str, ...] = ()
+    grows: bool = False
+    since: int = 1
+    default: Any = None
+
+
+COLUMNS: Final = (
+    Column("soc", "", 6, np.float32, "State of charge of the pack, 0 to 1", f"{_BATTERY}.StateOfCharge.Current"),
+    Column(
+        "soh", "", 7, np.float64, "Capacity over the fresh capacity, 0 to 1", f"{_BATTERY}.StateOfHealth", grows=True
+    ),
+    Column("battery_voltage", "V", 3, np.float32, "Pack terminal voltage", f"{_BATTERY}.CurrentVoltage"),
+    Column(
+        "battery_current",
+        "A",
+        3,
+        np.float32,
+        "Pack current, positive discharges (VSS counts charging positive: negate at that edge)",
+        f"{_BATTERY}.CurrentCurrent",
+    ),
+    Column("battery_temperature", "degC", 3, np.float32, "Mean cell temperature", f"{_BATTERY}.Temperature.Average"),
+    Column("charge_cycles", "", 5, np.float64, "Equivalent full cycles since new", grows=True),
+    Column("power_consumption", "kW", 4, np.float32, "Power at the pack terminals, positive discharges"),
+    Column("cell_voltage_min", "V", 5, np.float32, "Lowest cell group of the pack", f"{_BATTERY}.CellVoltage.Min"),
+    Column("cell_voltage_max", "V", 5, np.float32, "Highest cell group of the pack", f"{_BATTERY}.CellVoltage.Max"),
+    Column("cell_temperature_min", "degC", 3, np.float32, "Coldest cell", f"{_BATTERY}.Temperature.Min"),
+    Column("cell_temperature_max", "degC", 3, np.float32, "Warmest cell", f"{_BATTERY}.Temperature.Max"),
+    Column("resistance", "Ohm", 6, np.float32, "Pack resistance dV/dI of the last step", grows=True),
+    Column("ambient_temperature", "degC", 3, np.float32, "Outside air", "Vehicle.Exterior.AirTemperature"),
+    Column("mode", "", None, np.int8, "One of " + ", ".join(MODES), labels=MODES),
+    Column("driving_speed", "km/h", 3, np.float32, "Vehicle speed", "Vehicle.Speed"),
+    Column("distance_traveled", "km", 4, np.float64, "Odometer", "Vehicle.TraveledDistance", grows=True),
+    Column("flags", "", None, np.int32, "Bit field of physics.FLAGS: 0 where all is in its valid range"),
+)
+NAMES: Final = tuple(column.name for column in COLUMNS)
+TYPES: Final[dict[str, type[np.generic]]] = {column.name: column.type for column in COLUMNS}
+PER_UNIT: Final = np.array([1.0 if column.decimals is None else 10.0**column.decimals for column in COLUMNS])
+"""Steps of the resolution in one unit, shape (columns,)."""

@@ -1,0 +1,83 @@
+"""How kernels are compiled, and where they are kept: one folder per user and per state of these sources.
+
+numba marks a cached function stale when *its own* file changes, not when a function it calls in another file does. So
+the folder's name carries a hash of all sources of this package: no change can leave a stale kernel behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numba
+
+_config: Any = numba.config  # its names come from the environment and have no types
+
+# Fused multiply-add is allowed, reordering of sums is not; no check for division by zero.
+_OPTIONS: Final[dict[str, Any]] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy", "nogil": True}
+
+
+def physics_version() -> str:
+    """Hash of this package's sources, numba and Python: what the bits of a result depend on besides the settings."""
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _base_folders() -> Iterator[Path]:
+    """Folders to try, best first."""
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        yield Path(os.environ["NUMBA_CACHE_DIR"])
+    if os.environ.get("XDG_CACHE_HOME"):
+        yield Path(os.environ["XDG_CACHE_HOME"])
+    with suppress(RuntimeError):  # no home directory
+        yield Path.home() / ".cache"
+    yield Path(tempfile.gettempdir()) / f"ev-battery-twin-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+
+
+@cache
+def cache_folder() -> Path:
+    """The folder of compiled kernels for these sources: the first that can be written to."""
+    key = physics_version()
+    for base in _base_folders():
+        folder = base / "ev-battery-twin" / f"kernels-{key}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError:
+            continue
+    return Path(tempfile.mkdtemp(prefix="ev-battery-twin-kernels-"))
+
+
+def inner[F: Callable[..., Any]](function: F) -> F:
+    """Compile a function that only kernels call: it becomes part of each of them."""
+    return _typed(numba.njit(**_OPTIONS), function)
+
+
+def kernel[F: Callable[..., Any]](function: F) -> F:
+    """Compile a function that Python calls, once for all processes: the machine code is kept in `cache_folder`.
+
+    numba fixes a function's cache folder when it is decorated; other packages' caches stay where they are.
+    """
+    before = _config.CACHE_DIR
+    _config.CACHE_DIR = str(cache_folder())
+    try:
+        return _typed(numba.njit(cache=True, **_OPTIONS), function)
+    finally:
+        _config.CACHE_DIR = before
+
+
+def _typed[F: Callable[..., Any]](decorate: Callable[[F], Any], function: F) -> F:
+    """numba carries no types: a compiled function is called like the function it was."""
+    compiled: F = decorate(function)
+    return compiled

@@ -1,0 +1,166 @@
+"""An archiving MQTT subscriber: every message on disk before it is acknowledged, in a file a person can read.
+
+`messages.jsonl`: one line a message, topic, a tab, the payload (base64 after `base64:` where it is not one line of
+text). QoS 1 with a session that outlives this process: what was published while it was down comes when it is up
+again, as far as the broker keeps it. Full disk: nothing is acknowledged, the broker keeps the rest. A session that
+nobody comes back for would cost the broker memory and disk for good: it ends after a while (MQTT 5, session expiry
+interval).
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from actors.delivery.sinks import SinkUnavailable
+from actors.delivery.sinks.mqtt import MqttTarget, session_expiry
+from twin.books.messages import BASE64, FILE
+
+TOPICS = ("ev/battery/telemetry/+", "ev/battery/prediction/+")
+_FLUSH_S = 0.1
+_RETRY_S = 1.0
+_LOST_S = 86_400.0  # how long the broker keeps the session of an archive that it has lost
+
+
+class Archive:
+    """Subscribes in the background from `start` to `stop`; the broker keeps what comes for `keep_s` after that."""
+
+    def __init__(self, target: MqttTarget, directory: Path, client_id: str, keep_s: float) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._path = directory / FILE
+        self._path.open("ab").close()  # that it cannot be written is to be known before anything is promised
+        self._lock = threading.Lock()
+        self._lines: list[tuple[bytes, int, int]] = []
+        self._stopping = threading.Event()
+        self._answered = threading.Event()
+        self._refused = False
+        self.written = 0
+        self.waiting_for = ""
+        self._keep_s = keep_s
+        self._client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5, manual_ack=True
+        )
+        if target.user is not None:
+            self._client.username_pw_set(target.user, target.password)
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._take
+        self._client.on_disconnect = lambda *_: self._forget()
+        self._client.reconnect_delay_set(1, 2)
+        self._target = target
+        self._thread = threading.Thread(target=self._write, name="archive", daemon=True)
+
+    def start(self, patience_s: float = 10.0) -> None:
+        """Returns when the broker has taken the subscription; SinkUnavailable where it does not."""
+        where = self._target.where
+        try:
+            self._client.connect(
+                self._target.host,
+                self._target.port,
+                keepalive=15,
+                clean_start=False,
+                properties=session_expiry(PacketTypes.CONNECT, max(self._keep_s, _LOST_S)),
+            )
+        except OSError as error:
+            raise SinkUnavailable(f"{where} does not answer ({error}); is the broker running there?") from error
+        self._client.loop_start()
+        if not self._answered.wait(patience_s) or self._refused:
+            self._client.disconnect()
+            self._client.loop_stop()
+            raise SinkUnavailable(
+                f"{where} takes no subscription; check user, password and access rights, and that it speaks MQTT 5"
+            )
+        self._thread.start()
+
+    def _on_connect(
+        self, client: mqtt.Client, _data: object, _flags: mqtt.ConnectFlags, answer: ReasonCode, _: Properties | None
+    ) -> None:
+        if answer.is_failure:
+            self._refused = True
+            self._answered.set()
+        else:
+            client.subscribe([(topic, 1) for topic in TOPICS])
+
+    def _on_subscribe(
+        self, _client: mqtt.Client, _data: object, _mid: int, answers: list[ReasonCode], _: Properties | None
+    ) -> None:
+        self._refused = any(answer.is_failure for answer in answers)
+        self._answered.set()
+
+    def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        payload = bytes(message.payload)
+        plain = b"\n" not in payload and b"\r" not in payload and not payload.startswith(BASE64) and _is_text(payload)
+        text = payload if plain else BASE64 + base64.b64encode(payload)
+        with self._lock:
+            self._lines.append((message.topic.encode() + b"\t" + text + b"\n", message.mid, message.qos))
+
+    def _forget(self) -> None:
+        """What was not acknowledged on a lost connection comes again on the next."""
+        with self._lock:
+            self._lines.clear()
+
+    def _write(self) -> None:
+        _cut_torn_line(self._path)
+        with open(self._path, "ab", buffering=0) as file:
+            while not self._stopping.wait(_FLUSH_S) or self._lines:
+                with self._lock:
+                    lines, self._lines = self._lines, []
+                if not lines:
+                    continue
+                end = file.seek(0, os.SEEK_END)
+                try:
+                    file.write(b"".join(line for line, _, _ in lines))
+                    os.fsync(file.fileno())
+                except OSError as error:
+                    file.truncate(end)
+                    self.waiting_for = f"{self._path}: {error.strerror}"
+                    with self._lock:
+                        self._lines = lines + self._lines
+                    if self._stopping.wait(_RETRY_S):
+                        return
+                    continue
+                self.waiting_for = ""
+                self.written += len(lines)
+                for _, mid, qos in lines:
+                    self._client.ack(mid, qos)
+
+    def stop(self) -> None:
+        """Write what has come, acknowledge it, leave the session with the broker for `keep_s`."""
+        self._stopping.set()
+        self._thread.join(timeout=10)
+        self._client.disconnect(properties=session_expiry(PacketTypes.DISCONNECT, self._keep_s))
+        self._client.loop_stop()
+
+
+def _is_text(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drop what follows the last line end: killed in mid-write, it was not acknowledged."""
+    if not path.exists():
+        return
+    with open(path, "rb+") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            at = file.read(end - start).rfind(b"\n")
+            if at >= 0:
+                end = start + at + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)

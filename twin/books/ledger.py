@@ -1,0 +1,379 @@
+"""Counts records produced, delivered and pending per sink: from the files of a run, and from the peers themselves.
+
+The files alone tell what the sinks acknowledged (`ledger`). `verify` asks each peer for an independent count by vehicle
+and compares it with what must be there: every record before the sink's cursor, but for its dead letters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors.delivery.sinks import LIVE_SINKS, SINKS, SinkError
+from actors.fleet.plan import vehicle_ranges
+from datasets.log import Cursor, CursorFile, LogDamaged, LogReader, extent, log_directory
+from datasets.schema import STREAMS, Stream, vehicle_index
+from models.features import is_predicted
+from twin.books import peers
+from twin.books.peers import Count, PeerSilent, Seen, compare
+from twin.errors import BadInput, Different
+from twin.run_directory import load_run, run_settings, shard_count
+
+_ALL = -1
+
+
+@dataclass(frozen=True)
+class Line:
+    """One sink and one log. `made` = `delivered` + `dead_letters` + `waiting`.
+
+    `oldest_waiting`: simulated time of the first record that waits; `waiting_since`: when it was due, where known.
+    """
+
+    sink: str
+    stream: Stream
+    shard: int
+    made: int
+    delivered: int
+    waiting: int
+    duplicates: int
+    dead_letters: int
+    oldest_waiting: datetime | None = None
+    waiting_since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What one peer says; `error` instead where it could not be asked."""
+
+    sink: str
+    counts: dict[Stream, Count]
+    error: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the peer has all it must have, and nothing else."""
+        return not self.error and all(count.complete for count in self.counts.values())
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The books of one run."""
+
+    run_id: str
+    state: str
+    vehicles: int
+    lines: tuple[Line, ...]
+    verified: tuple[Verified, ...] = ()
+
+    @property
+    def waiting(self) -> int:
+        """Records that are not yet where they should be."""
+        return sum(line.waiting for line in self.lines)
+
+    def sums(self) -> list[Line]:
+        """A line a sink and stream, over all shards; `shard` is -1."""
+        found = []
+        for sink, stream in dict.fromkeys((line.sink, line.stream) for line in self.lines):
+            lines = [line for line in self.lines if (line.sink, line.stream) == (sink, stream)]
+            total: dict[str, int] = {
+                name: sum(getattr(line, name) for line in lines)
+                for name in ("made", "delivered", "waiting", "duplicates", "dead_letters")
+            }
+            oldest = min((line.oldest_waiting for line in lines if line.oldest_waiting), default=None)
+            since = min((line.waiting_since for line in lines if line.waiting_since), default=None)
+            found.append(Line(sink, stream, _ALL, **total, oldest_waiting=oldest, waiting_since=since))
+        return found
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything made is delivered, without dead letters, and every peer that was asked says so too."""
+        kept = not self.waiting and not any(line.dead_letters for line in self.lines)
+        return kept and all(peer.complete for peer in self.verified)
+
+
+@dataclass(frozen=True)
+class _Shard:
+    shard: int
+    first_vehicle: int
+    vehicles: int
+
+
+class Books:
+    """Reads the files of one run; BadInput where there are none. `flags`: settings in the place of the run's."""
+
+    def __init__(self, directory: Path, flags: Mapping[str, Any] | None = None) -> None:
+        self.directory = directory
+        self.run = load_run(directory)
+        self.settings = run_settings(directory, self.run, flags)
+        ranges = vehicle_ranges(self.settings.population.vehicles, shard_count(self.run))
+        self.shards = [_Shard(number, *vehicles) for number, vehicles in enumerate(ranges)]
+        names = {path.name for path in (directory / "cursors").glob("*")} & set(LIVE_SINKS)
+        # What the driver saw last, for logs and cursors that are on the disks of other nodes.
+        self._told: dict[tuple[str, Stream, int], tuple[int, Cursor]] = {
+            (sink, log["stream"], log["shard"]): (log["made"], Cursor(**log["cursor"]))
+            for sink, counts in self.run.get("counts", {}).get("sinks", {}).items()
+            for log in counts.get("logs", [])
+        }
+        self.sinks = [name for name in LIVE_SINKS if getattr(self.settings.servers, name) or name in names]
+
+    @property
+    def has_logs(self) -> bool:
+        """Whether the logs are on this machine; those of shards on other nodes of a cluster are not."""
+        return all(log_directory(self.directory, "telemetry", shard.shard).is_dir() for shard in self.shards)
+
+    def cursor(self, sink: str, stream: Stream, shard: int) -> Cursor:
+        """How far this sink is with this log."""
+        file = CursorFile(self.directory, sink, stream, shard)
+        if file.path.exists():
+            return file.load()
+        return self._told.get((sink, stream, shard), (0, Cursor()))[1]
+
+    def made(self, stream: Stream, shard: int) -> int:
+        """Rows made of this log: what it holds, or what anybody has said to have taken from it. Different where it is
+        so damaged that it does not say."""
+        told = [rows for (_, of, number), (rows, _) in self._told.items() if (of, number) == (stream, shard)]
+        ahead = [self.cursor(sink, stream, shard).position for sink in self.sinks]  # of a log that lost its tail
+        try:
+            return max(extent(log_directory(self.directory, stream, shard)).end, *told, *ahead, 0)
+        except LogDamaged as error:
+            raise Different(str(error)) from error
+
+    def ledger(self) -> Ledger:
+        """The books as the files tell them, also while the run goes on."""
+        lines = [
+            self._line(sink, stream, shard.shard) for sink in self.sinks for stream in STREAMS for shard in self.shards
+        ]
+        return Ledger(self.run["run_id"], str(self.run.get("state")), self.settings.population.vehicles, tuple(lines))
+
+    def _line(self, sink: str, stream: Stream, shard: int) -> Line:
+        directory = log_directory(self.directory, stream, shard)
+        cursor = self.cursor(sink, stream, shard)
+        made = self.made(stream, shard)
+        waiting = made - cursor.position
+        frame = oldest = since = None
+        if waiting:
+            with LogReader(directory, cursor.position) as reader, suppress(LogDamaged):  # then nobody knows
+                frame = reader.read(1)
+            if frame is not None:
+                oldest = frame.batch.column("ts")[0].as_py()
+                since = datetime.fromtimestamp(frame.due_ns / 1e9, UTC) if frame.due_ns else None
+        return Line(
+            sink=sink,
+            stream=stream,
+            shard=shard,
+            made=made,
+            delivered=cursor.position - cursor.dead,
+            waiting=waiting,
+            duplicates=cursor.duplicates,
+            dead_letters=cursor.dead,
+            oldest_waiting=oldest,
+            waiting_since=since,
+        )
+
+    def identities(self, stream: Stream, ends: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """(vehicle, seq) of the rows before `ends` by shard: rows are in the order of time, then vehicle."""
+        vehicles, seqs = [], []
+        for shard in self.shards:
+            rows = np.arange(ends[shard.shard], dtype=np.int64)
+            vehicles.append(shard.first_vehicle + rows % shard.vehicles)
+            numbers = rows // shard.vehicles
+            if stream == "predictions" and rows.size:
+                numbers = self._predicted(int(numbers[-1]) + 1)[numbers]
+            seqs.append(numbers)
+        return np.concatenate(vehicles), np.concatenate(seqs)
+
+    def _predicted(self, count: int) -> np.ndarray:
+        """The seq of the first `count` predictions of a vehicle."""
+        clock = self.settings.clock
+        telemetry, predict = clock.ticks(clock.telemetry_s), clock.ticks(clock.prediction_s)
+        seq = np.arange(count * (predict // telemetry + 2) + 2)
+        return seq[is_predicted(seq, telemetry, predict)][:count]
+
+    def dead(self, sink: str, stream: Stream) -> Iterator[tuple[str, int]]:
+        """(vehicle_id, seq) of the records that the sink's peer refused for good."""
+        for path in sorted((self.directory / "dead-letters" / sink).glob(f"{stream}-shard-*.jsonl")):
+            for text in path.read_text().splitlines():
+                _, vehicle, seq = json.loads(text)["id"].rsplit("/", 2)
+                yield vehicle, int(seq)
+
+    def log(self) -> dict[Stream, Seen]:
+        """The log itself, read record by record, with the rows that retention dropped taken as made."""
+        found = {}
+        for stream in STREAMS:
+            seen = found[stream] = Seen(ordered=True)
+            firsts = {s.shard: extent(log_directory(self.directory, stream, s.shard)).first for s in self.shards}
+            vehicles, seqs = self.identities(stream, firsts)
+            seen.vehicles.frombytes(vehicles.tobytes())
+            seen.seqs.frombytes(seqs.tobytes())
+            for shard in self.shards:
+                with LogReader(log_directory(self.directory, stream, shard.shard), firsts[shard.shard]) as reader:
+                    while (frame := reader.read(1 << 18)) is not None:
+                        names = frame.batch.column("vehicle_id")
+                        numbers = np.array([vehicle_index(n) for n in names.dictionary.to_pylist()], np.int64)
+                        seen.vehicles.frombytes(numbers[names.indices.to_numpy()].tobytes())
+                        seen.seqs.frombytes(frame.batch.column("seq").to_numpy().tobytes())
+        return found
+
+    def ends(self, stream: Stream, sink: str = "") -> dict[int, int]:
+        """By shard: rows made, or rows before the sink's cursor."""
+        if sink:
+            return {s.shard: self.cursor(sink, stream, s.shard).position for s in self.shards}
+        return {s.shard: self.made(stream, s.shard) for s in self.shards}
+
+
+def verify(books: Books, archive: Path | None, say: Callable[[str], None] = lambda text: None) -> Ledger:
+    """The books, and beside them what the log (where it is on this machine) and every peer say, asked themselves."""
+    acknowledged = {sink: {stream: books.ends(stream, sink) for stream in STREAMS} for sink in books.sinks}
+    verified = []
+    for peer in (*(["log"] if books.has_logs else []), *books.sinks):
+        say(f"asking {peer}")
+        try:
+            seen = _ask(books, peer, archive)
+        except (PeerSilent, SinkError, LogDamaged, OSError) as error:
+            verified.append(Verified(peer, {}, " ".join(str(error).split())))
+            continue
+        made = {stream: books.ends(stream) for stream in STREAMS}
+        counts = {}
+        for stream in STREAMS:
+            ends = made[stream] if peer == "log" else acknowledged[peer][stream]
+            expected = _without(books.identities(stream, ends), list(books.dead(peer, stream)))
+            counts[stream] = compare(
+                seen[stream],
+                books.identities(stream, made[stream]),
+                expected,
+                repeats_are_wrong=peer in ("log", "timescale"),
+            )
+        verified.append(Verified(peer, counts))
+    ledger = books.ledger()
+    return Ledger(ledger.run_id, ledger.state, ledger.vehicles, ledger.lines, tuple(verified))
+
+
+def _ask(books: Books, peer: str, archive: Path | None) -> dict[Stream, Seen]:
+    run_id = books.run["run_id"]
+    if peer == "log":
+        return books.log()
+    if peer == "mqtt":
+        if archive is None:
+            raise PeerSilent(
+                "MQTT keeps no messages: start `twin archive` before the run and name its folder with --archive"
+            )
+        return peers.archive(archive, run_id)
+    address = getattr(books.settings.servers, peer)
+    if not address:
+        raise PeerSilent(f"the run's records went to {peer}, which is not switched on now: give --{peer}")
+    try:
+        target = SINKS[peer].parse(address)
+    except ValueError as error:
+        raise BadInput(f"--{peer}: {error}") from None
+    return peers.ASK[peer](target.url, run_id)
+
+
+def _without(identities: tuple[np.ndarray, np.ndarray], dead: list[tuple[str, int]]) -> tuple[np.ndarray, np.ndarray]:
+    if not dead:
+        return identities
+    vehicles, seqs = identities
+    gone = {(vehicle_index(vehicle), seq) for vehicle, seq in dead}
+    keep = np.array([pair not in gone for pair in zip(vehicles.tolist(), seqs.tolist(), strict=True)], bool)
+    return vehicles[keep], seqs[keep]
+
+
+# ---- in words
+
+
+def table(ledger: Ledger) -> str:
+    """For a terminal: a line a sink, stream and shard, sums where there are several shards, then the peers' answers."""
+    heads = ("sink", "stream", "shard", "made", "delivered", "waiting", "oldest waiting", "duplicates", "dead letters")
+    lines = [*ledger.lines, *(ledger.sums() if len({line.shard for line in ledger.lines}) > 1 else [])]
+    lines.sort(key=lambda x: (LIVE_SINKS.index(x.sink), x.stream != "telemetry", x.shard == _ALL, x.shard))
+    rows = [_cells(line) for line in lines]
+    parts = [f"run {ledger.run_id}, {ledger.vehicles:,} vehicles, {ledger.state}", ""]
+    parts += _aligned([heads, *rows]) if rows else ["no sink was switched on: the log is the only store"]
+    if ledger.verified:
+        parts += ["", *_aligned(_answers(ledger))]
+        for peer in ledger.verified:
+            parts += [f"{peer.sink}: {peer.error}"] if peer.error else []
+            for stream, count in peer.counts.items():
+                parts += [f"{peer.sink} {stream}: {difference}" for difference in count.differences]
+    return "\n".join(parts)
+
+
+def verdict(ledger: Ledger) -> str:
+    """What is not as it should be, in one line; "" where all is."""
+    parts = []
+    if ledger.waiting:
+        parts.append(f"{ledger.waiting:,} records wait for delivery")
+    if dead := sum(line.dead_letters for line in ledger.lines):
+        parts.append(f"{dead:,} dead letters")
+    for peer in ledger.verified:
+        if peer.error:
+            parts.append(f"{peer.sink} could not be asked ({peer.error})")
+        for stream, count in peer.counts.items():
+            if not count.complete:
+                parts.append(
+                    f"{peer.sink} {stream}: {count.missing:,} missing, {count.unknown:,} unknown, "
+                    f"{count.disordered:,} vehicles out of order"
+                )
+    return "; ".join(parts)
+
+
+def _answers(ledger: Ledger) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [
+        ("asked", "stream", "received", "missing", "unknown", "out of order", "received again", "verdict")
+    ]
+    for peer in ledger.verified:
+        if peer.error:
+            rows.append((peer.sink, "", "", "", "", "", "", "NOT ASKED"))
+        for stream, count in peer.counts.items():
+            numbers = (count.received, count.missing, count.unknown, count.disordered, count.repeated)
+            verdict = "ok" if count.complete else "DIFFERENT"
+            rows.append((peer.sink, stream, *(f"{number:,}" for number in numbers), verdict))
+    return rows
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    numbers = [f"{n:,}" for n in (line.made, line.delivered, line.waiting)]
+    oldest = line.oldest_waiting.strftime("%Y-%m-%d %H:%M:%S") if line.oldest_waiting else "-"
+    last = (f"{line.duplicates:,}", f"{line.dead_letters:,}")
+    return (line.sink, line.stream, "all" if line.shard == _ALL else f"{line.shard}", *numbers, oldest, *last)
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def as_json(ledger: Ledger) -> dict[str, Any]:
+    """For programs: the same facts."""
+
+    def plain(line: Line) -> dict[str, Any]:
+        times = {name: getattr(line, name) for name in ("oldest_waiting", "waiting_since")}
+        return vars(line) | {name: time.isoformat() if time else None for name, time in times.items()}
+
+    return {
+        "run_id": ledger.run_id,
+        "state": ledger.state,
+        "complete": ledger.complete,
+        "lines": [plain(line) for line in ledger.lines],
+        "verified": [
+            {
+                "sink": peer.sink,
+                "error": peer.error,
+                "complete": peer.complete,
+                "counts": {stream: vars(count) for stream, count in peer.counts.items()},
+            }
+            for peer in ledger.verified
+        ],
+    }

@@ -1,0 +1,87 @@
+"""`twin consume`: fleet aggregates by the minute, out of the stream."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import typer
+
+from twin.errors import BadInput, NotDelivered, RunFailed
+from twin.options import takes
+from twin.say import say
+from twin.settings import Consumer, Given, Servers
+
+if TYPE_CHECKING:
+    from actors.aggregates.consumer import ConsumePlan
+
+EXAMPLE = "twin consume --kafka 127.0.0.1:9092 --timescale postgresql://twin@127.0.0.1/twin_data"
+
+_SERVERS = ("kafka", "timescale")
+
+
+@takes(Servers, Consumer, only=(*_SERVERS, *Consumer.model_fields))
+def consume(given: Given) -> None:
+    """Compute fleet aggregates by the simulated minute, from Kafka to Kafka and the database."""
+    logging.basicConfig(format="twin: %(message)s", level=logging.WARNING)
+    for line in consume_until_stopped(given, say):
+        typer.echo(line)
+
+
+def plan_of(servers: Servers, settings: Consumer) -> ConsumePlan:
+    """What to read and where to write. BadInput in one line."""
+    from actors.aggregates.consumer import ConsumePlan
+    from actors.delivery.sinks.kafka import KafkaTarget
+    from actors.delivery.sinks.timescale import TimescaleTarget
+    from twin.servers import targets_of
+
+    targets = {type(target): target for target in targets_of(servers)}
+    kafka, database = targets.get(KafkaTarget), targets.get(TimescaleTarget)
+    if not isinstance(kafka, KafkaTarget):
+        raise BadInput("expected Kafka servers: --kafka host:port or KAFKA_BOOTSTRAP_SERVERS")
+    if not isinstance(database, TimescaleTarget):
+        raise BadInput("expected a database: --timescale postgresql://user@host/database or PG_HOST")
+    return ConsumePlan(
+        kafka,
+        database,
+        group=settings.group,
+        topic=settings.topic,
+        output=settings.output,
+        lateness_s=settings.lateness,
+        idle_s=settings.idle_timeout,
+        until_idle_s=settings.until_idle,
+        max_open=settings.max_open,
+    )
+
+
+def consume_until_stopped(given: Given, say: Callable[[str], None]) -> list[str]:
+    """Run until SIGINT, SIGTERM or idleness; the lines of the summary. TwinError where it cannot go on."""
+    servers, settings = given.group(Servers, only=_SERVERS), given.group(Consumer)
+    plan = plan_of(servers, settings)
+    from actors.aggregates.consumer import ConsumerCollector, FleetConsumer, Undelivered
+    from actors.delivery.sinks import SinkRefused
+    from twin.servers import check_targets, start_exporter
+    from twin.signals import stopped_by_signals
+
+    exporter = None
+    with stopped_by_signals() as stop:
+        try:
+            check_targets((plan.kafka, plan.database))
+            consumer = FleetConsumer(plan, say)
+            exporter = start_exporter(settings.metrics_port, ConsumerCollector(consumer))
+            consumer.run(stop)
+        except SinkRefused as error:
+            raise RunFailed(str(error)) from None
+        except Undelivered as error:
+            raise NotDelivered(str(error)) from None
+        finally:
+            if exporter is not None:
+                exporter.close()
+    counts = consumer.windows.counts
+    return [
+        f"consumed     {counts.counted:,} records, {counts.late:,} of them late, {counts.duplicates:,} duplicates"
+        + (f", {counts.again:,} read again" if counts.again else ""),
+        f"malformed    {counts.malformed:,}" + (f", in {plan.dead_letters}" if counts.malformed else ""),
+        f"windows      {counts.windows:,} written to fleet_minute and {plan.output}",
+    ]

@@ -1,0 +1,93 @@
+"""`twin doctor`: one line for each part a run would use: whether it works, which version, what to do."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from twin.folders import ROOT, shadowed_folders
+from twin.options import takes
+from twin.settings import RUN_GROUPS, Given, RunSettings
+
+EXAMPLE = "twin doctor --kafka 127.0.0.1:9092 --mqtt mqtt://127.0.0.1"
+
+
+@takes(*RUN_GROUPS, only=("cell", "kafka", "mqtt", "timescale", "bundle", "rest_port", "metrics_port"))
+def doctor(given: Given) -> None:
+    """Check each part a run would use, one line each."""
+    wrong = 0
+    for finding in examine(given.run()):
+        sign = {True: "ok   ", False: "WRONG", None: "off  "}[finding.ok]
+        wrong += finding.ok is False
+        typer.echo(f"{sign} {finding.part:<10} {finding.says}")
+    raise typer.Exit(1 if wrong else 0)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`ok` is None for what is switched off."""
+
+    part: str
+    ok: bool | None
+    says: str
+
+
+def examine(settings: RunSettings) -> Iterator[Finding]:
+    """Look at everything these settings would use."""
+    from actors.delivery.sinks import LIVE_SINKS, SinkError
+    from models.bundle import BUNDLED, BundleError
+    from twin.servers import targets_of
+
+    yield _folders()
+    yield _try("physics", lambda: _physics(settings), ValueError)
+    yield _try("model", lambda: _model(settings.pool.bundle or BUNDLED), BundleError)
+    yield _port("rest", settings.pool.rest_host, settings.pool.rest_port)
+    if settings.processes.metrics_port:
+        yield _port("metrics", "127.0.0.1", settings.processes.metrics_port)
+    targets = {target.name: target for target in targets_of(settings.servers)}
+    for name in LIVE_SINKS:
+        if name in targets:
+            yield _try(name, targets[name].check, SinkError)
+        else:
+            yield Finding(name, None, f"off; switch it on with --{name}")
+
+
+def _try(part: str, look: Callable[[], str], error_type: type[Exception]) -> Finding:
+    try:
+        return Finding(part, True, look())
+    except error_type as error:
+        return Finding(part, False, str(error))
+
+
+def _folders() -> Finding:
+    """The command line would not have come so far if ours were not found first."""
+    also = shadowed_folders()
+    return Finding("folders", True, f"{ROOT}" + (f", before {', '.join(also)} of other projects" if also else ""))
+
+
+def _physics(settings: RunSettings) -> str:
+    from physics import load_cell, physics_version
+
+    names = ", ".join(load_cell(name).name for name, _ in settings.population.cells())
+    return f"cells {names}, version {physics_version()}"
+
+
+def _model(folder: Path) -> str:
+    from models.bundle import Bundle
+
+    manifest = Bundle.load(folder).manifest
+    return f"{manifest.name} {manifest.version}, hashes fit"
+
+
+def _port(part: str, host: str, port: int) -> Finding:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return Finding(part, False, f"{host}:{port} is taken ({error.strerror}); choose another with --{part}-port")
+    return Finding(part, True, f"{host}:{port} is free")

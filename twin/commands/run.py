@@ -1,0 +1,97 @@
+"""`twin run`: a new fleet."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twin.options import takes
+from twin.say import say
+from twin.settings import RUN_GROUPS, Given
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from actors.fleet.status import FleetStatus
+    from twin.fleet import Fleet
+
+EXAMPLE = "twin run --vehicles 5000 --duration 6h --pace 60 --kafka 127.0.0.1:9092"
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
+Report = Annotated[bool, typer.Option("--report/--no-report", help="write report.html at the end")]
+
+
+@takes(*RUN_GROUPS)
+def run(
+    *,
+    quiet: Quiet = False,
+    report: Report = True,
+    print_config: Annotated[bool, typer.Option("--print-config", help="show the settings and stop")] = False,
+    given: Given,
+) -> None:
+    """Simulate a fleet, deliver its telemetry, predict, and report."""
+    settings = given.run()
+    # What is wrong is said before Ray is loaded, which takes seconds.
+    from twin.run_directory import new_directory, stamp
+    from twin.servers import targets_of
+
+    targets_of(settings.servers)
+    if print_config:
+        import yaml
+
+        typer.echo(yaml.safe_dump(settings.shown(), sort_keys=False).rstrip())
+        return
+    new_directory(settings.log.out, stamp())
+    from twin.fleet import Fleet
+
+    raise typer.Exit(run_to_its_end(Fleet(settings), quiet=quiet, report=report))
+
+
+def run_to_its_end(fleet: Fleet, *, quiet: bool, report: bool) -> int:
+    """Run, deliver, say what came of it; the exit code."""
+    from twin.show.progress import Progress
+    from twin.signals import stopped_by_signals
+
+    logging.basicConfig(format="twin: %(message)s", level=logging.WARNING)
+    duration = fleet.settings.clock.duration
+    assert duration is not None
+    state = "failed"
+    with stopped_by_signals() as stop:
+        try:
+            fleet.start()
+            for warning in fleet.warnings:
+                say(warning)
+            with Progress(duration, quiet=quiet) as progress:
+                fleet.run(duration, progress, stop)
+                fleet.deliver(progress, stop)
+            state = "interrupted" if stop.is_set() else "finished"
+        finally:
+            fleet.close(state)
+    _summary(fleet.status(), fleet.directory)
+    if stop.is_set():
+        say(f"stopped; log sealed, cursors saved in {fleet.directory}")
+        return 130
+    if report:
+        from twin.show.report import write_report
+
+        typer.echo(f"report       {write_report(fleet.directory)}")
+    return 0
+
+
+def _summary(status: FleetStatus, directory: Path) -> None:
+    from twin.show.progress import human_time
+
+    rate = status.simulated_s / status.elapsed_s if status.elapsed_s else 0
+    typer.echo(f"vehicles     {status.vehicles:,}, {human_time(status.simulated_s)} simulated")
+    typer.echo(f"took         {human_time(status.elapsed_s)}, {rate:,.0f}x real time")
+    typer.echo(f"telemetry    {status.records:,} records")
+    typer.echo(f"predictions  {status.predictions:,}")
+    for sink in status.sinks:
+        left = f", {sum(sink.backlog.values()):,} waiting on disk" if any(sink.backlog.values()) else ""
+        records, predictions = sink.delivered["telemetry"], sink.delivered["predictions"]
+        typer.echo(f"{sink.name:<12} {records:,} records, {predictions:,} predictions{left}")
+    if status.restarts:
+        typer.echo(f"restarts     {status.restarts} shard(s); no record is missing")
+    typer.echo(f"data         {directory}")

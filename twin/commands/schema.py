@@ -1,0 +1,22 @@
+"""`twin schema`: what a message is made of."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from datasets.names import Payload, Stream
+
+EXAMPLE = "twin schema predictions --payload avro"
+
+
+def schema(
+    stream: Annotated[Stream, typer.Argument(help="kind of record")] = "telemetry",
+    payload: Annotated[Payload, typer.Option(help="JSON Schema or Avro schema")] = "json",
+) -> None:
+    """Print the schema of one record on the wire."""
+    from datasets.schema import avro_schema, json_schema
+
+    typer.echo(json.dumps((json_schema if payload == "json" else avro_schema)(stream), indent=2))

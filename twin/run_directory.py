@@ -1,0 +1,133 @@
+"""Directories of runs and results: where a new one goes, what a run says of itself, whether it is still going on.
+
+A result folder appears whole or not at all: it is filled under another name and renamed at the end (`filling`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from datasets.log.durable import replace_file
+from twin.errors import BadInput
+from twin.settings import RunSettings, load_settings
+
+
+class RunLock:
+    """Held while a run goes on; it ends with its process, however that ends. BadInput where another one holds it."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            self._file = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise BadInput(f"cannot write to {directory}: {error.strerror}") from error
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._file)
+            raise BadInput(f"the run in {directory} is still going on; stop that process first") from None
+
+    def release(self) -> None:
+        """The run is over."""
+        os.close(self._file)
+
+
+def load_run(directory: Path) -> dict[str, Any]:
+    """What run.json says; BadInput where the directory holds no run."""
+    path = directory / "run.json"
+    try:
+        run = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"expected a run directory, {directory} holds no run.json") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(run, dict) or not {"run_id", "settings", "versions", "period_s"} <= run.keys():
+        raise BadInput(f"expected run_id, settings, versions and period_s in {path}; was it written by twin run?")
+    return run
+
+
+def save_run(directory: Path, run: Mapping[str, Any]) -> None:
+    """Write run.json, whole."""
+    replace_file(directory / "run.json", (json.dumps(run, indent=2) + "\n").encode())
+
+
+def shard_count(run: Mapping[str, Any]) -> int:
+    """How many shards a run has; BadInput where run.json does not say."""
+    shards = run["settings"].get("shards")
+    if not isinstance(shards, int):
+        raise BadInput(f"expected the number of shards in run.json, got {shards!r}; it was written by an older version")
+    return shards
+
+
+def run_settings(directory: Path, run: Mapping[str, Any], flags: Mapping[str, Any] | None = None) -> RunSettings:
+    """The settings a run was begun with, `flags` in the place of some. Secrets are not in run.json: a password comes
+    with a flag's URL or from PG_PASSWORD, a token from TWIN_API_TOKEN."""
+    base = {name: value for name, value in run["settings"].items() if value is not None and name != "out"}
+    base = {name: value.replace(":***@", "@") if isinstance(value, str) else value for name, value in base.items()}
+    if base.get("api_token"):
+        base["api_token"] = os.environ.get("TWIN_API_TOKEN", "")
+    base["telemetry_every"] = run["period_s"]  # its default depends on the duration, which may be another one now
+    # Who is in the fleet and where its records go is the run's to say, not this shell's.
+    environ = {name: value for name, value in os.environ.items() if name == "PG_PASSWORD"}
+    return load_settings({**(flags or {}), "out": str(directory)}, environ=environ, base=base)
+
+
+def resumable_settings(directory: Path, flags: Mapping[str, Any]) -> tuple[dict[str, Any], RunSettings]:
+    """run.json and the settings to go on with."""
+    run = load_run(directory)
+    RunLock(directory).release()
+    from physics import physics_version  # loads a compiler: not for those who only read a run
+
+    was, now = run["versions"].get("physics"), physics_version()
+    if was != now:
+        raise BadInput(
+            f"the run in {directory} was made by physics {was}, this is {now}: it would not go on to the same records; "
+            "use the version that began it, or start a new run"
+        )
+    settings = run_settings(directory, run, flags)
+    if settings.clock.duration is None:
+        raise BadInput("--duration: expected how far to go (the run was begun without one), like --duration 6h")
+    return run, settings
+
+
+def new_directory(out: Path | None, default: str) -> Path:
+    """Where results go: `out`, or runs/<default>. BadInput where something is there already, or nothing may be written.
+
+    Nothing is made yet.
+    """
+    folder = (out or Path("runs") / default).expanduser().absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput(f"--out: expected a new or empty directory, {folder} already holds something; choose another")
+    parent = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
+        raise BadInput(f"--out: cannot write to {parent}; choose a directory you may write to")
+    return folder
+
+
+def stamp() -> str:
+    """The name of what begins now."""
+    return time.strftime("%Y-%m-%dT%H-%M-%S")
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, which takes its place when the body ends without an error."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise BadInput(f"--out: cannot write to {folder.parent}: {error.strerror}") from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,8 +1,0 @@
-"""Our physics against what others compute and measured: PyBaMM, published life models, field studies.
-
-Nothing here is needed to run a fleet. `twin validate` makes every table afresh. Open `command.py` first (what is run,
-what is written). Against PyBaMM: `electrical.py` (half an hour of driving), `aging.py` (hundreds of cycles) and
-`reference.py` (how it is set up, so that both sides solve the same equations). Against life data: `life.py` (what a
-cell should lose over years and cycles, and what ours does), `published.py` (BLAST-Lite's life models), `calendar.py`
-and `cycling.py` (slow, readable predictions of our own aging laws, so that constants can be fitted to them).
-"""
