@@ -64,6 +64,15 @@ pwd >"$site/ev_battery_fleet_twin.pth"
 # Our folders come first: an installed package of one of their names must not take its place.
 printf '#!%s/.venv/bin/python\nimport sys\n\nsys.path.insert(0, "%s")\nfrom twin.__main__ import main\n\nmain()\n' "$(pwd)" "$(pwd)" >.venv/bin/twin
 chmod +x .venv/bin/twin
+# Byte code now, and in parallel. Else every process of Ray compiles some 2,500 files, and does so each time where Python
+# is told to write none. For running: Ray, and what one import of ours brings in; for testing: everything.
+if [ "$kind" = dev ]; then
+  .venv/bin/python -m compileall -q -j 0 "$site" || true
+else
+  .venv/bin/python -m compileall -q -j 0 "$site/ray" || true
+  env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -c \
+    'import actors.prediction.feeder_actor, actors.prediction.pool, twin.cli, twin.fleet, twin.show.report' || true
+fi
 run_want=$(cat requirements.lock requirements-nodeps.lock pyproject.toml | sha256sum | cut -d' ' -f1)
 echo "$want $run_want" >"$stamp"
 echo "setup: .venv holds what $lock names"

@@ -49,10 +49,11 @@ class Supervisor:
         cluster: Cluster,
         clock: Callable[[], float] = time.monotonic,
         restarts: RestartPolicy | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._plan = plan
         self._cluster = cluster
-        self._clock = clock
+        self._clock, self._sleep = clock, sleep
         self._restart_policy = restarts or RestartPolicy()
         self._slots: list[ShardSlot] = []
         self._carriers = Carriers(plan, cluster)
@@ -150,7 +151,7 @@ class Supervisor:
         """Take in finished blocks; restart the shards whose process is gone."""
         waiting = {id(slot.calls[0]): slot for slot in self._slots if slot.calls}
         if not waiting:
-            time.sleep(timeout_s)
+            self._sleep(timeout_s)
             return
         for call in self._cluster.ready([slot.calls[0] for slot in waiting.values()], timeout_s):
             slot = waiting[id(call)]

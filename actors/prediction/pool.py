@@ -137,7 +137,8 @@ def deploy(plan: PoolPlan) -> None:
     """Start Serve and the pool; returns when the replicas answer. BundleError before anything starts."""
     Bundle.load(plan.bundle)
     least, most = plan.replicas
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # Serve tells the terminal of each step otherwise
+    for name in ("ray", "ray.serve"):  # Serve, when it is imported, lets both tell the terminal of each step
+        logging.getLogger(name).setLevel(logging.ERROR)
     serve.start(http_options={"host": plan.host, "port": plan.port})
 
     def this_replica() -> Pool:

@@ -1,0 +1,172 @@
+"""The feeder without Ray and without a pool: each record is predicted once, whatever happens to the pool."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from actors.prediction.feeder import Answer, Ask, Feeder
+from actors.prediction.plan import FeederPlan
+from datasets.log import SEGMENT_BYTES, LogWriter, log_directory, read_all
+from datasets.schema import MODEL_OUTPUTS
+from models.features import is_predicted
+from tests.support import make_batch
+
+VEHICLES, TELEMETRY, PREDICT = 3, 2, 5
+
+
+class Pool:
+    """Answers with a number that says how often it was asked; `down` while the test says so."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.asked: list[int] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def connect(self) -> Ask:
+        if self.down:
+            raise RuntimeError("Application 'predictor' does not exist")
+        return self.ask
+
+    def ask(self, inputs: npt.NDArray[np.float32]) -> Answer:
+        self.asked.append(len(inputs))
+        return Answered(self, len(inputs))
+
+
+class Answered:
+    def __init__(self, pool: Pool, rows: int) -> None:
+        self._pool, self._rows = pool, rows
+
+    def result(self, *, timeout_s: float) -> dict[str, Any]:
+        self._pool.gate.wait(timeout_s)
+        if self._pool.down:
+            raise RuntimeError("replica died")
+        values = np.full(self._rows, 123.456789, np.float32)
+        return {field.name: values for field in MODEL_OUTPUTS} | {"model_version": "1.0.0"}
+
+
+def feeder_of(run: Path, pool: Pool, first: tuple[int, int] = (0, 0)) -> Feeder:
+    return Feeder(FeederPlan(run, {0: first, 1: first}, TELEMETRY, PREDICT, SEGMENT_BYTES), pool.connect)
+
+
+def log_of(run: Path, shard: int, *, first_row: int = 0) -> LogWriter:
+    return LogWriter(log_directory(run, "telemetry", shard), first_row=first_row)
+
+
+def until(what: str, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120.0
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.005)
+
+
+def wanted(records: int) -> list[int]:
+    """The seqs of which a vehicle gets a prediction."""
+    seq = np.arange(records)
+    return [int(s) for s in seq[is_predicted(seq, TELEMETRY, PREDICT)]]
+
+
+def seqs(run: Path, shard: int) -> list[int]:
+    table = read_all(log_directory(run, "predictions", shard))
+    return [] if table is None else [int(seq) for seq in table.column("seq").to_pylist()]
+
+
+@pytest.fixture
+def pool() -> Pool:
+    return Pool()
+
+
+def test_each_record_whose_turn_it_is_is_predicted_once(tmp_path: Path, pool: Pool) -> None:
+    feeder = feeder_of(tmp_path, pool)
+    feeder.start()
+    for shard in (0, 1):
+        log = log_of(tmp_path, shard)
+        for first in range(0, 40, 10):
+            log.append(make_batch(VEHICLES, range(first, first + 10)), first + 10)
+        log.close()
+    until("everything read", lambda: feeder.status().read == {0: 120, 1: 120})
+    status = feeder.stop()
+    assert status.predictions == 2 * VEHICLES * len(wanted(40)) == sum(pool.asked)
+    assert seqs(tmp_path, 0) == [seq for seq in wanted(40) for _ in range(VEHICLES)]
+    assert sum(status.latencies.counts) > 0, "records that were just appended have a time at which they were due"
+    assert status.waiting_for == ""
+
+
+def test_predictions_are_logged_at_their_resolution(tmp_path: Path, pool: Pool) -> None:
+    """Text and binary say the same value."""
+    feeder = feeder_of(tmp_path, pool)
+    log_of(tmp_path, 0).append(make_batch(VEHICLES, range(10)), 10)
+    feeder.start()
+    until("predictions", lambda: feeder.status().predictions > 0)
+    feeder.stop()
+    table = read_all(log_directory(tmp_path, "predictions", 0))
+    assert table is not None
+    assert table.column("rul").to_pylist()[0] == np.float32(123.46)
+    assert table.column("failure_probability").to_pylist()[0] == np.float32(123.456787)
+
+
+def test_while_the_pool_is_down_telemetry_waits_and_says_for_what(tmp_path: Path, pool: Pool) -> None:
+    pool.down = True
+    feeder = feeder_of(tmp_path, pool)
+    feeder.start()
+    log = log_of(tmp_path, 0)
+    log.append(make_batch(VEHICLES, range(10)), 10)
+    until("its reason", lambda: "does not exist" in feeder.status().waiting_for)
+    assert feeder.status().predictions == 0
+    pool.down = False
+    until("predictions", lambda: feeder.status().read[0] == 30)
+    feeder.stop()
+    assert seqs(tmp_path, 0) == [seq for seq in wanted(10) for _ in range(VEHICLES)]
+
+
+def test_a_pool_that_dies_with_questions_open_is_asked_again(tmp_path: Path, pool: Pool) -> None:
+    feeder = feeder_of(tmp_path, pool)
+    pool.gate.clear()
+    log = log_of(tmp_path, 0)
+    for first in range(0, 40, 10):
+        log.append(make_batch(VEHICLES, range(first, first + 10)), first + 10)
+    feeder.start()
+    until("questions", lambda: len(pool.asked) >= 4)
+    pool.down = True
+    pool.gate.set()
+    until("its reason", lambda: "replica died" in feeder.status().waiting_for)
+    pool.down = False
+    until("predictions", lambda: feeder.status().read[0] == 120)
+    feeder.stop()
+    assert seqs(tmp_path, 0) == [seq for seq in wanted(40) for _ in range(VEHICLES)], "none twice, none missing"
+
+
+def test_a_new_feeder_goes_on_where_the_last_one_logged(tmp_path: Path, pool: Pool) -> None:
+    log = log_of(tmp_path, 0)
+    log.append(make_batch(VEHICLES, range(10)), 10)
+    first = feeder_of(tmp_path, pool)
+    first.start()
+    until("the first part", lambda: first.status().read[0] == 30)
+    first.stop()
+    log.append(make_batch(VEHICLES, range(10, 40)), 40)
+    second = feeder_of(tmp_path, pool)
+    assert second.status().made[0] == VEHICLES * len(wanted(10))
+    second.start()
+    until("the rest", lambda: second.status().read[0] == 120)
+    second.stop()
+    assert seqs(tmp_path, 0) == [seq for seq in wanted(40) for _ in range(VEHICLES)]
+
+
+def test_logs_that_begin_later_are_counted_from_there(tmp_path: Path, pool: Pool) -> None:
+    """A shard whose node was lost goes on from a restart point: 10 records a vehicle precede its logs."""
+    before = VEHICLES * 10, VEHICLES * len(wanted(10))
+    log = log_of(tmp_path, 0, first_row=before[0])
+    feeder = feeder_of(tmp_path, pool, before)
+    log.append(make_batch(VEHICLES, range(10, 40)), 40)
+    feeder.start()
+    until("everything", lambda: feeder.status().read[0] == 120)
+    status = feeder.stop()
+    assert status.made[0] == VEHICLES * len(wanted(40))

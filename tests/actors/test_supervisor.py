@@ -1,0 +1,272 @@
+"""The supervisor without Ray: who is placed where, what is asked, what happens when somebody dies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.delivery.sinks.kafka import KafkaTarget
+from actors.delivery.sinks.mqtt import MqttTarget
+from actors.fleet.plan import FleetPlan, PopulationPlan
+from actors.fleet.restart_policy import RestartPolicy
+from actors.fleet.status import FleetStatus
+from actors.fleet.supervisor import FleetFailed, Supervisor
+from actors.prediction.plan import PoolPlan
+from datasets.log import Cursor
+from tests.actors.cluster import Carried, InProcess, StandIn
+
+
+@dataclass
+class Clock:
+    """Moves when it is told to, or by `tick_s` each time somebody looks at it."""
+
+    now: float = 1000.0
+    tick_s: float = 0.0
+
+    def __call__(self) -> float:
+        self.now += self.tick_s
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """In no time."""
+        self.now += seconds
+
+
+def fleet_plan(run_dir: Path = Path("run"), **changes: Any) -> FleetPlan:
+    values: dict[str, Any] = {
+        "run_dir": run_dir, "run_id": "run", "log_id": "log", "vehicles": 40, "shards": 4,
+        "population": PopulationPlan(1, (("chen2020", 1.0),), None, 10.0, 0.02), "start_s": 0, "step_s": 1.0,
+        "telemetry_ticks": 2, "predict_ticks": 5, "checkpoint_ticks": 100, "pace": math.inf,
+    }  # fmt: skip
+    return FleetPlan(**(values | changes))
+
+
+KAFKA, MQTT = KafkaTarget(("127.0.0.1:9",)), MqttTarget("127.0.0.1", 9)
+POOL = PoolPlan(Path("bundle"))
+
+
+def started(tmp_path: Path, cluster: InProcess, clock: Clock | None = None, **changes: Any) -> Supervisor:
+    return supervised(fleet_plan(tmp_path, **changes), cluster, clock)
+
+
+def supervised(
+    plan: FleetPlan, cluster: InProcess, clock: Clock | None = None, restarts: RestartPolicy | None = None
+) -> Supervisor:
+    clock = clock or Clock(tick_s=0.01)
+    supervisor = Supervisor(plan, cluster, clock, restarts, clock.sleep)
+    supervisor.start()
+    return supervisor
+
+
+def stand_in(cluster: InProcess, shard: int) -> StandIn:
+    """The newest actor of a shard."""
+    found = [actor.thing for actor in cluster.shards if actor.thing.plan.shard == shard][-1]
+    assert isinstance(found, StandIn)
+    return found
+
+
+def nothing(_: FleetStatus) -> None:
+    pass
+
+
+def test_a_run_brings_every_shard_to_its_end_and_closes_it(tmp_path: Path) -> None:
+    cluster = InProcess()
+    supervisor = started(tmp_path, cluster)
+    seen: list[FleetStatus] = []
+    supervisor.run(1000, seen.append)
+    assert cluster.logs == dict.fromkeys(range(4), 1000)
+    status = supervisor.status()
+    assert (status.tick, status.records, status.vehicles) == (1000, 40 * 500, 40)
+    assert seen[-1] == status
+    assert supervisor.close().tick == 1000
+    assert all(actor.thing.closed and actor.killed for actor in cluster.shards)
+
+
+def test_blocks_are_bounded_and_end_where_records_are_due(tmp_path: Path) -> None:
+    cluster = InProcess()
+    plan = fleet_plan(tmp_path, vehicles=2_000_000, shards=1)
+    supervisor = supervised(plan, cluster)
+    supervisor.run(11, nothing)
+    ends = [end for end, _ in stand_in(cluster, 0).blocks]
+    assert ends == [2, 4, 6, 8, 10, 11]
+    assert plan.longest_block(2_000_000) == 2, "a block of two million vehicles is one record each"
+    assert plan.longest_block(10) == 2 * (2 * (1 << 17) // 10)
+
+
+def test_a_paced_block_is_sent_when_it_is_due_and_says_so(tmp_path: Path) -> None:
+    cluster, clock = InProcess(), Clock(tick_s=0.01)
+    supervisor = started(tmp_path, cluster, clock, pace=10.0, shards=1)
+    began = clock.now
+    supervisor.run(20, nothing)
+    assert clock.now - began >= 2.0, "twenty steps at ten times real time"
+    blocks = stand_in(cluster, 0).blocks
+    assert [end for end, _ in blocks] == list(range(2, 21, 2))
+    assert all(due_ns for _, due_ns in blocks)
+
+
+def test_told_to_stop_it_finishes_what_is_on_its_way(tmp_path: Path) -> None:
+    cluster = InProcess()
+    supervisor = started(tmp_path, cluster, shards=1, vehicles=1)
+    looks = iter([False, False, True])
+    supervisor.run(100_000_000, nothing, lambda: next(looks))
+    asked = stand_in(cluster, 0).blocks[-1][0]
+    assert supervisor.status().tick == asked < 100_000_000
+
+
+def test_carriers_are_placed_on_each_node_for_the_shards_there(tmp_path: Path) -> None:
+    cluster = InProcess(nodes=("a", "b"))
+    supervisor = started(tmp_path, cluster, targets=(KAFKA, MQTT), pool=POOL)
+    assert [actor.place.node for actor in cluster.shippers] == ["a", "a", "b", "b"]
+    assert [actor.place.node for actor in cluster.feeders] == ["a", "b"]
+    places = [actor.place for actor in cluster.shippers] + [actor.place for actor in cluster.feeders]
+    assert all(place.must and place.restarts for place in places)
+    assert [sorted({shard for _, shard in actor.thing.answers.cursors}) for actor in cluster.shippers[::2]] == [
+        [0, 2], [1, 3],
+    ]  # fmt: skip
+    assert cluster.pools == [POOL]
+    assert supervisor.processes() == {"shard": [1000, 1001, 1002, 1003]}, "carriers have told nothing yet"
+    supervisor.run(10, nothing)
+    supervisor.drain(nothing, 1.0)
+    assert set(supervisor.processes()) == {"shard", "kafka", "mqtt", "predictor"}
+
+
+def test_a_shard_that_dies_is_restarted_where_its_log_is(tmp_path: Path) -> None:
+    cluster = InProcess()
+    supervisor = started(tmp_path, cluster)
+    killed: list[int] = []
+
+    def kill(status: FleetStatus) -> None:
+        if not killed:
+            cluster.shards[1].dead = "killed"
+            cluster.logs[1] = 300
+            killed.append(1)
+
+    supervisor.run(100_000, kill)
+    assert len(cluster.shards) == 5
+    assert cluster.shards[-1].place.node == "one"
+    assert cluster.logs == dict.fromkeys(range(4), 100_000)
+    assert supervisor.status().restarts == 1
+
+
+def test_a_shard_that_cannot_live_ends_the_run_and_says_why(tmp_path: Path) -> None:
+    cluster = InProcess()
+    supervisor = supervised(fleet_plan(tmp_path), cluster, restarts=RestartPolicy(most=4))
+    cluster.still_born = "no memory"
+    cluster.shards[2].dead = "no memory"
+    with pytest.raises(FleetFailed, match=r"shard 2 died 4 times at step 0: no memory"):
+        supervisor.run(1000, nothing)
+
+
+def test_a_shard_on_another_node_gets_carriers_there(tmp_path: Path) -> None:
+    """Node a is lost, with its disk: what was on it is made again on b, and both nodes get new carriers."""
+    cluster = InProcess(nodes=("a", "b"))
+    supervisor = started(tmp_path, cluster, shards=2, targets=(KAFKA,))
+    supervisor.run(100, nothing)
+    cluster.nodes = ("b",)
+    cluster.shards[0].dead = "node lost"
+    cluster.logs[0] = 0
+    supervisor.run(200, nothing)
+    assert [actor.killed for actor in cluster.shippers] == [True, True, False]
+    assert sorted({shard for _, shard in cluster.shippers[-1].thing.answers.cursors}) == [0, 1]
+    assert cluster.logs == {0: 200, 1: 200}
+
+
+def test_a_checkpoint_becomes_a_restart_point_when_every_sink_has_what_precedes_it(tmp_path: Path) -> None:
+    cluster = InProcess(nodes=("a", "b"))
+    supervisor = started(tmp_path, cluster, shards=2, targets=(KAFKA, MQTT))
+
+    def acknowledge(sinks: slice, rows: int) -> None:
+        for actor in cluster.shippers[sinks]:
+            cursors = actor.thing.answers.cursors
+            for log in cursors:
+                cursors[log] = Cursor(rows)
+
+    supervisor.run(200, nothing)
+    acknowledge(slice(0, 4, 2), 20 * 100)  # Kafka on both nodes, MQTT on none
+    supervisor.run(201, nothing)
+    assert not list(tmp_path.glob("restart/*.npz"))
+    acknowledge(slice(0, 4), 20 * 100)
+    for tick in range(202, 206):
+        supervisor.run(tick, nothing)
+    assert sorted(path.name for path in tmp_path.glob("restart/*.npz")) == ["shard-0000.200.npz", "shard-0001.200.npz"]
+    cluster.nodes = ("b",)
+    cluster.shards[0].dead = "node lost"
+    cluster.logs[0] = 200
+    supervisor.run(210, nothing)
+    assert stand_in(cluster, 0).plan.restart == b"checkpoint at 200"
+
+
+def drained(tmp_path: Path, cluster: InProcess, patience_s: float = 5.0, **changes: Any) -> tuple[Supervisor, bool]:
+    supervisor = started(tmp_path, cluster, **changes)
+    supervisor.run(100, nothing)
+    return supervisor, supervisor.drain(nothing, patience_s)
+
+
+def test_draining_waits_for_sinks_and_ends_when_they_have_all(tmp_path: Path) -> None:
+    cluster = InProcess()
+    supervisor = started(tmp_path, cluster, targets=(KAFKA,))
+    supervisor.run(100, nothing)
+    looks = 0
+
+    def deliver(status: FleetStatus) -> None:
+        nonlocal looks
+        looks += 1
+        carried = cluster.shippers[0].thing
+        assert isinstance(carried, Carried)
+        carried.answers.cursors = {("telemetry", shard): Cursor(100 * looks) for shard in range(4)}  # type: ignore[union-attr]
+
+    assert supervisor.drain(deliver, 5.0)
+    assert supervisor.status().backlog == 0
+    assert 5 <= looks < 10
+
+
+def test_draining_gives_up_on_a_sink_without_progress(tmp_path: Path) -> None:
+    supervisor, done = drained(tmp_path, InProcess(), targets=(KAFKA,))
+    assert not done
+    assert supervisor.status().sinks[0].backlog == {"telemetry": 40 * 50, "predictions": 0}
+
+
+def test_a_pool_that_does_not_start_ends_the_run_with_its_reason(tmp_path: Path) -> None:
+    cluster = InProcess(pool_fails="port 8000 is taken")
+    with pytest.raises(FleetFailed, match="the pool did not start: port 8000 is taken"):
+        drained(tmp_path, cluster, pool=POOL)
+
+
+def test_a_shard_that_waits_is_said_and_asked_again(tmp_path: Path) -> None:
+    cluster = InProcess()
+    supervisor = started(tmp_path, cluster, shards=1)
+    seen: list[str] = []
+    stand_in(cluster, 0).waits = "room on the volume"
+
+    def look(status: FleetStatus) -> None:
+        seen.append(status.waiting.get("fleet", ""))
+        if len(seen) == 20:
+            stand_in(cluster, 0).waits = ""
+
+    supervisor.run(100, look)
+    assert seen[5] == "room on the volume"
+    assert seen[-1] == ""
+    assert cluster.logs == {0: 100}
+
+
+def test_closing_says_what_did_not_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cluster = InProcess()
+    supervisor = started(tmp_path, cluster, targets=(KAFKA,))
+    cluster.silent = {1}
+    cluster.shippers[0].dead = "killed"
+    supervisor.close()
+    assert [record.message for record in caplog.records] == [
+        "shard 1 was not closed in order: no answer",
+        "kafka did not stop in time: killed",
+    ]
+
+
+def test_vehicles_are_asked_through_their_shard(tmp_path: Path) -> None:
+    supervisor = started(tmp_path, InProcess())
+    assert supervisor.vehicle_state(25) == {"vehicle": 25, "shard": 2}
+    with pytest.raises(ValueError, match="expected a vehicle below 40, got 40"):
+        supervisor.inject(40, "leak", 0.0, 1.0)
