@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup setup-dev run test check bench services services-stop model lock
+.PHONY: help setup setup-dev run quick test check docs bench services services-stop model lock
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | expand -t 18
@@ -18,6 +18,9 @@ setup-dev:       ## .venv for running, testing and measuring
 run: setup       ## a fleet: make run ARGS="--vehicles 5000 --duration 6h"
 	@$(BIN)/twin run $(ARGS)
 
+quick: setup-dev check ## checks, and the tests that need no server and no Ray: under 4 minutes
+	@$(BIN)/pytest -m "not services and not cluster" $(ARGS)
+
 test: setup-dev check  ## every check and every test, with the real services: make test ARGS="-k kafka"
 	@$(BIN)/python -m tests.services install
 	@$(BIN)/pytest $(ARGS)
@@ -27,6 +30,9 @@ check: setup-dev ## formatting, lint, types, import directions
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+docs: setup-dev  ## write docs/settings.md and the tables of columns from their definitions
+	@$(BIN)/python scripts/documents.py
 
 bench: setup-dev ## every benchmark; JSON in benchmarks/results/
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done

@@ -158,7 +158,7 @@ def kafka(servers: str, run_id: str, patience_s: float = 30.0) -> dict[Stream, S
             fetch_max_bytes=64 << 20,
             max_partition_fetch_bytes=8 << 20,
             request_timeout_ms=round(patience_s * 1000),
-            default_api_timeout_ms=round(patience_s * 1000),
+            bootstrap_timeout_ms=round(patience_s * 1000),
         )
     except KafkaError as error:
         raise PeerSilent(

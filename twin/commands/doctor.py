@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from actors.delivery.sinks import LIVE_SINKS
 from twin.folders import ROOT, shadowed_folders
 from twin.options import takes
 from twin.settings import RUN_GROUPS, Given, RunSettings
@@ -16,7 +17,7 @@ from twin.settings import RUN_GROUPS, Given, RunSettings
 EXAMPLE = "twin doctor --kafka 127.0.0.1:9092 --mqtt mqtt://127.0.0.1"
 
 
-@takes(*RUN_GROUPS, only=("cell", "kafka", "mqtt", "timescale", "bundle", "rest_port", "metrics_port"))
+@takes(*RUN_GROUPS, only=("cell", *LIVE_SINKS, "bundle", "rest_port", "metrics_port"))
 def doctor(given: Given) -> None:
     """Check each part a run would use, one line each."""
     wrong = 0
@@ -38,7 +39,7 @@ class Finding:
 
 def examine(settings: RunSettings) -> Iterator[Finding]:
     """Look at everything these settings would use."""
-    from actors.delivery.sinks import LIVE_SINKS, SinkError
+    from actors.delivery.sinks import SinkError
     from models.bundle import BUNDLED, BundleError
     from twin.servers import targets_of
 

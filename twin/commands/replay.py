@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from actors.delivery.sinks import SINKS
+from actors.delivery.sinks import LIVE_SINKS, SINKS
 from actors.delivery.sinks.base import mask
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.options import takes
@@ -29,7 +29,7 @@ _MARKER = "replay.json"
 _TELL_S = 5.0
 
 
-@takes(Clock, Servers, only=("pace", "kafka", "mqtt", "mqtt_retain", "timescale", "payload", "drain_timeout"))
+@takes(Clock, Servers, only=("pace", *LIVE_SINKS, "mqtt_retain", "payload", "drain_timeout"))
 def replay(
     directory: Annotated[Path, typer.Argument(help="a run directory")],
     *,

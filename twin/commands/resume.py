@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from actors.delivery.sinks import LIVE_SINKS
 from twin.commands.run import Quiet, Report, run_to_its_end
 from twin.options import takes
 from twin.settings import RUN_GROUPS, Given
@@ -15,7 +16,7 @@ EXAMPLE = "twin resume runs/2026-11-24T20-41-38 --duration 12h"
 
 # What decides neither the records already made nor where their log is.
 _CHANGEABLE = (
-    "duration", "pace", "kafka", "mqtt", "timescale", "drain_timeout", "bundle", "rest_port", "address", "metrics_port",
+    "duration", "pace", *LIVE_SINKS, "drain_timeout", "bundle", "rest_port", "address", "metrics_port",
 )  # fmt: skip
 
 

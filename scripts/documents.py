@@ -1,0 +1,99 @@
+"""Writes what the documentation says of settings and columns from their definitions: `make docs`.
+
+docs/settings.md, docs/*.schema.json, and the tables of docs/telemetry.md. A test holds the files against this.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from datasets.schema import FIELDS, STREAMS, Stream, json_schema  # noqa: E402
+from twin.settings import GROUPS, Group, default_of, extra_of, form_of  # noqa: E402
+
+_HEAD = """# Which settings are there?
+
+Every setting can be given on the command line, in the environment, or in a YAML file (`--config fleet.yaml`). The
+command line beats the environment, and the environment beats the file. A command takes only some of them:
+`twin COMMAND --help` lists those. `twin run --print-config` shows what results, with secrets masked.
+
+A file has the names in the first column, one `name: value` a line. The environment has `TWIN_` and the name in
+capitals: `TWIN_VEHICLES=500`. Addresses also come from the variables that other clients of the same services use.
+
+Durations are `90s`, `10min`, `6h`, `30d`, `2y`, `1h30min`. Sizes are `500MB`, `20GB`, `1TB`. The words `off`, `no`,
+`none` and `false` switch off what has an address, a port for metrics, or a limit.
+
+This page is made from `twin/settings.py` by `make docs`.
+"""
+
+
+def settings_page() -> str:
+    """docs/settings.md."""
+    return "\n".join([_HEAD, *(_group(group) for group in GROUPS)])
+
+
+def _group(group: type[Group]) -> str:
+    lines = [
+        f"## {group.title}",
+        "",
+        "| Name | Option | Value | Default | Meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for name, field in group.model_fields.items():
+        extra, form = extra_of(field), form_of(field)
+        flag = f"--{name.replace('_', '-')}"
+        option = f"`{flag}`" if extra.get("option", True) else "none: it is a secret"
+        if field.annotation is bool:
+            option = f"`{flag}`, `--no-{flag.removeprefix('--')}`"
+        value = f"`{form.metavar}`".replace("|", "\\|")
+        meaning = field.description or ""
+        if form.choices and form.metavar != "|".join(form.choices):
+            meaning += f": {', '.join(form.choices)}"
+        if environment := extra.get("environment"):
+            meaning += f" (also from {environment})"
+        lines.append(f"| `{group.prefix}{name}` | {option} | {value} | {default_of(field)} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def columns_table(stream: Stream) -> str:
+    """The table of one stream in docs/telemetry.md."""
+    lines = [
+        "| Column | Unit | Stored as | Decimals | What | COVESA VSS |",
+        "|---|---|---|---|---|---|",
+    ]
+    for field in FIELDS[stream]:
+        kind = "string (dictionary)" if str(field.type).startswith("dictionary") else f"{field.type}"
+        decimals = "" if field.decimals is None else field.decimals
+        cells = (field.name, field.unit, kind, decimals, field.description, field.vss or "")
+        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def telemetry_page(page: str) -> str:
+    """docs/telemetry.md with its tables made anew; they stand under the heading of their stream."""
+    for stream in STREAMS:
+        before, heading, rest = page.partition(f"\n## {stream}\n")
+        start = rest.index("| Column |")
+        end = rest.index("\n\n", start)
+        page = before + heading + rest[:start] + columns_table(stream) + rest[end:]
+    return page
+
+
+def documents() -> dict[Path, str]:
+    """Every file made here, with its content."""
+    docs = ROOT / "docs"
+    found = {docs / "settings.md": settings_page()}
+    found[docs / "telemetry.md"] = telemetry_page((docs / "telemetry.md").read_text())
+    return found | {
+        docs / f"{stream}.schema.json": json.dumps(json_schema(stream), indent=2) + "\n" for stream in STREAMS
+    }
+
+
+if __name__ == "__main__":
+    for path, content in documents().items():
+        path.write_text(content)
+        print(path.relative_to(ROOT))
