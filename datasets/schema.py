@@ -3,7 +3,7 @@
 What a vehicle reports is defined in `physics/columns.py`; here are the columns every record begins with and what a
 model says of a vehicle. Values are rounded to `decimals` once, where they are made, so text and binary say the same.
 
-Evolution: `SCHEMA_VERSION` rises when a field is added, at the end, with `since` and a `default`; fields are never
+Evolution: a field is added at the end, with a `since` that raises `SCHEMA_VERSION` and a `default`; fields are never
 removed, never move and never change their type or their set of values. So a reader of any version reads a message of
 any other: it fills in what is missing and passes over what it does not know.
 """
@@ -39,8 +39,6 @@ __all__ = [
     "vehicle_id",
     "vehicle_index",
 ]
-
-SCHEMA_VERSION = 1
 
 # What a name that others use as a key may be made of: no slash (ids are joined by it), no wildcard of MQTT, no NUL.
 NAME_PATTERN = r"^[A-Za-z0-9._+-]{1,64}$"
@@ -123,6 +121,7 @@ FIELDS: dict[Stream, tuple[Field, ...]] = {
         *MODEL_OUTPUTS,
     ),
 }
+SCHEMA_VERSION = max(field.since for fields in FIELDS.values() for field in fields)
 SCHEMAS: dict[Stream, pa.Schema] = {
     stream: pa.schema([pa.field(f.name, f.type, nullable=False) for f in fields]) for stream, fields in FIELDS.items()
 }
