@@ -1,0 +1,81 @@
+"""A sink that keeps what it gets in this process, and fails when a test says so."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from actors.delivery.sinks import DeadLetter, Receipt, SinkOptions
+from datasets.schema import Stream
+
+Row = tuple[Stream, str, int]
+
+
+@dataclass
+class MemoryTarget:
+    """`fails`: raised by the next deliveries, one each. `rejects`: rows it rejects, by (vehicle, seq).
+
+    `knows`: the positions that the peer itself keeps, or None. `gate`: closed, deliveries wait.
+    """
+
+    name: str = "kafka"
+    rewind_s: float = 0.0
+    batch_rows: int = 7
+    keeps_position: bool = False
+    url: str = "memory"
+    rows: list[Row] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    fails: list[Exception] = field(default_factory=list)
+    rejects: set[tuple[str, int]] = field(default_factory=set)
+    knows: dict[tuple[Stream, int], int] | None = None
+    opened: int = 0
+    closed: int = 0
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    @classmethod
+    def parse(cls, address: str, options: SinkOptions) -> MemoryTarget:
+        return cls(url=address)
+
+    def sink(self, log_id: str, part: int = 0) -> MemorySink:
+        return MemorySink(self)
+
+    def check(self) -> str:
+        return "memory"
+
+
+class MemorySink:
+    def __init__(self, target: MemoryTarget) -> None:
+        self._target = target
+
+    def open(self) -> None:
+        self._target.opened += 1
+
+    def position(self, stream: Stream, shard: int) -> int | None:
+        return None if self._target.knows is None else self._target.knows.get((stream, shard), 0)
+
+    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+        target = self._target
+        target.gate.wait(120.0)
+        if target.fails:
+            raise target.fails.pop(0)
+        dead, known = [], set(target.rows)
+        names, seqs = batch.column("vehicle_id").to_pylist(), batch.column("seq").to_pylist()
+        duplicates = 0
+        for row, identity in enumerate(zip(names, seqs, strict=True)):
+            if identity in target.rejects:
+                dead.append(DeadLetter(row, "a value it cannot hold"))
+                continue
+            duplicates += (stream, *identity) in known
+            target.rows.append((stream, *identity))
+        target.batches.append(batch.num_rows)
+        if target.knows is not None:
+            target.knows[stream, shard] = position
+        return Receipt(duplicates, tuple(dead))
+
+    def close(self) -> None:
+        self._target.closed += 1
