@@ -93,7 +93,15 @@ def documents() -> dict[Path, str]:
     }
 
 
-if __name__ == "__main__":
-    for path, content in documents().items():
-        path.write_text(content)
+def main() -> None:
+    """Write the files, or with --check say which ones are not current."""
+    stale = {path: content for path, content in documents().items() if path.read_text() != content}
+    for path, content in stale.items():
+        if "--check" not in sys.argv:
+            path.write_text(content)
         print(path.relative_to(ROOT))
+    sys.exit(bool(stale) if "--check" in sys.argv else 0)
+
+
+if __name__ == "__main__":
+    main()
