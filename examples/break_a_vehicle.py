@@ -37,7 +37,9 @@ def main(directory: str = "") -> None:
         SELECT vehicle_id, max(battery_voltage / cell_voltage_max) - min(battery_voltage / cell_voltage_max) AS change
         FROM read_parquet('{out}/telemetry/**/*.parquet') GROUP BY vehicle_id ORDER BY change DESC LIMIT 3
     """
-    for vehicle, change in duckdb.sql(query).fetchall():
+    with duckdb.connect() as database:
+        found = database.execute(query).fetchall()
+    for vehicle, change in found:
         print(f"{vehicle}: its number of cells in series changed by {change:.2f}")
 
 

@@ -225,6 +225,7 @@ class Fleet:
                     os.environ.setdefault("RAY_worker_niceness", "0")
                 # Logical CPUs, so that every actor finds a place on a small machine; the kernel shares the real ones.
                 ray.init(
+                    "local",  # a cluster that happens to run on this machine is another one's
                     num_cpus=shards + self.settings.pool.replicas + (os.cpu_count() or 1),
                     include_dashboard=False,
                     log_to_driver=False,

@@ -5,7 +5,7 @@ checked when its group is loaded (`Given.group`), and a command loads only what 
 these groups (`twin/options.py`), and so is docs/settings.md.
 
 Environment: every setting as TWIN_<NAME> (TWIN_VEHICLES=500), and the usual names of the services:
-KAFKA_BOOTSTRAP_SERVERS; MQTT_HOST, MQTT_PORT; PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE.
+KAFKA_BOOTSTRAP_SERVERS; MQTT_HOST, MQTT_PORT; PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE; RAY_ADDRESS.
 """
 
 from __future__ import annotations
@@ -337,7 +337,9 @@ class Processes(Group):
     title = "Processes"
 
     shards: Shards = _setting("auto", "Ray actors that hold the vehicles; auto: one a core")
-    address: Annotated[str, Form("auto|ray://HOST:PORT")] = _setting("", "Ray cluster", default_text="a local one")
+    address: Annotated[str, Form("auto|ray://HOST:PORT")] = _setting(
+        "", "Ray cluster", default_text="a local one", environment="RAY_ADDRESS"
+    )
     metrics_port: PortOrOff = _setting(9100, "port of the Prometheus metrics, 0 for off")
 
 
@@ -573,6 +575,8 @@ def _unknown(name: str) -> str:
 def _from_services(environ: Mapping[str, str]) -> dict[str, str]:
     """Addresses by the variables that the services' other clients use."""
     values: dict[str, str] = {}
+    if address := environ.get("RAY_ADDRESS"):  # a job of `ray job submit` finds its cluster so
+        values["address"] = address
     if servers := environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         values["kafka"] = servers
     if host := environ.get("MQTT_HOST"):

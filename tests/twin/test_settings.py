@@ -97,6 +97,7 @@ def test_the_names_of_the_services(tmp_path: Path) -> None:
     own = load(environ | {"TWIN_TIMESCALE": "postgresql://me@other/data"})
     assert own.servers.timescale == "postgresql://me:s%40%2Fcret@other/data", "a password belongs to the user, anywhere"
     assert load(environ, mqtt="").servers.mqtt == ""
+    assert load({"RAY_ADDRESS": "10.0.0.1:6379"}).processes.address == "10.0.0.1:6379"
     assert load({"TWIN_MQTT": "mqtt://mine"} | environ).servers.mqtt == "mqtt://mine"
 
 
