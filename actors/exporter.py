@@ -1,4 +1,4 @@
-"""Serves Prometheus metrics over HTTP: one exporter a process, for a fleet and for a consumer alike."""
+"""Serves Prometheus metrics over HTTP: one exporter per process, for a fleet and for a consumer alike."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 
 class Exporter:
-    """Serves /metrics on `host:port` until closed. OSError where the port is taken."""
+    """Serves /metrics on `host:port` until closed. Raises OSError if the port is taken."""
 
     def __init__(self, host: str, port: int, collector: Collector) -> None:
         registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""How long records take, as a histogram: from when they were due until they are where they should be."""
+"""How long records take, as a histogram: from when they were due until they have arrived."""
 
 from __future__ import annotations
 

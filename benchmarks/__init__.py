@@ -1,16 +1,56 @@
 """Measurements: each file prints ratios from one run against a named peer and writes JSON to `benchmarks/results/`.
 
 The servers they need are real (`tests.services`), started here for each of them, and share the machine with what is
-measured.
+measured. Every file takes `--quick`: everything once and small, to see that it runs; its numbers mean nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import argparse
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from tests.services import Kafka, Mosquitto, Postgres, Service
+
+_RESULTS = Path(__file__).parent / "results"
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """With the flags that every benchmark has."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--quick", action="store_true", help="everything once and small: whether it runs, not how fast")
+    made.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="for the JSON [default: benchmarks/results, its folder quick]"
+    )
+    return made
+
+
+@dataclass(frozen=True)
+class Results:
+    """The JSON file of a benchmark."""
+
+    file: Path
+
+    def earlier(self) -> dict[str, Any]:
+        """What an earlier run left there; {} where none did."""
+        found: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {}
+        return found
+
+    def write(self, facts: Mapping[str, Any]) -> None:
+        """Replace it, and say where it is."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(json.dumps(facts, indent=2) + "\n")
+        print(f"written to {self.file}")
+
+
+def results_of(name: str, arguments: argparse.Namespace) -> Results:
+    """Where the results go by the flags of `parser`; quick ones never in the place of real ones."""
+    folder = arguments.out or (_RESULTS / "quick" if arguments.quick else _RESULTS)
+    return Results(folder.absolute() / f"{name}.json")
 
 
 @contextmanager
@@ -27,7 +67,7 @@ def server[S: Service](kind: type[S]) -> Iterator[S]:
 class AllSinks:
     """A server for each sink: the settings of `twin run` that lead to them, and their processes by name."""
 
-    settings: dict[str, str]
+    settings: dict[str, Any]
     pids: dict[str, int]
 
 

@@ -1,11 +1,11 @@
 """The whole run against its own kernel, its start against `ray.init`, its memory a vehicle.
 
+python benchmarks/fleet.py [--quick]
 Prints and writes benchmarks/results/fleet.json. No prediction, no sink: what the log alone costs.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import statistics
@@ -13,21 +13,35 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import numpy as np
 
+from benchmarks import parser, results_of
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from physics import FleetPhysics, draw_population
 from twin import Fleet
 
-VEHICLES, MINUTES = 10_000, 20
-RESULTS = Path(__file__).parent / "results" / "fleet.json"
+
+@dataclass(frozen=True)
+class Size:
+    """`memory`: vehicles of the small and of the large fleet."""
+
+    vehicles: int = 10_000
+    minutes: int = 20
+    repeats: int = 15
+    starts: int = 3
+    memory: tuple[int, int] = (2_000, 100_000)
 
 
-def kernel_ns(vehicles_count: int = VEHICLES, started: Barrier | None = None) -> float:
-    """Nanoseconds a vehicle-step of the physics alone, telemetry sampled, one thread; the median of five."""
+QUICK = Size(vehicles=256, minutes=1, repeats=1, starts=1, memory=(100, 1_000))
+
+
+def kernel_ns(vehicles_count: int, repeats: int, started: Barrier | None = None) -> float:
+    """Nanoseconds a vehicle-step of the physics alone, telemetry sampled, one thread; the median."""
     vehicles = np.arange(vehicles_count, dtype=np.int64)
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     physics = FleetPhysics(draw_population(1, vehicles, "chen2020"), cycles=cycles, start_s=1_780_297_200)
@@ -35,36 +49,37 @@ def kernel_ns(vehicles_count: int = VEHICLES, started: Barrier | None = None) ->
     if started is not None:
         started.wait()
     times = []
-    for _ in range(15):
+    for _ in range(repeats):
         begun = time.perf_counter()
         physics.advance(60, 2)
         times.append((time.perf_counter() - begun) / (60 * vehicles_count) * 1e9)
     return statistics.median(times)
 
 
-def _kernel_beside_others(arguments: tuple[int, Barrier]) -> float:
+def _kernel_beside_others(arguments: tuple[int, int, Barrier]) -> float:
     return kernel_ns(*arguments)
 
 
-def kernel_all_cores_ns() -> float:
+def kernel_all_cores_ns(size: Size) -> float:
     """The same on every core at once, a process each with its share of the vehicles: by the wall."""
     cores = os.cpu_count() or 1
     with multiprocessing.Manager() as manager, multiprocessing.get_context("spawn").Pool(cores) as pool:
         barrier = manager.Barrier(cores)
-        each = pool.map(_kernel_beside_others, [(VEHICLES // cores, barrier)] * cores, chunksize=1)
+        share = (size.vehicles // cores, size.repeats, barrier)
+        each = pool.map(_kernel_beside_others, [share] * cores, chunksize=1)
     return statistics.mean(each) / cores
 
 
-def run_ns(folder: Path) -> dict[str, float]:
+def run_ns(folder: Path, size: Size) -> dict[str, float]:
     """Nanoseconds a vehicle-step of a fleet as fast as it goes: by the wall, and by the cores' time in shards."""
-    with Fleet(vehicles=VEHICLES, out=folder / "run", predict=False) as fleet:
+    with Fleet(vehicles=size.vehicles, out=folder / "run", predict=False) as fleet:
         fleet.run("2min")
         before = fleet.status()
         begun = time.perf_counter()
-        fleet.run(f"{MINUTES}min")
+        fleet.run(f"{size.minutes}min")
         wall = time.perf_counter() - begun
         after = fleet.status()
-    steps = VEHICLES * MINUTES * 60
+    steps = size.vehicles * size.minutes * 60
     compute = sum(s.compute_s for s in after.shards) - sum(s.compute_s for s in before.shards)
     return {
         "wall": wall / steps * 1e9,
@@ -74,12 +89,12 @@ def run_ns(folder: Path) -> dict[str, float]:
     }
 
 
-def start_s(folder: Path) -> tuple[float, float]:
-    """Seconds from the command to the first record on disk, and of `ray.init` alone; medians of three, interleaved."""
+def start_s(folder: Path, size: Size) -> tuple[float, float]:
+    """Seconds from the command to the first record on disk, and of `ray.init` alone; medians, interleaved."""
     inits, runs = [], []
     quietly = ("--no-report", "--quiet", "--metrics-port", "0", "--no-predict")
     alone = "import ray; ray.init(include_dashboard=False, log_to_driver=False)"
-    for number in range(3):
+    for number in range(size.starts):
         begun = time.perf_counter()
         subprocess.run([sys.executable, "-c", alone], check=True, capture_output=True)
         inits.append(time.perf_counter() - begun)
@@ -98,10 +113,10 @@ def start_s(folder: Path) -> tuple[float, float]:
     return statistics.median(runs), statistics.median(inits)
 
 
-def bytes_a_vehicle(folder: Path) -> float:
+def bytes_a_vehicle(folder: Path, size: Size) -> float:
     """Growth of the shards' resident memory between a small and a large fleet, over the vehicles between them."""
     sizes = {}
-    for vehicles in (2_000, 100_000):
+    for vehicles in size.memory:
         with Fleet(vehicles=vehicles, shards=2, out=folder / f"memory-{vehicles}", predict=False) as fleet:
             fleet.run("10s")
             pages = sum(int(Path(f"/proc/{s.pid}/statm").read_text().split()[1]) for s in fleet.status().shards)
@@ -111,11 +126,14 @@ def bytes_a_vehicle(folder: Path) -> float:
 
 
 def main() -> None:
+    arguments = parser(__doc__).parse_args()
+    size = QUICK if arguments.quick else Size()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        kernel, all_cores, run = kernel_ns(), kernel_all_cores_ns(), run_ns(folder)
-        first_record, ray_init = start_s(folder)
-        result = {
+        kernel, all_cores = kernel_ns(size.vehicles, size.repeats), kernel_all_cores_ns(size)
+        run = run_ns(folder, size)
+        first_record, ray_init = start_s(folder, size)
+        result: dict[str, Any] = {
             "kernel_ns_per_vehicle_step": kernel,
             "kernel_all_cores_ns_per_vehicle_step": all_cores,
             "kernel_over_run_wall": kernel / run["wall"],
@@ -126,11 +144,11 @@ def main() -> None:
             "first_record_s": first_record,
             "ray_init_s": ray_init,
             "first_record_over_ray_init": first_record / ray_init,
-            "bytes_per_vehicle": bytes_a_vehicle(folder),
+            "bytes_per_vehicle": bytes_a_vehicle(folder, size),
         }
     core, wall = result["run_core_over_kernel"], result["run_wall_over_kernel"]
     start = result["first_record_over_ray_init"]
-    print(f"kernel                     {kernel:8.1f} ns a vehicle-step, one core ({VEHICLES:,} vehicles)")
+    print(f"kernel                     {kernel:8.1f} ns a vehicle-step, one core ({size.vehicles:,} vehicles)")
     print(f"kernel on all cores        {all_cores:8.1f} ns a vehicle-step, by the wall")
     print(f"whole run, core time       {run['shard_core']:8.1f} ns a vehicle-step, {core:.2f} x kernel")
     print(f"whole run, by the wall     {run['wall']:8.1f} ns a vehicle-step, {wall:.2f} x kernel")
@@ -139,8 +157,7 @@ def main() -> None:
     print(f"records to disk            {run['records_per_s']:8,.0f} a second, {run['shards']:.0f} shards")
     print(f"command to first record    {first_record:8.2f} s, {start:.2f} x ray.init ({ray_init:.2f} s)")
     print(f"memory a vehicle           {result['bytes_per_vehicle']:8,.0f} bytes, shards' resident memory")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    results_of("fleet", arguments).write(result)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python benchmarks/kernel.py                 10,000 vehicles, one thread and two, against PyBaMM in the same run
     python benchmarks/kernel.py --no-million    without the million vehicles (1 GB)
+    python benchmarks/kernel.py --quick         whether it runs
 
 How exact it is: `twin validate physics`.
 
@@ -11,8 +12,6 @@ median the day's.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
 import subprocess
@@ -22,6 +21,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import parser, results_of  # noqa: E402
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle  # noqa: E402
 from physics import FleetPhysics, draw_population, load_cell  # noqa: E402
 from physics.cell import advance_cells, rested_block  # noqa: E402
@@ -38,13 +39,32 @@ from physics.modal import cell_model  # noqa: E402
 from training.validation import reference  # noqa: E402
 from training.validation.aging import MECHANICS, PLATING  # noqa: E402
 
-VEHICLES = 10_000
 START_S = 1_767_225_600
-MILLION = 1_000_000
 ALL_AGING = reference.OPTIONS | PLATING | MECHANICS
 
 
-def repeats(run: Callable[[], None], count: int) -> dict[str, float]:
+@dataclass(frozen=True)
+class Size:
+    """`least`: repeats of what takes long. `empty_cache`: compile everything anew, which takes a minute."""
+
+    vehicles: int = 10_000
+    million: int = 1_000_000
+    repeats: int = 20
+    least: int = 3
+    profile_s: int = 1800
+    cycles: int = 5
+    empty_cache: bool = True
+
+    @property
+    def few(self) -> int:
+        """Repeats of PyBaMM."""
+        return max(self.least, self.repeats // 4)
+
+
+QUICK = Size(vehicles=256, million=512, repeats=1, least=1, profile_s=60, cycles=1, empty_cache=False)
+
+
+def repeats(run: Callable[[], object], count: int) -> dict[str, float]:
     """Seconds of `run`: best and median."""
     seconds = []
     for _ in range(count):
@@ -58,10 +78,10 @@ def per_step(seconds: dict[str, float], steps: float) -> dict[str, float]:
     return {key: 1e9 * value / steps for key, value in seconds.items()}
 
 
-def cell_kernel_ns(count: int) -> dict[str, float]:
+def cell_kernel_ns(size: Size) -> dict[str, float]:
     """step_cells with its refreshes, 1C discharge and charge by turns, everything on."""
     model = cell_model(load_cell("chen2020"))
-    blocks = np.stack([rested_block(model, soc=0.6, temperature_C=25.0)] * -(-VEHICLES // LANES))
+    blocks = np.stack([rested_block(model, soc=0.6, temperature_C=25.0)] * -(-size.vehicles // LANES))
     work, state = np.zeros(WORK_SIZE), {"tick": 0}
     for row, value in ((DT, 1.0), (VOLTAGE_LOW, model.voltage_min), (VOLTAGE_HIGH, model.voltage_max)):
         work[row : row + LANES] = value
@@ -74,24 +94,24 @@ def cell_kernel_ns(count: int) -> dict[str, float]:
         state["tick"] += 60
 
     minute()
-    return per_step(repeats(minute, count), 60 * VEHICLES)
+    return per_step(repeats(minute, size.repeats), 60 * size.vehicles)
 
 
-def fleet_ns(count: int, hour_utc: int, sample_every: int = 2) -> dict[str, float]:
+def fleet_ns(size: Size, hour_utc: int, sample_every: int = 2) -> dict[str, float]:
     """FleetPhysics.advance a minute at a time: plans, vehicles, cells, telemetry."""
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
-    population = draw_population(1, np.arange(VEHICLES))
+    population = draw_population(1, np.arange(size.vehicles))
     fleet = FleetPhysics(population, cycles=cycles, start_s=START_S + 3600 * hour_utc)
     fleet.advance(60, sample_every)
-    return per_step(repeats(lambda: fleet.advance(60, sample_every) and None, count), 60 * VEHICLES)
+    return per_step(repeats(lambda: fleet.advance(60, sample_every), size.repeats), 60 * size.vehicles)
 
 
-def threads_ns(count: int) -> dict[str, dict[str, float]]:
+def threads_ns(size: Size) -> dict[str, dict[str, float]]:
     """Two fleets of 10,000 one after the other in one thread, and at once in two; by turns, so that both meet the same
     machine."""
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     fleets = [
-        FleetPhysics(draw_population(1, np.arange(k * VEHICLES, (k + 1) * VEHICLES)), cycles=cycles, start_s=START_S)
+        FleetPhysics(draw_population(1, k * size.vehicles + np.arange(size.vehicles)), cycles=cycles, start_s=START_S)
         for k in range(2)
     ]
 
@@ -108,7 +128,7 @@ def threads_ns(count: int) -> dict[str, dict[str, float]]:
 
     one()
     seconds: dict[str, list[float]] = {"one": [], "two": []}
-    for _ in range(count):
+    for _ in range(size.repeats):
         for name, run in (("one", one), ("two", two)):
             begin = time.perf_counter()
             run()
@@ -116,22 +136,22 @@ def threads_ns(count: int) -> dict[str, dict[str, float]]:
     ratios = [a / b for a, b in zip(seconds["one"], seconds["two"], strict=True)]
     times = {"best": min(seconds["one"]) / min(seconds["two"]), "median": float(np.median(ratios))}
     one_ns, two_ns = (
-        per_step({"best": min(v), "median": float(np.median(v))}, 120 * VEHICLES) for v in seconds.values()
+        per_step({"best": min(v), "median": float(np.median(v))}, 120 * size.vehicles) for v in seconds.values()
     )
     return {"one_thread_ns": one_ns, "two_threads_ns": two_ns, "two_over_one": times}
 
 
-def million() -> dict[str, float]:
+def million(size: Size) -> dict[str, float]:
     """A million vehicles for a few minutes' steps: growth of resident memory, nanoseconds a vehicle-step."""
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
-    population = draw_population(1, np.arange(MILLION))
+    population = draw_population(1, np.arange(size.million))
     before = resident_bytes()
     fleet = FleetPhysics(population, cycles=cycles, start_s=START_S + 7 * 3600)
-    seconds = repeats(lambda: fleet.advance(10, 10) and None, 3)
+    seconds = repeats(lambda: fleet.advance(10, 10), size.least)
     return {
-        "ns": 1e9 * seconds["median"] / (10 * MILLION),
+        "ns": 1e9 * seconds["median"] / (10 * size.million),
         "bytes_a_vehicle": fleet.bytes_a_vehicle,
-        "resident_bytes_a_vehicle": (resident_bytes() - before) / MILLION,
+        "resident_bytes_a_vehicle": (resident_bytes() - before) / size.million,
     }
 
 
@@ -139,20 +159,19 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def pybamm_ns(count: int, options: dict[str, str]) -> dict[str, float]:
+def pybamm_ns(size: Size, options: dict[str, str]) -> dict[str, float]:
     """PyBaMM's SPMe, input and output every second, solver warm; nanoseconds a step."""
-    t, current = reference.drive_like_profile()
+    t, current = reference.drive_like_profile(size.profile_s)
     simulation = reference.simulation(t, current, options=options)
     reference.solve(simulation, t)
-    return per_step(
-        repeats(lambda: simulation.solve([t[0], t[-1]], t_interp=t, initial_soc=0.7) and None, count), t.size - 1
-    )
+    seconds = repeats(lambda: simulation.solve([t[0], t[-1]], t_interp=t, initial_soc=0.7), size.few)
+    return per_step(seconds, t.size - 1)
 
 
-def pybamm_cycling_ns(count: int, options: dict[str, str]) -> dict[str, float]:
-    """Its favourite: five cycles of constant current, no output asked for; nanoseconds a simulated second."""
+def pybamm_cycling_ns(size: Size, options: dict[str, str]) -> dict[str, float]:
+    """Its favourite: cycles of constant current, no output asked for; nanoseconds a simulated second."""
     pybamm = reference.load_pybamm()
-    experiment = pybamm.Experiment([("Discharge at 1C until 2.8 V", "Charge at 0.7C until 4.15 V")] * 5)
+    experiment = pybamm.Experiment([("Discharge at 1C until 2.8 V", "Charge at 0.7C until 4.15 V")] * size.cycles)
     simulation = pybamm.Simulation(
         pybamm.lithium_ion.SPMe(options),
         parameter_values=reference.parameter_values(pybamm),
@@ -162,10 +181,10 @@ def pybamm_cycling_ns(count: int, options: dict[str, str]) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seconds = float(simulation.solve(initial_soc=0.7)["Time [s]"].entries[-1])
-        return per_step(repeats(lambda: simulation.solve(initial_soc=0.7) and None, count), seconds)
+        return per_step(repeats(lambda: simulation.solve(initial_soc=0.7), size.least), seconds)
 
 
-def compile_seconds() -> dict[str, float]:
+def compile_seconds(size: Size) -> dict[str, float]:
     """From `import physics` to the first minute of a fleet: with an empty kernel cache, and with a full one."""
     program = (
         "import time; t = time.perf_counter()\n"
@@ -175,27 +194,29 @@ def compile_seconds() -> dict[str, float]:
         "print(time.perf_counter() - t)"
     )
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"NUMBA_CACHE_DIR": folder, "PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        if size.empty_cache:
+            environment["NUMBA_CACHE_DIR"] = folder
         command = [sys.executable, "-c", program]
         runs = [subprocess.run(command, env=environment, capture_output=True, check=True) for _ in range(2)]
     first, later = (float(run.stdout) for run in runs)
     return {"first": first, "later": later}
 
 
-def speed(count: int, with_million: bool) -> dict[str, Any]:
+def speed(size: Size, with_million: bool) -> dict[str, Any]:
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     result: dict[str, Any] = {
-        "cell_kernel_ns": cell_kernel_ns(count),
-        "fleet_ns_sampled_every_2_s": fleet_ns(count, 7),
-        "fleet_ns_sampled_every_60_s": fleet_ns(count, 7, 60),
-        **threads_ns(count),
-        "pybamm_spme_ns": pybamm_ns(max(3, count // 4), reference.OPTIONS),
-        "pybamm_spme_all_aging_ns": pybamm_ns(max(3, count // 4), ALL_AGING),
-        "pybamm_cycling_ns": pybamm_cycling_ns(3, reference.OPTIONS),
-        "pybamm_cycling_all_aging_ns": pybamm_cycling_ns(3, ALL_AGING),
-        "compile_s": compile_seconds(),
+        "cell_kernel_ns": cell_kernel_ns(size),
+        "fleet_ns_sampled_every_2_s": fleet_ns(size, 7),
+        "fleet_ns_sampled_every_60_s": fleet_ns(size, 7, 60),
+        **threads_ns(size),
+        "pybamm_spme_ns": pybamm_ns(size, reference.OPTIONS),
+        "pybamm_spme_all_aging_ns": pybamm_ns(size, ALL_AGING),
+        "pybamm_cycling_ns": pybamm_cycling_ns(size, reference.OPTIONS),
+        "pybamm_cycling_all_aging_ns": pybamm_cycling_ns(size, ALL_AGING),
+        "compile_s": compile_seconds(size),
         "bytes_a_vehicle": FleetPhysics(
-            draw_population(1, np.arange(VEHICLES)), cycles=cycles, start_s=START_S
+            draw_population(1, np.arange(size.vehicles)), cycles=cycles, start_s=START_S
         ).bytes_a_vehicle,
     }
     for name, theirs, ours in (
@@ -207,8 +228,8 @@ def speed(count: int, with_million: bool) -> dict[str, Any]:
     ):
         result[name] = {key: result[theirs][key] / result[ours][key] for key in ("best", "median")}
     if with_million:
-        result["million"] = million()
-    print(f"{VEHICLES:,} vehicles, 1 s steps, one thread, float64, everything on          best   median")
+        result["million"] = million(size)
+    print(f"{size.vehicles:,} vehicles, 1 s steps, one thread, float64, everything on          best   median")
     for key, label in (
         ("cell_kernel_ns", "cell kernel [ns a vehicle-step]"),
         ("fleet_ns_sampled_every_2_s", "whole fleet, telemetry every 2 s [ns]"),
@@ -231,7 +252,8 @@ def speed(count: int, with_million: bool) -> dict[str, Any]:
     if with_million:
         many = result["million"]
         print(
-            f"  {MILLION:,} vehicles: {many['ns']:.1f} ns a vehicle-step, blocks {many['bytes_a_vehicle']:.0f} and",
+            f"  {size.million:,} vehicles: {many['ns']:.1f} ns a vehicle-step,",
+            f"blocks {many['bytes_a_vehicle']:.0f} and",
             end=" ",
         )
         print(f"all resident growth {many['resident_bytes_a_vehicle']:.0f} bytes a vehicle")
@@ -241,17 +263,18 @@ def speed(count: int, with_million: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--no-million", action="store_true")
-    arguments = parser.parse_args()
-    file = ROOT / "benchmarks" / "results" / "kernel.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
+    flags = parser(__doc__)
+    flags.add_argument("--repeats", type=int)
+    flags.add_argument("--no-million", action="store_true")
+    arguments = flags.parse_args()
+    size = QUICK if arguments.quick else Size()
+    if arguments.repeats:
+        size = replace(size, repeats=arguments.repeats)
+    file = results_of("kernel", arguments)
+    results = file.earlier()
     results["machine"] = {"python": platform.python_version(), "cpus": os.cpu_count(), "arch": platform.machine()}
-    results["speed"] = speed(arguments.repeats, not arguments.no_million)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(results, indent=2) + "\n")
-    print(f"written to {file.relative_to(ROOT)}")
+    results["speed"] = speed(size, not arguments.no_million)
+    file.write(results)
 
 
 if __name__ == "__main__":

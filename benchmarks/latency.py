@@ -1,14 +1,12 @@
 """Real time, 1,000 vehicles, everything on this machine: from when a record is due to where it is needed.
 
-python benchmarks/latency.py [--minutes 3]
+python benchmarks/latency.py [--minutes 3] [--quick]
 Measures twice: the machine otherwise idle, and with one busy process a core. Prints p50 and p99 of each, from the same
 histograms that are exported as metrics; writes benchmarks/results/latency.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
 import tempfile
@@ -18,11 +16,12 @@ import numpy as np
 
 from actors.fleet.status import FleetStatus
 from actors.latency import BUCKETS_S
-from benchmarks import all_sinks
+from benchmarks import all_sinks, parser, results_of
+from tests.services.base import free_ports
 from twin import Fleet
 
-VEHICLES = 1_000
-RESULTS = Path(__file__).parent / "results" / "latency.json"
+VEHICLES, QUICK_VEHICLES = 1_000, 20
+SETTLE_S, QUICK_SETTLE_S = 10.0, 1.0
 TARGETS = {"kafka": (0.05, 0.3), "timescale": (0.1, 0.5)}
 
 
@@ -39,8 +38,8 @@ def quantile(counts: np.ndarray, q: float) -> float:
 
 def histograms(status: FleetStatus) -> dict[str, np.ndarray]:
     """Counts so far of each sink, and of predictions."""
-    found = {sink.name: np.array(sink.latency_counts) for sink in status.sinks}
-    return found | {"prediction": np.array(status.prediction_latency_counts)}
+    found = {sink.name: np.array(sink.latencies.counts) for sink in status.sinks}
+    return found | {"prediction": np.array(status.prediction_latencies.counts)}
 
 
 def burn() -> None:
@@ -49,9 +48,9 @@ def burn() -> None:
         pass
 
 
-def measured(fleet: Fleet, minutes: float) -> dict[str, dict[str, float]]:
-    """Quantiles of what is acknowledged in the next minutes, after ten seconds to settle."""
-    fleet.run("10s")
+def measured(fleet: Fleet, minutes: float, settle_s: float) -> dict[str, dict[str, float]]:
+    """Quantiles of what is acknowledged in the next minutes, after a while to settle."""
+    fleet.run(settle_s)
     before = histograms(fleet.status())
     fleet.run(minutes * 60.0)
     new = {name: counts - before[name] for name, counts in histograms(fleet.status()).items()}
@@ -62,22 +61,30 @@ def measured(fleet: Fleet, minutes: float) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=3.0)
-    minutes = parser.parse_args().minutes
+    flags = parser(__doc__)
+    flags.add_argument("--minutes", type=float)
+    arguments = flags.parse_args()
+    quick = arguments.quick
+    minutes = arguments.minutes or (0.1 if quick else 3.0)
+    vehicles, settle_s = (QUICK_VEHICLES, QUICK_SETTLE_S) if quick else (VEHICLES, SETTLE_S)
     result: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder, all_sinks() as sinks:
         out = Path(folder) / "run"
-        with Fleet(vehicles=VEHICLES, pace=1, out=out, rest_port=18000, **sinks.settings) as fleet:
-            fleet.run("90s")  # until the pool is up and has caught up
-            result["idle"] = measured(fleet, minutes)
+        [port] = free_ports(1)
+        with Fleet(vehicles=vehicles, pace=1, out=out, rest_port=port, **sinks.settings) as fleet:
+            if quick:
+                while not fleet.run("2s").predictions:
+                    pass
+            else:
+                fleet.run("90s")  # until the pool is up and has caught up
+            result["idle"] = measured(fleet, minutes, settle_s)
             burners = [
                 multiprocessing.get_context("spawn").Process(target=burn, daemon=True)
                 for _ in range(os.cpu_count() or 1)
             ]
             for burner in burners:
                 burner.start()
-            result["busy"] = measured(fleet, minutes)
+            result["busy"] = measured(fleet, minutes, settle_s)
             for burner in burners:
                 burner.kill()
     for machine, found in result.items():
@@ -87,8 +94,7 @@ def main() -> None:
             aim = f"  (aim {goal[0] * 1e3:.0f}, {goal[1] * 1e3:.0f})" if goal else ""
             p50, p99 = row["p50_s"] * 1e3, row["p99_s"] * 1e3
             print(f"  due to {name:<11} p50 {p50:7.1f} ms  p99 {p99:7.1f} ms{aim}  {row['records']:,} records")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    results_of("latency", arguments).write(result)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,23 @@
 """A fleet live, all brokers on the same machine: does it keep up, where does the time go, does memory grow?
 
-python benchmarks/live.py [--vehicles 5000] [--minutes 10] [--soak]     --soak: 1,000 vehicles, 30 minutes
+python benchmarks/live.py [--vehicles 5000] [--minutes 10] [--soak] [--quick]     --soak: 1,000 vehicles, 30 minutes
 Prints one table; writes benchmarks/results/live.json or soak.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
-from benchmarks import all_sinks
+from benchmarks import all_sinks, parser, results_of
+from tests.services.base import free_ports
 from tests.support import family
 from twin import Fleet
 
-RESULTS = Path(__file__).parent / "results"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _RAY = ("raylet", "gcs_server", "dashboard", "log_monitor", "DashboardAgent", "RuntimeEnvAgent", "ray::IDLE")
@@ -70,11 +69,14 @@ def usage(known: dict[int, str]) -> tuple[dict[str, float], dict[str, float]]:
     return cpu, memory
 
 
-def run(vehicles: int, minutes: float, warm_up_s: float) -> dict[str, object]:
+def run(vehicles: int, minutes: float, warm_up_s: float, *, predict: bool = True) -> dict[str, Any]:
     """Start everything, wait until the pool predicts without a backlog, measure for `minutes`."""
+    [port] = free_ports(1)
     with tempfile.TemporaryDirectory() as folder, all_sinks() as sinks:
         samples: list[dict[str, float]] = []
-        with Fleet(vehicles=vehicles, pace=1, out=Path(folder) / "run", rest_port=18000, **sinks.settings) as fleet:
+        with Fleet(
+            vehicles=vehicles, pace=1, out=Path(folder) / "run", rest_port=port, predict=predict, **sinks.settings
+        ) as fleet:
             fleet.run(warm_up_s)
             known = roles(fleet, sinks.pids)
             before, _ = usage(known)
@@ -104,11 +106,11 @@ def run(vehicles: int, minutes: float, warm_up_s: float) -> dict[str, object]:
     }
 
 
-def print_table(result: dict[str, object]) -> None:
+def print_table(result: dict[str, Any]) -> None:
     """Real-time factor, backlog over time, where the time goes."""
-    samples: list[dict[str, float]] = result["samples"]  # type: ignore[assignment]
-    cpu: dict[str, float] = result["cpu_s_per_s"]  # type: ignore[assignment]
-    memory: dict[str, float] = result["memory_bytes"]  # type: ignore[assignment]
+    samples: list[dict[str, float]] = result["samples"]
+    cpu: dict[str, float] = result["cpu_s_per_s"]
+    memory: dict[str, float] = result["memory_bytes"]
     factor, behind_s = result["real_time_factor"], result["behind_s"]
     print(
         f"{result['vehicles']:,} vehicles for {result['minutes']:g} min: real-time factor {factor:.3f}, "
@@ -123,7 +125,7 @@ def print_table(result: dict[str, object]) -> None:
     for role, used in sorted(cpu.items(), key=lambda item: -item[1]):
         print(f"  {role:<32} {used:5.3f} {memory[role] / 1e6:5.0f}")
     print(f"  {'all':<32} {sum(cpu.values()):5.3f} of {result['cores']}")
-    for what, growth in result.get("memory_growth", {}).items():  # type: ignore[attr-defined]
+    for what, growth in result.get("memory_growth", {}).items():
         print(f"memory after 5 min to the end, {what:<34} {growth:+.2%}")
 
 
@@ -132,15 +134,18 @@ def _mean(samples: list[dict[str, float]], names: list[str]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vehicles", type=int)
-    parser.add_argument("--minutes", type=float)
-    parser.add_argument("--soak", action="store_true")
-    arguments = parser.parse_args()
-    vehicles = arguments.vehicles or (1_000 if arguments.soak else 5_000)
-    minutes = arguments.minutes or (30.0 if arguments.soak else 10.0)
-    result = run(vehicles, minutes, 90.0)
-    samples: list[dict[str, float]] = result["samples"]  # type: ignore[assignment]
+    flags = parser(__doc__)
+    flags.add_argument("--vehicles", type=int)
+    flags.add_argument("--minutes", type=float)
+    flags.add_argument("--soak", action="store_true")
+    arguments = flags.parse_args()
+    if arguments.quick:
+        result = run(20, 0.05, 1.0, predict=False)
+    else:
+        vehicles = arguments.vehicles or (1_000 if arguments.soak else 5_000)
+        minutes = arguments.minutes or (30.0 if arguments.soak else 10.0)
+        result = run(vehicles, minutes, 90.0)
+    samples: list[dict[str, float]] = result["samples"]
     settled = [s for s in samples if s["s"] >= 300.0]
     if settled:
         # Means over a minute at each end: what a single look catches depends on the moment.
@@ -152,8 +157,7 @@ def main() -> None:
             for what, names in [("all but the servers", ours), *((name[7:], [name]) for name in roles)]
         }
     print_table(result)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / ("soak.json" if arguments.soak else "live.json")).write_text(json.dumps(result, indent=2) + "\n")
+    results_of("soak" if arguments.soak else "live", arguments).write(result)
 
 
 if __name__ == "__main__":

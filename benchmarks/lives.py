@@ -4,6 +4,7 @@
     python benchmarks/lives.py --long        errors over 10 years, of 256 vehicles
     python benchmarks/lives.py --no-trade    without other tolerances and lengths of jumps
     python benchmarks/lives.py --only errors --error-years 1    a part of it, shorter
+    python benchmarks/lives.py --quick       whether it runs
 
 A core's seconds are its own time (`time.process_time`), which says the same on a busy machine; walls do not.
 
@@ -13,13 +14,12 @@ errors is drawn by a seed that nothing was tuned on; every day is another one fo
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import parser, results_of  # noqa: E402
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle  # noqa: E402
 from physics import FleetLives, Population, draw_population  # noqa: E402
 from physics.life import LONGEST_JUMP, TOLERANCE  # noqa: E402
@@ -37,7 +38,20 @@ BOTH = {"chen2020": 0.5, "prada2013": 0.5}
 START_S = 1_767_225_600
 SPEED_SEED, ERROR_SEED = 1, 4242
 YEAR = 365
-CHECK_DAYS = 73
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of the speed: vehicles and days. Of the errors: vehicles, days, and how often they are looked at."""
+
+    vehicles: int = 1000
+    days: int = 10 * YEAR
+    error_vehicles: int = 128
+    error_days: int = 4 * YEAR
+    check_days: int = 73
+
+
+QUICK = Size(vehicles=4, days=30, error_vehicles=2, error_days=4, check_days=2)
 
 
 def drawn(seed: int, vehicles: np.ndarray) -> Population:
@@ -53,30 +67,31 @@ def lived(population: Population, days: int, every: int, **options: Any) -> tupl
     return soh, time.process_time() - begun, fleet.days_lived
 
 
-def part(number: int, of: int, vehicles: int, years: int) -> float:
+def part(number: int, of: int, vehicles: int, days: int) -> float:
     """Seconds for every `of`-th vehicle, in this process."""
-    return lived(drawn(SPEED_SEED, np.arange(number, vehicles, of)), years * YEAR, 30)[1]
+    return lived(drawn(SPEED_SEED, np.arange(number, vehicles, of)), days, 30)[1]
 
 
-def speed(vehicles: int, years: int) -> dict[str, float]:
+def speed(size: Size) -> dict[str, float]:
     """One process and two, the kernels compiled."""
+    vehicles, days = size.vehicles, size.days
     lived(drawn(SPEED_SEED, np.arange(2)), 3, 1)
     begun = time.perf_counter()
-    _, core, days = lived(drawn(SPEED_SEED, np.arange(vehicles)), years * YEAR, 30)
+    _, core, lived_in_full = lived(drawn(SPEED_SEED, np.arange(vehicles)), days, 30)
     alone = time.perf_counter() - begun
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        list(pool.map(part, (0, 1), (2, 2), (4, 4), (1, 1)))  # both have loaded their kernels
+        list(pool.map(part, (0, 1), (2, 2), (4, 4), (min(days, YEAR),) * 2))  # both have loaded their kernels
         begun = time.perf_counter()
-        list(pool.map(part, (0, 1), (2, 2), (vehicles, vehicles), (years, years)))
+        list(pool.map(part, (0, 1), (2, 2), (vehicles, vehicles), (days, days)))
         two = time.perf_counter() - begun
     return {
         "vehicles": vehicles,
-        "years": years,
+        "years": days / YEAR,
         "one_process_s": alone,
         "two_processes_s": two,
         "one_process_core_s": core,
-        "vehicle_years_per_s_per_core": vehicles * years / core,
-        "share_of_days_lived": days / (vehicles * years * YEAR),
+        "vehicle_years_per_s_per_core": vehicles * days / YEAR / core,
+        "share_of_days_lived": lived_in_full / (vehicles * days),
         "two_over_one": alone / two,
     }
 
@@ -94,9 +109,10 @@ def summary(soh: np.ndarray, full: np.ndarray) -> dict[str, float]:
     }
 
 
-def errors(vehicles: int, years: int, trade: bool) -> dict[str, Any]:
+def errors(size: Size, trade: bool) -> dict[str, Any]:
+    vehicles, span = size.error_vehicles, size.error_days
     who = drawn(ERROR_SEED, np.arange(vehicles))
-    full, seconds, _ = lived(who, years * YEAR, CHECK_DAYS, longest_jump=0, drive_step_s=1.0)
+    full, seconds, _ = lived(who, span, size.check_days, longest_jump=0, drive_step_s=1.0)
     rules: dict[str, dict[str, Any]] = {"default": {}}
     if trade:
         rules |= {
@@ -107,25 +123,25 @@ def errors(vehicles: int, years: int, trade: bool) -> dict[str, Any]:
         }
     result: dict[str, Any] = {
         "vehicles": vehicles,
-        "years": years,
+        "years": span / YEAR,
         "fade_mean": float(100.0 * (1.0 - full[-1]).mean()),
         "fade_max": float(100.0 * (1.0 - full[-1]).max()),
-        "every day": {"vehicle_years_per_s": vehicles * years / seconds, "share_of_days_lived": 1.0},
+        "every day": {"vehicle_years_per_s": vehicles * span / YEAR / seconds, "share_of_days_lived": 1.0},
     }
     for name, options in rules.items():
-        soh, took, days = lived(who, years * YEAR, CHECK_DAYS, **options)
+        soh, took, days = lived(who, span, size.check_days, **options)
         error = 100.0 * np.abs(soh[-1] - full[-1])
         result[name] = summary(soh, full) | {
-            "vehicle_years_per_s": vehicles * years / took,
+            "vehicle_years_per_s": vehicles * span / YEAR / took,
             "times_every_day": seconds / took,
-            "share_of_days_lived": days / (vehicles * years * YEAR),
+            "share_of_days_lived": days / (vehicles * span),
             "worst_vehicles": [[int(k), float(error[k])] for k in np.argsort(-error)[:5]],
         }
     return result
 
 
 def show_speed(s: dict[str, float]) -> None:
-    print(f"{s['vehicles']:,} vehicles of two chemistries, {s['years']} years, jumps to {LONGEST_JUMP} days")
+    print(f"{s['vehicles']:,} vehicles of two chemistries, {s['years']:g} years, jumps to {LONGEST_JUMP} days")
     print(
         f"  one process      {s['one_process_s']:7.1f} s, of them {s['one_process_core_s']:.1f} s of a core:", end=" "
     )
@@ -136,7 +152,7 @@ def show_speed(s: dict[str, float]) -> None:
 
 def show_errors(e: dict[str, Any]) -> None:
     print(
-        f"{e['vehicles']} vehicles after {e['years']} years (fade {e['fade_mean']:.2f} points,"
+        f"{e['vehicles']} vehicles after {e['years']:g} years (fade {e['fade_mean']:.2f} points,"
         f" at most {e['fade_max']:.2f}), error in points"
     )
     print("                        mean     p95     max    bias  max ever   days   speed")
@@ -147,16 +163,25 @@ def show_errors(e: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vehicles", type=int, default=1000, help="of the speed")
-    parser.add_argument("--years", type=int, default=10, help="of the speed")
-    parser.add_argument("--error-years", type=int, default=4)
-    parser.add_argument("--only", choices=("speed", "errors"))
-    parser.add_argument("--long", action="store_true")
-    parser.add_argument("--no-trade", action="store_true")
-    arguments = parser.parse_args()
-    file = ROOT / "benchmarks" / "results" / "lives.json"
-    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    flags = parser(__doc__)
+    flags.add_argument("--vehicles", type=int, help="of the speed")
+    flags.add_argument("--years", type=int, help="of the speed")
+    flags.add_argument("--error-years", type=int)
+    flags.add_argument("--only", choices=("speed", "errors"))
+    flags.add_argument("--long", action="store_true")
+    flags.add_argument("--no-trade", action="store_true")
+    arguments = flags.parse_args()
+    size = QUICK if arguments.quick else Size()
+    if arguments.long:
+        size = replace(size, error_vehicles=256, error_days=10 * YEAR)
+    if arguments.vehicles:
+        size = replace(size, vehicles=arguments.vehicles)
+    if arguments.years:
+        size = replace(size, days=arguments.years * YEAR)
+    if arguments.error_years and not arguments.long:
+        size = replace(size, error_days=arguments.error_years * YEAR)
+    file = results_of("lives", arguments)
+    results = file.earlier()
     results["machine"] = {
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
@@ -165,15 +190,12 @@ def main() -> None:
     }
     print(f"machine: {results['machine']}")
     if arguments.only != "errors":
-        results["speed"] = speed(arguments.vehicles, arguments.years)
+        results["speed"] = speed(size)
         show_speed(results["speed"])
     if arguments.only != "speed":
-        size = (256, 10) if arguments.long else (128, arguments.error_years)
-        results["errors"] = errors(*size, trade=not arguments.no_trade)
+        results["errors"] = errors(size, trade=not arguments.no_trade)
         show_errors(results["errors"])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(results, indent=2) + "\n")
-    print(f"written to {file.relative_to(ROOT)}")
+    file.write(results)
 
 
 if __name__ == "__main__":

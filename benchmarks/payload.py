@@ -1,5 +1,6 @@
 """One record a message, as Kafka's keys and MQTT's topics need it: JSON, Avro, Arrow IPC; size and time both ways.
 
+python benchmarks/payload.py [--quick]
 Prints and writes benchmarks/results/payload.json. Records of a real run; the bytes are also measured in batches of 100
 that Zstandard compressed, as a Kafka producer with compression makes them. Decoding gives Python dicts; `checked` is
 what consumers call (`datasets.codec.decode`): every field's type and range as well.
@@ -8,11 +9,12 @@ what consumers call (`datasets.codec.decode`): every field's type and range as w
 from __future__ import annotations
 
 import io
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +23,43 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from benchmarks import parser, results_of
 from datasets.codec import decode, encode
 from datasets.log import LogReader, log_directory
 from datasets.schema import PAYLOADS, avro_schema
 from twin import Fleet
 
-VEHICLES, ROWS, REPEATS = 300, 3_000, 7
-RESULTS = Path(__file__).parent / "results" / "payload.json"
+
+@dataclass(frozen=True)
+class Size:
+    """Vehicles of the run, its records that are encoded, and how often."""
+
+    vehicles: int = 300
+    rows: int = 3_000
+    repeats: int = 7
 
 
-def real_records(folder: Path) -> pa.RecordBatch:
+QUICK = Size(vehicles=30, rows=300, repeats=1)
+
+
+def real_records(folder: Path, size: Size) -> pa.RecordBatch:
     """Telemetry of a short run, of the middle of it."""
-    with Fleet(vehicles=VEHICLES, shards=1, predict=False, out=folder / "run") as fleet:
+    with Fleet(vehicles=size.vehicles, shards=1, predict=False, out=folder / "run") as fleet:
         fleet.run("10min")
-    with LogReader(log_directory(folder / "run", "telemetry", 0), VEHICLES * 200) as reader:
-        frame = reader.read(ROWS)
+    with LogReader(log_directory(folder / "run", "telemetry", 0), size.vehicles * 200) as reader:
+        frame = reader.read(size.rows)
     assert frame is not None
-    assert frame.batch.num_rows == ROWS
+    assert frame.batch.num_rows == size.rows
     return frame.batch
 
 
-def ns_a_record(work: Callable[[], Any]) -> float:
+def ns_a_record(work: Callable[[], object], size: Size) -> float:
     """Median over repeats of one pass over all rows."""
     times = []
-    for _ in range(REPEATS):
+    for _ in range(size.repeats):
         begun = time.perf_counter_ns()
         work()
-        times.append((time.perf_counter_ns() - begun) / ROWS)
+        times.append((time.perf_counter_ns() - begun) / size.rows)
     return statistics.median(times)
 
 
@@ -90,7 +102,15 @@ def arrow_decode(values: list[bytes], schema: pa.Schema | None) -> None:
             pa.ipc.read_record_batch(pa.py_buffer(value), schema).to_pylist()
 
 
-def measure(batch: pa.RecordBatch) -> dict[str, dict[str, float]]:
+def all_checked(values: list[bytes]) -> list[dict[str, Any]]:
+    return [decode(value, "telemetry") for value in values]
+
+
+def all_of(decoder: Callable[[bytes], object], values: list[bytes]) -> list[object]:
+    return [decoder(value) for value in values]
+
+
+def measure(batch: pa.RecordBatch, size: Size) -> dict[str, dict[str, float]]:
     """Each form's row of the table."""
     table: dict[str, dict[str, float]] = {}
     raw = raw_decoders()
@@ -99,9 +119,9 @@ def measure(batch: pa.RecordBatch) -> dict[str, dict[str, float]]:
         table[payload] = {
             "bytes": float(np.mean([len(v) for v in values])),
             "zstd_bytes": zstd_bytes(values),
-            "encode_ns": ns_a_record(lambda p=payload: encode(batch, "telemetry", p)),
-            "decode_ns": ns_a_record(lambda v=values, d=raw[payload]: [d(value) for value in v]),
-            "checked_ns": ns_a_record(lambda v=values: [decode(value, "telemetry") for value in v]),
+            "encode_ns": ns_a_record(partial(encode, batch, "telemetry", payload), size),
+            "decode_ns": ns_a_record(partial(all_of, raw[payload], values), size),
+            "checked_ns": ns_a_record(partial(all_checked, values), size),
         }
     for name, with_schema in (("arrow, schema in each", True), ("arrow, schema known", False)):
         values = arrow_messages(batch, with_schema=with_schema)
@@ -111,21 +131,22 @@ def measure(batch: pa.RecordBatch) -> dict[str, dict[str, float]]:
         table[name] = {
             "bytes": float(np.mean([len(v) for v in values])),
             "zstd_bytes": zstd_bytes(values),
-            "encode_ns": ns_a_record(lambda w=with_schema: arrow_messages(batch, with_schema=w)),
-            "decode_ns": ns_a_record(lambda v=values, s=plain: arrow_decode(v, s)),
+            "encode_ns": ns_a_record(partial(arrow_messages, batch, with_schema=with_schema), size),
+            "decode_ns": ns_a_record(partial(arrow_decode, values, plain), size),
         }
     return table
 
 
 def main() -> None:
+    arguments = parser(__doc__).parse_args()
+    size = QUICK if arguments.quick else Size()
     with tempfile.TemporaryDirectory() as name:
-        table = measure(real_records(Path(name)))
+        table = measure(real_records(Path(name), size), size)
     heads = ("bytes", "zstd_bytes", "encode_ns", "decode_ns", "checked_ns")
     print(f"{'a record':<24}" + "".join(f"{head:>12}" for head in heads))
     for form, row in table.items():
         print(f"{form:<24}" + "".join(f"{row[head]:12,.0f}" if head in row else f"{'-':>12}" for head in heads))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(table, indent=2) + "\n")
+    results_of("payload", arguments).write(table)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,14 @@
 Prints and writes benchmarks/results/sinks.json. The servers are real (`tests.services`), started here, and share the
 machine with the clients. A ratio is a median over rounds of one run, the two sides taking turns.
 
-python benchmarks/sinks.py [kafka mqtt timescale burst chunks]
+python benchmarks/sinks.py [--quick] [kafka mqtt timescale burst chunks]
 """
 
 from __future__ import annotations
 
 import io
-import json
 import logging
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -20,6 +18,7 @@ import uuid
 import warnings
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +32,42 @@ from confluent_kafka import Producer  # noqa: E402
 from kafka import KafkaProducer  # noqa: E402
 from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402
 
-from actors.delivery.shipper import Shipper, ShipperStatus  # noqa: E402
-from actors.delivery.sinks import KafkaTarget, MqttTarget, Sink, Target, TimescaleTarget  # noqa: E402
-from actors.delivery.sinks.timescale import _csv, migrate  # noqa: E402
-from benchmarks import all_sinks, server  # noqa: E402
+from actors.delivery.shipper import Shipper  # noqa: E402
+from actors.delivery.sinks import Sink, SinkOptions, Target  # noqa: E402
+from actors.delivery.sinks.kafka import KafkaTarget  # noqa: E402
+from actors.delivery.sinks.mqtt import MqttTarget  # noqa: E402
+from actors.delivery.sinks.timescale import TimescaleTarget, _csv, migrate  # noqa: E402
+from benchmarks import all_sinks, parser, results_of, server  # noqa: E402
 from datasets.codec import encode_json  # noqa: E402
 from datasets.log import LogWriter, log_directory  # noqa: E402
 from datasets.schema import FIELDS  # noqa: E402
 from tests.services import Kafka, Mosquitto, Postgres, TimescaleDB  # noqa: E402
 from tests.support import make_batch  # noqa: E402
 
-VEHICLES, BATCH = 1_000, 5_000
-RESULTS = Path(__file__).parent / "results" / "sinks.json"
+VEHICLES = 1_000
 NAMES = ", ".join(field.name for field in FIELDS["telemetry"])
 Rates = dict[str, list[float]]
+Message = tuple[bytes, bytes, list[tuple[str, str | bytes | None]]]
 
 
-def batches(rounds: int, run_id: str, size: int = BATCH) -> list[pa.RecordBatch]:
+@dataclass(frozen=True)
+class Size:
+    """Records a batch, rounds of each part, bursts (and how many before they count), rows a statement."""
+
+    batch: int = 5_000
+    kafka: int = 12
+    mqtt: int = 8
+    timescale: int = 24
+    again: int = 8
+    bursts: int = 40
+    settling: int = 5
+    chunk_rows: int = 4_000
+
+
+QUICK = Size(batch=1_000, kafka=1, mqtt=1, timescale=1, again=1, bursts=1, settling=1, chunk_rows=100)
+
+
+def batches(rounds: int, run_id: str, size: int) -> list[pa.RecordBatch]:
     """New records for each round; a batch is as the shipper takes it from the log."""
     each = size // VEHICLES
     return [make_batch(VEHICLES, range(n * each, (n + 1) * each), run_id=run_id) for n in range(rounds)]
@@ -86,7 +104,7 @@ def shipped(target: Target, data: list[pa.RecordBatch]) -> float:
         writer = LogWriter(log_directory(Path(name), "telemetry", 0))
         for number, batch in enumerate(data):
             writer.append(batch, number)
-        total = sum(batch.num_rows for batch in data)
+        total = sum(int(batch.num_rows) for batch in data)
         shipper = Shipper(target, Path(name), uuid.uuid4().hex, [0])
         shipper._opened()  # connecting is not what we measure
         begun = time.perf_counter()
@@ -99,9 +117,7 @@ def shipped(target: Target, data: list[pa.RecordBatch]) -> float:
         return rate
 
 
-def bare_confluent(
-    producer: Producer, topic: str, messages: list[tuple[bytes, bytes, list[tuple[str, bytes]]]]
-) -> None:
+def bare_confluent(producer: Producer, topic: str, messages: list[Message]) -> None:
     failed: list[Any] = []
 
     def report(error: object, _message: object) -> None:
@@ -114,21 +130,19 @@ def bare_confluent(
     assert not failed
 
 
-def bare_kafka_python(
-    producer: KafkaProducer, topic: str, messages: list[tuple[bytes, bytes, list[tuple[str, bytes]]]]
-) -> None:
+def bare_kafka_python(producer: KafkaProducer, topic: str, messages: list[Message]) -> None:
     futures = [producer.send(topic, value, key=key, headers=headers) for value, key, headers in messages]
     producer.flush(60)
     for future in futures:
         future.get(timeout=0)
 
 
-def kafka(rounds: int = 12) -> dict[str, Any]:
+def kafka(size: Size) -> dict[str, Any]:
     """The sink encodes; the bare clients get bytes. The same settings, topic, broker."""
     rates: Rates = {name: [] for name in ("sink", "shipper", "kafka-python", "confluent-kafka")}
     cpu_us: Rates = {name: [] for name in rates}
     with server(Kafka) as broker:
-        target, topic = KafkaTarget.parse(broker.bootstrap_servers), "ev-telemetry"
+        target, topic = KafkaTarget.parse(broker.bootstrap_servers, SinkOptions()), "ev-telemetry"
         sink = opened(target)
         common = {"linger_ms": 5, "batch_size": 256 << 10, "acks": "all", "enable_idempotence": True}
         python = KafkaProducer(bootstrap_servers=broker.bootstrap_servers, **common)
@@ -137,22 +151,22 @@ def kafka(rounds: int = 12) -> dict[str, Any]:
             | {name.replace("_", "."): value for name, value in common.items()}
             | {"partitioner": "murmur2_random"}
         )
-        for number, batch in enumerate(batches(rounds + 2, "kafka")):
+        for number, batch in enumerate(batches(size.kafka + 2, "kafka", size.batch)):
             encoded = encode_json(batch, "telemetry")
-            messages = [
+            messages: list[Message] = [
                 (value, key.encode(), [("id", identity.encode())])
                 for value, key, identity in zip(encoded.values, encoded.vehicle_ids, encoded.ids, strict=True)
             ]
             found = {
-                "sink": timed(lambda: sink.deliver("telemetry", 0, batch, 0), BATCH, cpu_us["sink"]),  # noqa: B023
+                "sink": timed(lambda: sink.deliver("telemetry", 0, batch, 0), size.batch, cpu_us["sink"]),  # noqa: B023
                 "kafka-python": timed(
                     lambda: bare_kafka_python(python, topic, messages),  # noqa: B023
-                    BATCH,
+                    size.batch,
                     cpu_us["kafka-python"],
                 ),
                 "confluent-kafka": timed(
                     lambda: bare_confluent(confluent, topic, messages),  # noqa: B023
-                    BATCH,
+                    size.batch,
                     cpu_us["confluent-kafka"],
                 ),
                 "shipper": shipped(target, [batch] * 6),
@@ -170,7 +184,7 @@ def kafka(rounds: int = 12) -> dict[str, Any]:
         "shipper_over_confluent": ratio(rates, "shipper", "confluent-kafka"),
     }
     result |= {f"{name}_cpu_us": statistics.median(values) for name, values in cpu_us.items() if values}
-    print(f"Kafka, {BATCH:,} records a batch, acks=all, idempotent, records/s (and our CPU for each)")
+    print(f"Kafka, {size.batch:,} records a batch, acks=all, idempotent, records/s (and our CPU for each)")
     print(f"  our sink, encoding included     {result['sink']:9,.0f}  ({result['sink_cpu_us']:.1f} us)")
     print(f"  our shipper, from the log       {result['shipper']:9,.0f}")
     print(f"  kafka-python 3.0, encoded       {result['kafka-python']:9,.0f}  ({result['kafka-python_cpu_us']:.1f} us)")
@@ -182,18 +196,18 @@ def kafka(rounds: int = 12) -> dict[str, Any]:
     return result
 
 
-def mqtt_(rounds: int = 8) -> dict[str, Any]:
+def mqtt_(size: Size) -> dict[str, Any]:
     """QoS 1, 1,000 messages in flight, both."""
     rates: Rates = {name: [] for name in ("sink", "shipper", "paho")}
     with server(Mosquitto) as broker:
-        target = MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}")
+        target = MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}", SinkOptions())
         sink = opened(target)
         bare = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="bare")
         bare.max_inflight_messages_set(1000)
         bare.max_queued_messages_set(0)
         bare.connect("127.0.0.1", broker.port)
         bare.loop_start()
-        for number, batch in enumerate(batches(rounds + 1, "mqtt")):
+        for number, batch in enumerate(batches(size.mqtt + 1, "mqtt", size.batch)):
             encoded = encode_json(batch, "telemetry")
 
             def publish(encoded: Any = encoded) -> None:
@@ -205,8 +219,8 @@ def mqtt_(rounds: int = 8) -> dict[str, Any]:
                     message.wait_for_publish(60)
 
             found = {
-                "sink": timed(lambda: sink.deliver("telemetry", 0, batch, 0), BATCH),  # noqa: B023
-                "paho": timed(publish, BATCH),
+                "sink": timed(lambda: sink.deliver("telemetry", 0, batch, 0), size.batch),  # noqa: B023
+                "paho": timed(publish, size.batch),
                 "shipper": shipped(target, [batch] * 2),
             }
             if number:
@@ -227,33 +241,33 @@ def mqtt_(rounds: int = 8) -> dict[str, Any]:
     return result
 
 
-def timescale(rounds: int = 24) -> dict[str, Any]:
+def timescale(size: Size) -> dict[str, Any]:
     """PostgreSQL with our tables; the peer is COPY of ready CSV into a table made LIKE ours, committed a batch."""
     rates: Rates = {name: [] for name in ("sink", "shipper", "copy", "again")}
     with server(Postgres) as database:
-        target = TimescaleTarget.parse(database.url())
+        target = TimescaleTarget.parse(database.url(), SinkOptions())
         sink = opened(target)
         with closing(psycopg2.connect(target.url)) as connection, connection.cursor() as cursor:
             cursor.execute("CREATE TABLE bare (LIKE telemetry INCLUDING ALL)")
             connection.commit()
-            for number, batch in enumerate(batches(rounds + 2, "sink")):
+            for number, batch in enumerate(batches(size.timescale + 2, "sink", size.batch)):
                 csv = _csv(batch).read()
-                position = (number + 1) * BATCH
+                position = (number + 1) * size.batch
 
                 def copy(csv: bytes = csv) -> None:
                     cursor.copy_expert(f"COPY bare ({NAMES}) FROM STDIN (FORMAT csv)", io.BytesIO(csv))
                     connection.commit()
 
                 found = {
-                    "sink": timed(lambda: sink.deliver("telemetry", 0, batch, position), BATCH),  # noqa: B023
-                    "copy": timed(copy, BATCH),
-                    "shipper": shipped(target, batches(4, f"shipper-{number}")),
+                    "sink": timed(lambda: sink.deliver("telemetry", 0, batch, position), size.batch),  # noqa: B023
+                    "copy": timed(copy, size.batch),
+                    "shipper": shipped(target, batches(4, f"shipper-{number}", size.batch)),
                 }
                 if number >= 2:
                     for name, rate in found.items():
                         rates[name].append(rate)
-        for batch in batches(8, "sink"):
-            rates["again"].append(timed(lambda: sink.deliver("telemetry", 0, batch, 0), BATCH))  # noqa: B023
+        for batch in batches(size.again, "sink", size.batch):
+            rates["again"].append(timed(lambda: sink.deliver("telemetry", 0, batch, 0), size.batch))  # noqa: B023
         sink.close()
     again = rates.pop("again")
     result = medians(rates) | {
@@ -261,7 +275,7 @@ def timescale(rounds: int = 24) -> dict[str, Any]:
         "sink_over_copy": ratio(rates, "sink", "copy"),
         "shipper_over_copy": ratio(rates, "shipper", "copy"),
     }
-    print(f"PostgreSQL, {BATCH:,} rows a commit, the same primary key, rows/s")
+    print(f"PostgreSQL, {size.batch:,} rows a commit, the same primary key, rows/s")
     print(f"  our sink, encoding included     {result['sink']:9,.0f}")
     print(f"  our shipper, from the log       {result['shipper']:9,.0f}")
     print(f"  our sink, all rows there before {result['again']:9,.0f}")
@@ -270,16 +284,16 @@ def timescale(rounds: int = 24) -> dict[str, Any]:
     return result
 
 
-def burst(bursts: int = 40) -> dict[str, Any]:
+def burst(size: Size) -> dict[str, Any]:
     """1,000 vehicles report at one instant: from the append to each acknowledgement, a sink alone and all three."""
     with all_sinks() as sinks:
         targets: dict[str, Target] = {
-            "kafka": KafkaTarget.parse(sinks.settings["kafka"]),
-            "mqtt": MqttTarget.parse(sinks.settings["mqtt"]),
-            "timescale": TimescaleTarget.parse(sinks.settings["timescale"]),
+            "kafka": KafkaTarget.parse(sinks.settings["kafka"], SinkOptions()),
+            "mqtt": MqttTarget.parse(sinks.settings["mqtt"], SinkOptions()),
+            "timescale": TimescaleTarget.parse(sinks.settings["timescale"], SinkOptions()),
         }
-        result = {f"{name}_alone": bursts_to([target], bursts)[0] for name, target in targets.items()}
-        together = bursts_to(list(targets.values()), bursts)
+        result = {f"{name}_alone": bursts_to([target], size)[0] for name, target in targets.items()}
+        together = bursts_to(list(targets.values()), size)
         result |= {f"{name}_together": found for name, found in zip(targets, together, strict=True)}
     print("1,000 records at one instant, append to acknowledgement, p50 / p99 ms")
     for name in targets:
@@ -301,33 +315,33 @@ class _Timed(Shipper):
         self.latencies_ms.append((times - frame.due_ns) / 1e6)
 
 
-def bursts_to(targets: list[Target], bursts: int) -> list[dict[str, float]]:
+def bursts_to(targets: list[Target], size: Size) -> list[dict[str, float]]:
     with tempfile.TemporaryDirectory() as name:
         log_id = uuid.uuid4().hex
         writer = LogWriter(log_directory(Path(name), "telemetry", 0))
         shippers = [_Timed(target, Path(name), log_id, [0]) for target in targets]
         for shipper in shippers:
             shipper.start()
-        for number, batch in enumerate(batches(bursts + 5, log_id, VEHICLES)):
+        for number, batch in enumerate(batches(size.bursts + size.settling, log_id, VEHICLES)):
             writer.append(batch, number)
             time.sleep(0.25)
             while any(s.status().delivered("telemetry") < (number + 1) * VEHICLES for s in shippers):
                 time.sleep(0.01)
-        statuses: list[ShipperStatus] = []
-        threads = [threading.Thread(target=lambda s=s: statuses.append(s.stop())) for s in shippers]
+        threads = [threading.Thread(target=shipper.stop) for shipper in shippers]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         writer.close()
-    found = [np.concatenate(shipper.latencies_ms[5:]) for shipper in shippers]
+    found = [np.concatenate(shipper.latencies_ms[size.settling :]) for shipper in shippers]
     return [{"p50_ms": float(np.median(ms)), "p99_ms": float(np.percentile(ms, 99))} for ms in found]
 
 
-def chunks(rows: int = 4_000) -> dict[str, Any]:
+def chunks(size: Size) -> dict[str, Any]:
     """TimescaleDB (in WebAssembly: only the ratios mean something): rows into a plain and into a compressed chunk."""
+    rows = size.chunk_rows
     with server(TimescaleDB) as database:
-        target = TimescaleTarget.parse(database.url())
+        target = TimescaleTarget.parse(database.url(), SinkOptions())
         migrate(target)
         rates: dict[str, float] = {}
         with closing(psycopg2.connect(target.url)) as connection, connection.cursor() as cursor:
@@ -369,7 +383,7 @@ def chunks(rows: int = 4_000) -> dict[str, Any]:
     return rates
 
 
-PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+PARTS: dict[str, Callable[[Size], dict[str, Any]]] = {
     "kafka": kafka,
     "mqtt": mqtt_,
     "timescale": timescale,
@@ -380,9 +394,13 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 def main() -> None:
     logging.getLogger("actors").setLevel(logging.ERROR)
-    result = {name: PARTS[name]() for name in sys.argv[1:] or PARTS}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    flags = parser(__doc__)
+    flags.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    arguments = flags.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        flags.error(f"expected some of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
+    size = QUICK if arguments.quick else Size()
+    results_of("sinks", arguments).write({name: PARTS[name](size) for name in arguments.parts or PARTS})
 
 
 if __name__ == "__main__":

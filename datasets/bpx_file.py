@@ -1,6 +1,6 @@
 """Read a cell from a Battery Parameter eXchange file (BPX 1.x, bpxstandard.com): JSON in, `CellParameters` out.
 
-The `bpx` package validates; here its quantities become ours:
+The `bpx` package validates the file. This module converts its quantities to ours:
 
 a, R        surface per electrode volume, particle radius     active fraction = a R/3
 K           normalised rate constant [mol m-2 s-1], j0 = F K sqrt(c_e/c_0 x (1 - x)). Ours is
@@ -9,9 +9,10 @@ B           transport efficiency of a layer, taken as it is; the solid's conduct
 x limits    lithium inventory from the full cell's stoichiometries (negative maximum, positive minimum)
 area        of one electrode pair, times the number of pairs
 
-A file says nothing about aging: film growth, plating and stress of the negative electrode are those of
-`physics/cells/okane2022.py`, literature values fitted to no life; the film's first 5 nm add no resistance, as they were
-there when the cell was measured. Whatever else is assumed or left out is in `BpxCell.notes`, one line each.
+A file says nothing about aging. Film growth, plating and stress of the negative electrode are those of
+`physics/cells/okane2022.py`: literature values, not fitted to life data. The film's first 5 nm add no resistance,
+because they were there when the cell was measured. Whatever else is assumed or left out is in `BpxCell.notes`, one line
+each.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _FUNCTIONS: Final = {"exp": np.exp, "tanh": np.tanh, "cosh": np.cosh}  # those o
 _REFERENCE_K: Final = 298.15
 _CONCENTRATION: Final = 1000.0
 _STILL_AIR: Final = 10.0
-_ADIABATIC: Final = 1e-4  # [W/m2K]: 0 cannot be divided by
+_ADIABATIC: Final = 1e-4  # [W/m2K], instead of 0: it is a divisor
 _ISOTHERMAL: Final = 1e7
 _CONTACT: Final = "Contact resistance [Ohm]"
 _LARGEST_MISFIT_V: Final = 0.02
@@ -64,18 +65,18 @@ _PLAUSIBLE: Final = {
     "Transport efficiency": (1e-4, 1.0),
     "Porosity": (1e-3, 1.0),
 }
-"""Ranges wide enough for any cell and narrow enough for micrometres written as metres."""
+"""Ranges wide enough for any cell and narrow enough to catch micrometres written as metres."""
 _CONCENTRATIONS: Final = (10.0, 1e4)
 _DIFFUSIVITIES: Final = (1e-24, 1e-6)
 
 
 class BpxError(ValueError):
-    """A file that is no BPX, or not one of those we read. One line: where, what was expected, what came."""
+    """A file that is not BPX, or one that we cannot read. One line: where, what was expected, what came."""
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A BPX function of x, evaluated within [low, high] and held beyond: no formula holds everywhere."""
+    """A BPX function of x. Beyond [low, high] it keeps its value at the limit, because no formula holds everywhere."""
 
     text: str
     low: float = -math.inf
@@ -97,7 +98,7 @@ class Expression:
 
 @dataclass(frozen=True)
 class Table:
-    """Linear between points of ascending x, and on along the outermost pieces."""
+    """Linear between points of ascending x; the outermost pieces are extended."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
@@ -122,25 +123,25 @@ class Floored:
 
 @dataclass(frozen=True)
 class BpxCell:
-    """A cell and what a person must know about it: assumptions and omissions, one line each."""
+    """A cell and what its user must know about it: assumptions and omissions, one line each."""
 
     parameters: CellParameters
     notes: tuple[str, ...]
 
 
 def load_bpx(path: Path | str) -> BpxCell:
-    """Read a file. BpxError, in one line, for whatever is wrong with it."""
+    """Read a file. Whatever is wrong with it raises a one-line BpxError."""
     path = Path(path)
     raw = _sections_of(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        import bpx  # here: it takes a fraction of a second, and its own imports warn
+        import bpx  # imported here, because it takes a fraction of a second and its own imports warn
 
         caught.clear()
         try:
             parsed = bpx.parse_bpx_obj(raw)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-            # It evaluates the formulas as well, and trips over values of other types.
+            # `bpx` also evaluates the formulas, and fails on values of other types.
             raise BpxError(f"{path}: {_first_line(error)}") from None
     notes = [f"BPX: {' '.join(str(w.message).split())}" for w in caught if w.category is UserWarning]
     try:
@@ -152,7 +153,7 @@ def load_bpx(path: Path | str) -> BpxCell:
     return BpxCell(parameters, tuple(notes))
 
 
-# --- before validation: what the package would report in many lines, or run -----------------------------------------
+# --- before validation: what the package would report in many lines, or execute -------------------------------------
 
 
 def _sections_of(path: Path) -> dict[str, Any]:
@@ -205,7 +206,7 @@ _NODES: Final = (
 def _checked_expression(text: str) -> ast.Expression:
     """The syntax tree, if it holds nothing but numbers, x, arithmetic and known functions of one argument.
 
-    `bpx` itself lets any name through that is called like a function, and runs it.
+    `bpx` itself accepts any name that is called like a function, and runs it.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
@@ -234,13 +235,13 @@ def _checked_expression(text: str) -> ast.Expression:
 
 
 def _first_line(error: Exception) -> str:
-    """The first complaint of pydantic, which may hold another of its errors, in one line."""
+    """The first complaint of a pydantic error, in one line. A complaint may hold another pydantic error."""
     complaints = getattr(error, "errors", None)
     if complaints is None:
         return " ".join(str(error).split())
     listed = complaints()
     same = [c for c in listed if c["loc"][:2] == listed[0]["loc"][:2]]
-    first = max(same, key=lambda c: len(c["loc"]))  # of a number, formula or table, what the table lacks says most
+    first = max(same, key=lambda c: len(c["loc"]))  # for "number, formula or table" the table's complaint says most
     inner = first.get("ctx", {}).get("error")
     if isinstance(inner, Exception) and hasattr(inner, "errors"):
         return _first_line(inner)
@@ -248,11 +249,12 @@ def _first_line(error: Exception) -> str:
     return f"{where}: {first['msg']}" if where else str(first["msg"])
 
 
-# --- after it: quantities ---------------------------------------------------------------------------------------------
+# --- after validation: quantities -------------------------------------------------------------------------------------
 
 
 def _positive(section: Any, where: str) -> None:
-    """Every number of a section must be finite and positive; activation energies and entropic changes may be less."""
+    """Every number of a section must be finite and positive. Activation energies may also be 0, entropic changes and
+    OCPs may have any sign."""
     for name, field in type(section).model_fields.items():
         value, alias = getattr(section, name), field.alias or name
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -295,7 +297,7 @@ def _curve(value: Any, where: str, low: float, high: float) -> Curve:
 
 
 def _positive_curve(value: Any, where: str, at: float, high: float) -> tuple[Curve, float]:
-    """A curve of a quantity above 0, floored at a hundredth of its value at `at`; that value."""
+    """(curve, value at `at`) of a positive quantity. The curve is floored at a hundredth of that value."""
     curve = _curve(value, where, min(1.0, 0.01 * high), high)
     middle = float(curve(np.array([at]))[0])
     if not (math.isfinite(middle) and middle > 0.0):
@@ -353,7 +355,7 @@ def _electrode(section: Any, where: str, c_0: float, full: float, notes: list[st
         ),
         exchange_activation_J_mol=energies[1],
         conductivity_S_m=float(section.conductivity),
-        density_kg_m3=1.0,  # the cell's average follows
+        density_kg_m3=1.0,  # replaced by the cell's average later
         heat_capacity_J_kgK=1.0,
         ocp_V=_curve(section.ocp, f"{where}, OCP [V]", 0.0, 1.0),
         entropic_change_V_K=_curve(section.dudt or 0.0, f"{where}, Entropic change coefficient [V.K-1]", 0.0, 1.0),
@@ -379,7 +381,7 @@ def _electrolyte(section: Any, c_0: float, efficiency: tuple[float, ...], notes:
         diffusivity_activation_J_mol=energies[0],
         conductivity_S_m=_positive_curve(section.conductivity, "Electrolyte, Conductivity [S.m-1]", c_0, 8.0 * c_0)[0],
         conductivity_activation_J_mol=energies[1],
-        bruggeman=1.5,  # as pores fill
+        bruggeman=1.5,  # applies as pores fill
         transport_efficiency=(float(n), float(s), float(p)),
     )
 
@@ -413,7 +415,7 @@ def _thermal(cell: Any, state: Any, notes: list[str]) -> _Thermal:
 
 
 def _contact_resistance(user_defined: Any) -> float:
-    """BPX has no field for it: PyBaMM's name among the user's own parameters."""
+    """BPX has no field for it. We look for PyBaMM's name among the user-defined parameters."""
     for name, value in _leaves(getattr(user_defined, "model_extra", None) or {}):
         if name == _CONTACT:
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0.0:
@@ -453,13 +455,13 @@ def _cell(name: str, parsed: Any, notes: list[str]) -> CellParameters:
     donor = load_cell(AGING_FROM)
     notes.append(
         f"aging is not in the file: film, plating and stress of the negative electrode as in {AGING_FROM},"
-        " fitted to no life"
+        " not fitted to life data"
     )
     made = CellParameters(
         name=re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-") or "bpx",
         chemistry=str(parsed.header.title or name),
         sources=tuple(filter(None, (parsed.header.references, parsed.header.title, AGING_FROM))),
-        does_not_claim=("lives: its aging constants belong to another cell", *notes),
+        does_not_claim=("life: its aging constants belong to another cell", *notes),
         nominal_capacity_Ah=float(cell.nominal_cell_capacity),
         voltage_min_V=float(cell.lower_voltage_cutoff),
         voltage_max_V=float(cell.upper_voltage_cutoff),
@@ -493,7 +495,7 @@ def _cell(name: str, parsed: Any, notes: list[str]) -> CellParameters:
 
 
 def _compare_limits(cell: CellParameters, n: Any, p: Any, notes: list[str]) -> None:
-    """Open-circuit voltages at the stoichiometry limits against the cut-offs."""
+    """Compare the open-circuit voltages at the stoichiometry limits with the cut-offs."""
     for what, cut, x_n, x_p in (
         ("full", cell.voltage_max_V, n.maximum_stoichiometry, p.minimum_stoichiometry),
         ("empty", cell.voltage_min_V, n.minimum_stoichiometry, p.maximum_stoichiometry),

@@ -1,8 +1,8 @@
-"""Record batches to the bytes a message carries, and back: JSON (`schema.json_schema`) or Avro (`schema.avro_schema`).
+"""Turns record batches into message bytes, and back: JSON (`schema.json_schema`) or Avro (`schema.avro_schema`).
 
-Both forms carry the values of the log, which have the resolution of the text form already. Avro is the standard's
-single-object encoding: the two bytes C3 01, the fingerprint of the schema, the record. `decode` tells them apart by the
-first two bytes and gives a whole valid record or `Malformed`.
+Both forms carry the values of the log, which already have the resolution of the text form. Avro uses the standard's
+single-object encoding: the two bytes C3 01, the fingerprint of the schema, the record. `decode` tells the two apart by
+the first two bytes. It returns a whole valid record or raises `Malformed`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TIME = re.compile(TIME_PATTERN)
 
 
 class Malformed(ValueError):
-    """Bytes that are no whole valid record: one line, what was expected and what came."""
+    """Bytes that are not one whole valid record. The message is one line: what was expected and what came."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _columns(
     for field in fields:
         column = batch.column(field.name)
         if field.type == pa.float32() and field.decimals is not None:
-            # The number is at its resolution already; this finds the float64 whose text is as short as that.
+            # The number already has its resolution; this finds the float64 whose text is as short as that.
             columns[field.name] = np.round(column.to_numpy().astype(np.float64), field.decimals).tolist()
         elif pa.types.is_timestamp(field.type):
             columns[field.name] = times(column)
@@ -90,12 +90,12 @@ def _columns(
 
 
 def encode(batch: pa.RecordBatch, stream: Stream, payload: Payload = "json") -> Messages:
-    """One message a row, in the form `payload`."""
+    """One message per row, in the form `payload`."""
     return encode_json(batch, stream) if payload == "json" else encode_avro(batch, stream)
 
 
 def encode_json(batch: pa.RecordBatch, stream: Stream) -> Messages:
-    """One JSON object a row, UTF-8, keys in schema order."""
+    """One JSON object per row, UTF-8, keys in schema order."""
     columns = text_columns(batch, stream)
     names = ("schema", *columns)
     dumps = orjson.dumps
@@ -106,7 +106,7 @@ def encode_json(batch: pa.RecordBatch, stream: Stream) -> Messages:
 
 
 def encode_avro(batch: pa.RecordBatch, stream: Stream) -> Messages:
-    """One Avro record a row, single-object encoding."""
+    """One Avro record per row, single-object encoding."""
     columns = _columns(batch, FIELDS[stream], _time_micros)
     names = ("schema", *columns)
     reader = _READERS[stream]
@@ -126,7 +126,7 @@ def _messages(columns: dict[str, list[Any]], values: list[bytes]) -> Messages:
 def decode(value: bytes, stream: Stream) -> dict[str, Any]:
     """The record in a message of either form: `schema` and the columns of `stream`, `ts` as a datetime in UTC.
 
-    Malformed for anything but a whole valid record. A newer version's further fields are left out.
+    Raises Malformed for anything but a whole valid record. Additional fields of a newer version are left out.
     """
     reader = _READERS[stream]
     if value[:2] == _AVRO_MARK:
@@ -148,7 +148,7 @@ class Reader:
         self._whole = [(f.name, f.largest) for f in fields if pa.types.is_integer(f.type)]
         self._names = [f.name for f in fields if pa.types.is_dictionary(f.type) and not f.labels]
         self._labels = [(f.name, f.labels) for f in fields if f.labels]
-        # One for each version there was: an older message is read by the schema that wrote it.
+        # One schema for each version so far: an older message is read by the schema that wrote it.
         self._avro: dict[bytes, Any] = {}
         for older in range(1, version + 1):
             self._schema = avro_schema(stream, tuple(f for f in fields if f.since <= older))
@@ -207,7 +207,7 @@ class Reader:
         if left and not newer:
             raise Malformed(f"expected the end of the Avro record, got {left} more bytes")
         checked = self._checked(record)
-        for name, scale in self._rounded:  # as NumPy rounds, so that it is the number in the JSON; round(x, n) is slow
+        for name, scale in self._rounded:  # as NumPy rounds, to give the same number as in JSON; round(x, n) is slow
             checked[name] = round(checked[name] * scale) / scale
         return checked
 

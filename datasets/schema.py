@@ -1,11 +1,11 @@
 """The records on the wire and on disk: columns, units, resolution, COVESA VSS paths.
 
-What a vehicle reports is defined in `physics/columns.py`; here are the columns every record begins with and what a
-model says of a vehicle. Values are rounded to `decimals` once, where they are made, so text and binary say the same.
+What a vehicle reports is defined in `physics/columns.py`. This file defines the columns that every record begins with
+and the outputs of a model. Values are rounded to `decimals` once, where they are made, so text and binary agree.
 
-Evolution: a field is added at the end, with a `since` that raises `SCHEMA_VERSION` and a `default`; fields are never
+Evolution: a field is added at the end, with a `since` that raises `SCHEMA_VERSION` and a `default`. Fields are never
 removed, never move and never change their type or their set of values. So a reader of any version reads a message of
-any other: it fills in what is missing and passes over what it does not know.
+any other: it fills in what is missing and ignores what it does not know.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ __all__ = [
     "vehicle_index",
 ]
 
-# What a name that others use as a key may be made of: no slash (ids are joined by it), no wildcard of MQTT, no NUL.
+# Characters of a name that others use as a key: no slash (it joins ids), no MQTT wildcard, no NUL.
 NAME_PATTERN = r"^[A-Za-z0-9._+-]{1,64}$"
 TIME_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
-LARGEST = 3.4e38  # of float32, and so that sums of any number of them stay finite
+LARGEST = 3.4e38  # that a float32 holds; float64 sums of any number of such values stay finite
 
 _KEY = pa.dictionary(pa.int32(), pa.string())
 _CATEGORY = pa.dictionary(pa.int8(), pa.string())
@@ -54,8 +54,8 @@ _TIME = pa.timestamp("us", tz="UTC")
 class Field:
     """One column of a stream. `unit` is "" for identifiers and ratios; `decimals` is None for anything but floats.
 
-    `labels` are the values a text column can have, () for any. `since` is the schema version that brought the field;
-    `default` stands in messages of an older one.
+    `labels` are the values a text column can have, () for any. `since` is the schema version that introduced the field;
+    `default` is its value in messages of an older version.
     """
 
     name: str
@@ -70,12 +70,12 @@ class Field:
 
     @property
     def largest(self) -> int:
-        """Of an integer column."""
+        """Largest value of an integer column."""
         return int(2 ** (self.type.bit_width - 1) - 1)
 
     @property
     def described(self) -> str:
-        """What it is, with its unit."""
+        """The description with the unit."""
         return f"{self.description} [{self.unit}]" if self.unit else self.description
 
     def rounded(self, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[Any]:
@@ -111,7 +111,7 @@ MODEL_OUTPUTS = (
     Field("rul_high", pa.float32(), "EFC", "Upper end of that interval", 2),
     Field("failure_probability", pa.float32(), "", "Probability of end of life within the card's horizon", 6),
 )
-"""What a model says of a vehicle: the answer of a bundle, of the pool and of REST, and the columns of predictions."""
+"""What a model predicts for a vehicle: the answer of a bundle, of the pool and of REST, and columns of predictions."""
 
 FIELDS: dict[Stream, tuple[Field, ...]] = {
     "telemetry": (*_IDENTITY, *map(_field, COLUMNS)),
@@ -126,7 +126,7 @@ SCHEMAS: dict[Stream, pa.Schema] = {
     stream: pa.schema([pa.field(f.name, f.type, nullable=False) for f in fields]) for stream, fields in FIELDS.items()
 }
 
-# The reference system's names of the seven model inputs, in its order.
+# The seven model inputs: the reference system's names and our columns, in its order.
 MODEL_INPUTS: dict[str, str] = {
     "SoC": "soc",
     "SoH": "soh",
@@ -144,7 +144,7 @@ def vehicle_id(index: int) -> str:
 
 
 def vehicle_index(vehicle: str) -> int:
-    """The inverse of `vehicle_id`; ValueError with the expected form otherwise."""
+    """The inverse of `vehicle_id`. Raises a ValueError that names the expected form."""
     number = vehicle.removeprefix("EV-")
     if not vehicle.startswith("EV-") or not (number.isascii() and number.isdigit()) or len(number) < 6:
         raise ValueError(f"expected a vehicle id like EV-000042, got {vehicle!r}")
@@ -152,7 +152,7 @@ def vehicle_index(vehicle: str) -> int:
 
 
 def json_schema(stream: Stream, fields: tuple[Field, ...] = ()) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of one record as Kafka and MQTT carry it; what a reader accepts, exactly."""
+    """The JSON Schema (draft 2020-12) of one record as Kafka and MQTT carry it: exactly what a reader accepts."""
     newest = f"Version of this schema, {SCHEMA_VERSION}; a newer one has more fields"
     properties: dict[str, Any] = {"schema": {"type": "integer", "minimum": 1, "description": newest}}
     for field in fields or FIELDS[stream]:
@@ -184,7 +184,7 @@ def json_schema(stream: Stream, fields: tuple[Field, ...] = ()) -> dict[str, Any
 
 
 def avro_schema(stream: Stream, fields: tuple[Field, ...] = ()) -> dict[str, Any]:
-    """The Avro schema of the same record. `schema` comes first: an older reader finds the version before all else."""
+    """The Avro schema of the same record. `schema` comes first, so an older reader finds the version first of all."""
     described: list[dict[str, Any]] = [{"name": "schema", "type": "int", "doc": "Version of this schema"}]
     for field in fields or FIELDS[stream]:
         entry = {"name": field.name, "type": _avro_type(field), "doc": field.described}

@@ -1,6 +1,6 @@
 """A model with everything it needs to be trusted: `manifest.json`, two boosters (UBJ), `card.md`.
 
-The manifest names the SHA-256 of every file; a bundle whose files do not fit is not loaded.
+The manifest holds the SHA-256 of every file. A bundle whose files do not match is not loaded.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class BundleError(Exception):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle says of itself.
+    """What a bundle says about itself.
 
     `quantiles`: levels of the RUL booster (low, median, high). `rul_margin`: what split-conformal calibration adds on
     each side [EFC], to give `coverage` on vehicles the model never saw. `probability_map`: raw score -> calibrated
-    probability, piecewise linear, (x, y). `horizon_days`: a failure is end of life within it.
+    probability, piecewise linear, (x, y). `horizon_days`: a failure is end of life within this time.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Predictions:
 
 
 class Bundle:
-    """A loaded model. `threads` is on purpose 1 by default: two on a busy two-core box were once 20 times slower."""
+    """A loaded model. `threads` is 1 by default on purpose: two on a busy two-core box were once 20 times slower."""
 
     def __init__(self, manifest: Manifest, rul: xgb.Booster, failure: xgb.Booster) -> None:
         self.manifest = manifest
@@ -68,7 +68,7 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: Path = BUNDLED, threads: int = 1) -> Bundle:
-        """Check every hash, then load. BundleError in one line where anything does not fit."""
+        """Check every hash, then load. Whatever does not match raises a one-line BundleError."""
         try:
             manifest = TypeAdapter(Manifest).validate_json((folder / "manifest.json").read_bytes())
         except OSError as error:
@@ -95,7 +95,7 @@ class Bundle:
 
     @staticmethod
     def save(folder: Path, manifest: Manifest, rul: xgb.Booster, failure: xgb.Booster, card: str) -> Manifest:
-        """Write the files, then the manifest with their hashes; the manifest as written."""
+        """Write the files, then the manifest with their hashes. Returns the manifest as written."""
         folder.mkdir(parents=True, exist_ok=True)
         rul.save_model(folder / "rul.ubj")
         failure.save_model(folder / "failure.ubj")

@@ -1,4 +1,4 @@
-"""What the models are given: the seven inputs of the reference system, in its order, and which records they are."""
+"""What the models are given: the seven inputs of the reference system, in its order, and from which records."""
 
 from __future__ import annotations
 

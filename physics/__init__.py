@@ -1,11 +1,11 @@
 """Electrochemistry of a cell, a pack, a vehicle and its day, for thousands of vehicles at once.
 
-numpy and numba only: no Ray, no files, no clock, no hidden randomness. Open `kernel.py` first (one step of 128 cells,
-the equations), then `modal.py` (where its coefficients come from), `layout.py` (where a state lives), `fleet.py`
-(vehicles driving, parking and charging) and `life.py` (the same for years). `docs/physics.md` is for the reader who
-knows batteries. Positive current discharges.
+It needs numpy and numba only: no Ray, no files, no clock, no hidden randomness. Open `kernel.py` first (one step of
+128 cells, the equations), then `modal.py` (where its coefficients come from), `layout.py` (where a state lives),
+`fleet.py` (vehicles driving, parking and charging) and `life.py` (the same for years). `docs/physics.md` is for readers
+who know batteries. Positive current discharges.
 
-Names are imported when they are first asked for: who wants a list of cells or columns does not wait for a compiler.
+Names are imported on first use, so a program that only lists cells or columns does not wait for the compiler.
 """
 
 from __future__ import annotations

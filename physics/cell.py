@@ -68,18 +68,18 @@ _COLDEST_C: Final = -60.0
 _HOTTEST_C: Final = 100.0
 _LARGEST_C_RATE: Final = 50.0
 _NO_LIMIT_V: Final = 1e3
-PROFILE_ROWS: Final = 17  # of what `run_profile` writes
+PROFILE_ROWS: Final = 17  # that `run_profile` writes
 
 
 @dataclass(frozen=True)
 class CellResult(Mapping[str, Any]):
-    """What `simulate_cell` returns; names are attributes and keys. Arrays have shape (n,), value k at the end of step
-    k."""
+    """What `simulate_cell` returns. Each name is an attribute and a key. Arrays have shape (n,); value k is at the end
+    of step k."""
 
     time_s: FloatArray
     voltage_V: FloatArray
     current_A: FloatArray
-    """The current that flowed: the one asked for unless a limit cut it (then `flags` says so)."""
+    """The current that flowed. It is the one asked for unless a limit cut it; `flags` then says so."""
     temperature_C: FloatArray
     soc: FloatArray
     soh: FloatArray
@@ -97,8 +97,8 @@ class CellResult(Mapping[str, Any]):
     """Active material left, fraction of fresh."""
     active_p: FloatArray
     lithium_C: FloatArray
-    """All lithium of the cell as charge [C]: particles, film, metal, what went with lost active material, and side
-    reactions not yet booked. Constant but for rounding."""
+    """All lithium of the cell as charge [C]: in particles, film, metal and lost active material, less the side
+    reactions not yet taken from the particles. Constant except for rounding."""
     flags: npt.NDArray[np.int32]
     """Bit field of `physics.FLAGS`, for each step."""
 
@@ -132,7 +132,8 @@ def run_profile(
     c: CellModel,
     out: FloatArray,
 ) -> None:
-    """Drive all lanes of a block through demands of shape (n,) within v_low, v_high [V]; lane 0 into `out`, (17, n)."""
+    """Drive all lanes of a block through demands of shape (n,) between v_low and v_high [V]; lane 0 goes to `out`,
+    shape (17, n)."""
     work = np.zeros(WORK_SIZE)
     work[DT : DT + LANES] = dt
     work[VOLTAGE_LOW : VOLTAGE_LOW + LANES] = v_low
@@ -247,18 +248,19 @@ def simulate_cell(
 ) -> CellResult:
     """Simulate one cell under a current profile, from rest at ambient temperature.
 
-    parameters        name of a cell (`physics.cell_names()`)
+    parameters        name of a cell (`physics.cell_names()`) or its parameters
     current_A         shape (n,) [A], positive discharges; value k holds during step k
     step_s            [s]
-    initial_soc       between the cell's own voltage limits at rest, 0 to 1
-    ambient_C         [degC]; air around the cell, which loses `heat_transfer_W_m2K` to it
-    sei, plating, lam False switches SEI growth, lithium plating, loss of active material off
-    voltage_limits    the cell's limits cut the current, as a battery management system would; False: whatever was asked
-    sei_thickness_m   film at the start; its lithium is missing from the cell. Default: the fresh cell's
-    capacity_scale, resistance_scale   this cell against the nominal one
+    initial_soc       0 to 1, between the cell's own voltage limits at rest
+    ambient_C         air around the cell [degC]; the cell loses heat to it by `heat_transfer_W_m2K`
+    sei, plating, lam False switches off SEI growth, lithium plating or loss of active material
+    voltage_limits    True: the cell's limits cut the current, as a battery management system would; False: they do not
+    sei_thickness_m   film at the start [m]; the lithium in its growth is missing from the cell. Default: a fresh film
+    capacity_scale, resistance_scale   of this cell, relative to the nominal one
 
-    The current must be constant within a step for the diffusion modes to be exact; 10 s is a sensible longest step
-    while it changes. A cell never delivers what it does not hold: near empty or full the current is cut and flagged.
+    The diffusion modes are exact if the current is constant within a step. While the current changes, 10 s is a
+    sensible longest step. A cell never delivers what it does not hold: near empty or full the current is cut and
+    flagged.
     """
     cell = parameters if isinstance(parameters, CellParameters) else load_cell(parameters)
     current = _checked_current(current_A, cell)

@@ -2,9 +2,9 @@
 
 Monthly means of the daily minimum and maximum [degC], rounded to whole degrees (take them as good to 1 K), after the
 1991-2020 normals that the national services report to the WMO (World Weather Information Service,
-worldweather.wmo.int; NOAA U.S. Climate Normals, ncei.noaa.gov; DWD; Met Office). The day is a cosine with its maximum
-at 15:00 local solar-zone time; on top lies a seeded anomaly of each city and day (standard deviation about 3 K),
-linear in between.
+worldweather.wmo.int; NOAA U.S. Climate Normals, ncei.noaa.gov; DWD; Met Office). Within a day the temperature is a
+cosine with its maximum at 15:00 local solar-zone time. A seeded anomaly is added for each city and day (standard
+deviation about 3 K). It is interpolated linearly from one day to the next.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class City:
 
     @property
     def utc_offset_s(self) -> int:
-        """Of the zone of its longitude, whole hours."""
+        """UTC offset of the time zone of its longitude, in whole hours [s]."""
         return round(self.longitude_deg / 15.0) * 3600
 
 
@@ -102,7 +102,7 @@ def mean_temperature_C(city: int) -> float:
 
 @inner
 def _anomaly(seed: int, city: int, day: int) -> float:
-    """Of one city's day [K]: a sum of four uniforms, scaled to `_ANOMALY_K` standard deviation."""
+    """Anomaly of one city and day [K]: a sum of four uniforms, scaled to `_ANOMALY_K` standard deviation."""
     total = 0.0
     for k in range(4):
         total += uniform(seed, _STREAM, city, 4 * day + k)
@@ -111,10 +111,10 @@ def _anomaly(seed: int, city: int, day: int) -> float:
 
 @inner
 def ambient_K(seed: int, city: int, local_s: float) -> float:
-    """Air temperature [K] at local time, seconds since 1970-01-01 on the city's clock."""
+    """Air temperature [K] at `local_s`, seconds since 1970-01-01 on the city's clock."""
     days = local_s / 86400.0
     day = math.floor(days)
-    month = (days % _DAYS_A_YEAR) / _DAYS_A_YEAR * 12.0 - 0.5  # month k's normal stands for its middle
+    month = (days % _DAYS_A_YEAR) / _DAYS_A_YEAR * 12.0 - 0.5  # a month's normal holds at its middle
     before = math.floor(month) % 12
     after = (before + 1) % 12
     late = month - math.floor(month)

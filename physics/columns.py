@@ -1,7 +1,7 @@
-"""What a vehicle reports: one entry a column, and everything else that names columns is derived from here.
+"""The columns that a vehicle reports. Everything else that names columns is derived from this list.
 
-A new column is an entry here and a line in `fleet.sample_vehicles` that computes it. The kernels' rows, the schemas on
-disk and on the wire and the tables in the documentation follow; a database needs a migration.
+A new column needs an entry here and a line in `fleet.sample_vehicles` that computes it. The kernels' rows, the schemas
+on disk and on the wire, and the tables in the documentation follow. A database needs a migration.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ _BATTERY: Final = "Vehicle.Powertrain.TractionBattery"
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `unit` is "" for ratios; `decimals` is the sensor's resolution, to which values are rounded, and None
-    for whole numbers; `vss` is the COVESA VSS path.
+    """One column.
 
-    `type`: float32 where 1e-7 of the range is finer than the sensor, float64 for accumulators. `labels`: what the whole
-    numbers 0, 1, .. stand for. `grows`: changes slowly and in one direction, so that values between two days of a life
-    are interpolated. `since`: the schema version that brought the column, `default` its value in older records.
+    unit      "" for ratios
+    decimals  the sensor's resolution, to which values are rounded; None for whole numbers
+    type      float32 where 1e-7 of the range is finer than the sensor, float64 for accumulators
+    vss       the COVESA VSS path
+    labels    what the whole numbers 0, 1, .. stand for
+    grows     changes slowly and in one direction, so values between two simulated days of a life are interpolated
+    since     the schema version that introduced the column
+    default   its value in older records
     """
 
     name: str
@@ -70,4 +74,4 @@ COLUMNS: Final = (
 NAMES: Final = tuple(column.name for column in COLUMNS)
 TYPES: Final[dict[str, type[np.generic]]] = {column.name: column.type for column in COLUMNS}
 PER_UNIT: Final = np.array([1.0 if column.decimals is None else 10.0**column.decimals for column in COLUMNS])
-"""Steps of the resolution in one unit, shape (columns,)."""
+"""Resolution steps in one unit of each column, shape (columns,)."""

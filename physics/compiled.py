@@ -1,7 +1,7 @@
-"""How kernels are compiled, and where they are kept: one folder per user and per state of these sources.
+"""How kernels are compiled and cached: in one folder per user and per version of these sources.
 
 numba marks a cached function stale when *its own* file changes, not when a function it calls in another file does. So
-the folder's name carries a hash of all sources of this package: no change can leave a stale kernel behind.
+the folder's name carries a hash of all sources of this package, and no change can leave a stale kernel behind.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _OPTIONS: Final[dict[str, Any]] = {"fastmath": {"contract", "nsz"}, "error_model
 
 
 def physics_version() -> str:
-    """Hash of this package's sources, numba and Python: what the bits of a result depend on besides the settings."""
+    """Hash of this package's sources and of the versions of numba and Python.
+
+    A result's bits depend on these and on the settings only.
+    """
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
     for file in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(file.name.encode())
@@ -46,7 +49,7 @@ def _base_folders() -> Iterator[Path]:
 
 @cache
 def cache_folder() -> Path:
-    """The folder of compiled kernels for these sources: the first that can be written to."""
+    """The folder of compiled kernels for these sources: the first one that is writable."""
     key = physics_version()
     for base in _base_folders():
         folder = base / "ev-battery-twin" / f"kernels-{key}"
@@ -60,14 +63,15 @@ def cache_folder() -> Path:
 
 
 def inner[F: Callable[..., Any]](function: F) -> F:
-    """Compile a function that only kernels call: it becomes part of each of them."""
+    """Compile a function that only kernels call. It becomes part of each kernel that calls it."""
     return _typed(numba.njit(**_OPTIONS), function)
 
 
 def kernel[F: Callable[..., Any]](function: F) -> F:
-    """Compile a function that Python calls, once for all processes: the machine code is kept in `cache_folder`.
+    """Compile a function that Python calls. All processes share the machine code, which is kept in `cache_folder`.
 
-    numba fixes a function's cache folder when it is decorated; other packages' caches stay where they are.
+    numba fixes a function's cache folder when the function is decorated. The setting is changed for that moment only,
+    so other packages' caches stay where they are.
     """
     before = _config.CACHE_DIR
     _config.CACHE_DIR = str(cache_folder())
@@ -78,6 +82,6 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
 
 
 def _typed[F: Callable[..., Any]](decorate: Callable[[F], Any], function: F) -> F:
-    """numba carries no types: a compiled function is called like the function it was."""
+    """numba has no type hints, so the compiled function is given the type of the original."""
     compiled: F = decorate(function)
     return compiled

@@ -1,13 +1,13 @@
-"""Who is in a fleet where nothing else is asked for. No kernel is needed to read it."""
+"""The composition of a fleet by default. Importing this module compiles no kernel."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# Shares are set for variety, in the range of national travel surveys; they are not fitted. The days: `duty.py`.
+# Shares are set for variety, in the range of national travel surveys. They are not fitted. `duty.py` defines the days.
 USE_SHARES: Final = {"commuter": 0.84, "delivery": 0.06, "taxi": 0.04, "long_distance": 0.06}
 USES: Final = tuple(USE_SHARES)
 CELL_SHARES: Final = {"chen2020": 0.75, "prada2013": 0.25}
 OLDEST_YEARS: Final = 10.0
 FAULT_SHARE: Final = 0.02
-"""Vehicles that get a fault within ten years."""
+"""Share of vehicles that get a fault within ten years."""

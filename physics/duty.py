@@ -1,15 +1,16 @@
-"""A vehicle's days: when it drives what. A pure function of (seed, vehicle, day): nothing is stored but the next entry.
+"""A vehicle's days: when it drives and which trace. They are a pure function of (seed, vehicle, day), so only the next
+entry is stored.
 
-Up to three trips a day, 0, 1 and 2, each a speed trace repeated; what follows a trip is parking, a fast charge on the
-road, or the charger at home (after trip 2). Four kinds of use:
+A day has up to three trips, 0, 1 and 2. Each repeats one speed trace. After a trip the vehicle parks, charges fast on
+the road, or is plugged in at home (after trip 2). There are four kinds of use:
 
-commuter       out and back on the same route; workdays: 92 % go to work, 15 % of them run an errand at noon; other
-               days 65 % go out. Charges at home as its owner's habit says, always below half charge.
+commuter       out and back on the same route. On workdays 92 % go to work, and 15 % of these run an errand at noon.
+               On all other days 65 % go out. Charges at home by its owner's habit, and always when below half charge.
 delivery       six days a week, city rounds in the morning and the afternoon, depot charger every evening
 taxi           nearly every day, three shifts of two to three hours in town, fast charge between them when below 60 %
 long_distance  most workdays, motorway in two or three legs with fast charges between them
 
-Shares of uses, hours and lengths are set for variety, in the range of national travel surveys; they are not fitted.
+Shares of uses, hours and lengths are set for variety, in the range of national travel surveys. They are not fitted.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ HOME: Final = 1
 FAST: Final = 2
 _AFTER: Final = np.array([[STAYS, STAYS, HOME], [STAYS, STAYS, HOME], [FAST, FAST, HOME], [FAST, FAST, HOME]])
 
-# Professional uses, a row each as in USES (the commuter's row is not read).
+# Professional uses, one row for each of USES. Of the commuter's only the longest trip and the pause are read.
 _WORKDAY: Final = np.array([0.0, 0.95, 0.95, 0.80])
 _SATURDAY: Final = np.array([0.0, 0.85, 0.95, 0.25])
 _SUNDAY: Final = np.array([0.0, 0.0, 0.85, 0.25])
 _HOURS: Final = np.array([[0.0, 0.0, 0.0], [7.5, -1.0, 13.0], [6.0, 11.0, 16.5], [7.0, -1.0, 15.5]])  # -1: no such trip
-_ROUTES: Final = np.array([[0, 0], [0, 0], [0, 3], [1, 2]])  # which traces: UDDS, HWFET, US06, WLTC
+_ROUTES: Final = np.array([[0, 0], [0, 0], [0, 3], [1, 2]])  # indices of traces: UDDS, HWFET, US06, WLTC
 _SHORTEST_S: Final = np.array([0.0, 5400.0, 7200.0, 4500.0])
 _LONGEST_S: Final = np.array([6000.0, 9000.0, 10800.0, 9000.0])
 _PAUSE_S: Final = np.array([600.0, 1800.0, 2700.0, 2400.0])

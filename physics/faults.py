@@ -1,11 +1,11 @@
-"""What breaks: kinds of faults with onset and severity, drawn at field level or injected, always kept as ground truth.
+"""Kinds of faults, with onset and severity. They are drawn at field rates or injected, and always kept as ground truth.
 
-Sensor faults change what telemetry says, not what the battery does. Plating in cold fast charging is no fault: it
-happens. Thermal runaway is a terminal event: a cell that reaches 90 degC, the onset of self-heating (T1 in Feng et
-al. 2018, Energy Storage Mater. 10, 246, doi 10.1016/j.ensm.2017.05.013), takes its vehicle out of service.
+Sensor faults change what telemetry says, not what the battery does. Plating in cold fast charging is not a fault: the
+cell model produces it. Thermal runaway is a terminal event: a cell that reaches 90 degC, the onset of self-heating (T1
+in Feng et al. 2018, Energy Storage Mater. 10, 246, doi 10.1016/j.ensm.2017.05.013), takes its vehicle out of service.
 
-Default rate: 2 % of vehicles get a fault in ten years, the order of battery replacements outside recalls that field
-surveys report (Recurrent 2023: 1.5 %); kinds are equally likely, severities uniform in the ranges below.
+By default 2 % of vehicles get a fault in ten years. That is the order of battery replacements outside recalls that
+field surveys report (Recurrent 2023: 1.5 %). Kinds are equally likely, severities uniform in the ranges below.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ SEVERITIES: Final[dict[str, tuple[str, float, float]]] = {
     "temperature_drift": ("K a day", -0.05, 0.05),
     "temperature_stuck": ("degC that it reads", 5.0, 35.0),
 }
-"""Unit, lowest and highest of each kind's severity when drawn."""
+"""Unit, lowest and highest drawn severity of each kind."""
 
 RUNAWAY_K: Final = 90.0 + KELVIN
 SHORT_SPREADS: Final = 0.25
@@ -107,7 +107,7 @@ class Fault:
 
 @inner
 def hottest_K(block: FloatArray, now_s: float, k: int) -> float:
-    """Temperature of a pack's warmest cell [K]: warmer than the mean by its share of the rise, and by a short in it."""
+    """Temperature of a pack's warmest cell [K]: the mean, plus its share of the rise over air, plus a short's heat."""
     temperature = block[TEMPERATURE + k]
     shorted = (block[FAULT + k] == _SHORT) & (now_s >= block[FAULT_ONSET + k])
     v = block[VOLTAGE + k]
@@ -119,7 +119,7 @@ def hottest_K(block: FloatArray, now_s: float, k: int) -> float:
 
 @inner
 def stand_still(block: FloatArray, k: int) -> None:
-    """Parked, wherever it was: no speed, no trace, no charger."""
+    """Park a vehicle where it is: no speed, no trace, no charger."""
     block[MODE + k] = 0.0
     block[SPEED + k] = 0.0
     block[TRACE_START + k], block[TRACE_END + k], block[TRACE + k] = 0.0, 1.0, 0.0
@@ -127,7 +127,7 @@ def stand_still(block: FloatArray, k: int) -> None:
 
 @inner
 def fault_of(block: FloatArray, work: FloatArray, k: int, cooling_scale: float, c: CellModel) -> None:
-    """Let a vehicle's fault, where it has begun at NOW, act for ELAPSED."""
+    """Let a vehicle's fault, if it has begun by NOW, act for ELAPSED."""
     now_s, elapsed_s = work[NOW + k], work[ELAPSED + k]
     kind, severity = block[FAULT + k], block[FAULT_SEVERITY + k]
     since = now_s - block[FAULT_ONSET + k]
@@ -149,6 +149,6 @@ def fault_of(block: FloatArray, work: FloatArray, k: int, cooling_scale: float, 
 
 @inner
 def apply_faults(block: FloatArray, work: FloatArray, cooling_scale: float, c: CellModel) -> None:
-    """The same for all; called every simulated minute."""
+    """`fault_of` for all lanes; called every simulated minute."""
     for k in range(LANES):
         fault_of(block, work, k, cooling_scale, c)

@@ -1,7 +1,7 @@
-"""A fleet that drives, parks and charges: the whole simulation of one shard, stepped in blocks of ticks.
+"""A fleet that drives, parks and charges: the whole simulation of one shard.
 
-Results depend only on (population, cycles, start, step) and the tick: not on how vehicles are divided into shards, nor
-on how many ticks a call advances. Vehicles of one kind of cell share blocks.
+Results depend only on (population, cycles, start, step) and the tick. They depend neither on how vehicles are divided
+into shards nor on how many ticks a call advances. Vehicles with the same kind of cell share blocks.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ _FLAGS: Final = _sample("flags")
 
 @kernel
 def sample_vehicles(block: FloatArray, work: FloatArray, c: CellModel) -> None:
-    """Telemetry of 128 vehicles at NOW into the SAMPLE rows, as their sensors read, rounded to their resolution."""
+    """Write telemetry of 128 vehicles at NOW to the SAMPLE rows, as sensors read it, rounded to their resolution."""
     for k in range(LANES):
         now_s = work[NOW + k]
         current, voltage = block[CURRENT + k], block[VOLTAGE + k]
@@ -191,7 +191,7 @@ def sample_vehicles(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 
 @inner
 def clear_flags(block: FloatArray, k: int) -> None:
-    """After a sample a vehicle's flags start afresh."""
+    """Clear a vehicle's flags after a sample."""
     block[FLAG_RANGE + k] = 0.0
     block[FLAG_VOLTAGE + k] = 0.0
     block[FLAG_POWER + k] = 0.0
@@ -215,10 +215,10 @@ def advance_fleet(
     of: npt.NDArray[np.int64],
     samples: FloatArray,
 ) -> None:
-    """Advance all blocks, shape (blocks, BLOCK_SIZE), by `ticks` steps of dt [s]; each block runs through on its own.
+    """Advance all blocks, shape (blocks, BLOCK_SIZE), by `ticks` steps of dt [s], one block after the other.
 
     `samples`, shape (columns, n_samples, n_vehicles), takes one sample at every absolute tick divisible by
-    `sample_every`; `of`, shape (vehicles of these blocks,): where each one's samples go.
+    `sample_every`. `of`, shape (vehicles of these blocks,), is each vehicle's index on the last axis of `samples`.
     """
     vehicles = of.size
     work = np.zeros(WORK_SIZE)
@@ -261,7 +261,7 @@ def advance_fleet(
 def _set_up(
     blocks: FloatArray, dt: float, start_s: float, seed: int, c: CellModel, cycle_ticks: npt.NDArray[np.int64]
 ) -> None:
-    """First entry of each plan, first climate, cells at rest at ambient temperature."""
+    """Set the first entry of each plan and put the cells at rest at ambient temperature."""
     for j in range(blocks.shape[0]):
         block = blocks[j]
         for k in range(LANES):
@@ -279,7 +279,7 @@ def _set_up(
 
 @dataclass(eq=False)
 class CellGroup:
-    """The vehicles of a population with one kind of cell: `of` are their positions, shape (n,)."""
+    """The vehicles of a population with the same kind of cell. `of` holds their positions, shape (n,)."""
 
     of: npt.NDArray[np.int64]
     model: CellModel
@@ -348,8 +348,8 @@ def first_blocks(population: Population, of: npt.NDArray[np.int64], model: CellM
 class FleetPhysics:
     """Vehicles of one shard, from `start_s` on, in steps of `step_s`.
 
-    A vehicle begins at rest at ambient temperature, plugged in; what its plan had begun earlier that day goes on.
-    `advance` uses one thread and releases the GIL.
+    A vehicle begins at rest at ambient temperature, plugged in. Its plan counts from that day's midnight, so it may be
+    on a trip at the first tick. `advance` uses one thread and releases the GIL.
     """
 
     def __init__(
@@ -388,14 +388,14 @@ class FleetPhysics:
                 self._groups.append(group)
 
     def take_over(self, groups: Sequence[CellGroup]) -> None:
-        """Put these vehicles, of the same population, at rest at the start of this fleet's time."""
+        """Take over these vehicles of the same population, at rest at the start of this fleet's time."""
         self._groups = [CellGroup(group.of, group.model, group.blocks.copy()) for group in groups]
         for group in self._groups:
             args = self.step_s, float(self.start_s), self.population.seed, group.model, self._cycle_ticks
             _set_up(group.blocks, *args)
 
     def _in_order(self, of: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Which vehicles share a block: results do not depend on it."""
+        """The order that decides which vehicles share a block. Results do not depend on it."""
         return of
 
     def __len__(self) -> int:
@@ -403,21 +403,21 @@ class FleetPhysics:
 
     @property
     def bytes_a_vehicle(self) -> float:
-        """Memory of the blocks over the number of vehicles."""
+        """Memory of the blocks divided by the number of vehicles."""
         return sum(group.blocks.nbytes for group in self._groups) / len(self)
 
     def advance(self, ticks: int, sample_every: int, *, compact: bool = False) -> dict[str, Column]:
-        """Step `ticks` times; telemetry at every absolute tick divisible by `sample_every`, each (n_samples,
-        n_vehicles); readings are float64, or with `compact` of their column's type.
+        """Step `ticks` times; return telemetry at every absolute tick divisible by `sample_every`.
 
-        A sample at tick k is the state at the end of step k, at start_s + k step_s. Units and resolution: `COLUMNS` and
-        docs/physics.md. Flags gather what happened since the sample before.
+        Each column has shape (n_samples, n_vehicles). Readings are float64; with `compact` they have their column's
+        type. A sample at tick k is the state at the end of step k, at start_s + k step_s. For units and resolution see
+        `COLUMNS` and docs/physics.md. Flags collect what happened since the previous sample.
         """
         if ticks < 0 or sample_every < 1:
             raise ValueError(f"expected ticks >= 0 and sample_every >= 1, got {ticks} and {sample_every}")
         count = (self.tick + ticks) // sample_every - self.tick // sample_every
-        # Compact columns are copies, and what is copied from is kept for the next call: so much fresh memory costs as
-        # much as the physics that fill it.
+        # Compact columns are copies, so the array they are copied from is kept for the next call. Allocating it anew
+        # would cost as much as the physics that fill it.
         shape = (len(COLUMNS), count, len(self))
         samples = self._samples if compact and self._samples.shape == shape else np.empty(shape)
         self._samples = samples if compact else self._samples
@@ -450,9 +450,9 @@ class FleetPhysics:
         )
 
     def inject(self, position: int, fault: Fault) -> None:
-        """Give the vehicle at `position` a fault; it takes the place of the one it may have.
+        """Give the vehicle at `position` a fault, which replaces the one it may have.
 
-        Bad electrolyte acts from now on, whatever its onset: a batch is bad from the beginning.
+        Bad electrolyte acts from now on, whatever its onset, because a batch is bad from the beginning.
         """
         for group in self._groups:
             lane = np.flatnonzero(group.of == position)
@@ -470,11 +470,12 @@ class FleetPhysics:
         raise ValueError(f"expected a position from 0 to {len(self) - 1}, got {position}")
 
     def truth(self) -> dict[str, Column]:
-        """What no vehicle reports, each of shape (n_vehicles,): aging by mechanism and faults.
+        """What no vehicle reports: aging by mechanism, and faults. Each array has shape (n_vehicles,).
 
-        lli: lithium lost of the fresh cell's cyclable lithium; lam_ne, lam_pe: active material lost; of them sei,
-        dead_lithium, plated_lithium and lam_lithium say where the lithium went. soh_resistance: fresh over present
-        resistance of a pulse at 25 degC, before diffusion answers and without faults.
+        lli is the lithium lost, as a share of the fresh cell's cyclable lithium. It is the sum of sei, dead_lithium,
+        plated_lithium and lam_lithium, which say where the lithium went. lam_ne and lam_pe are the shares of active
+        material lost. soh_resistance is the fresh over the present resistance of a pulse at 25 degC, before diffusion
+        responds and without faults.
         """
         out: dict[str, Column] = {"vehicle": self.population.vehicle}
         names = (
@@ -512,7 +513,7 @@ class FleetPhysics:
         return out
 
     def snapshot(self) -> dict[str, Column]:
-        """Everything needed to go on byte-exactly with the same population, cycles, start and step."""
+        """Everything needed to continue byte-exactly with the same population, cycles, start and step."""
         blocks = np.concatenate([group.blocks for group in self._groups])
         return {"tick": np.array(self.tick, dtype=np.int64), "blocks": blocks}
 

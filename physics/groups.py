@@ -1,7 +1,7 @@
-"""All cell groups of one pack, each simulated in full: what the two deviations of `pack.py` are held against.
+"""All cell groups of one pack, each simulated in full: the reference for the two deviations of `pack.py`.
 
-Groups are lanes of blocks with their own area, resistance and cooling, under one current. A group of parallel cells is
-one mean cell. Balancing does not act; nor do voltage limits: the current is what was asked for.
+Each group is a lane of a block, with its own area, resistance and cooling. All carry the same current. A group of
+parallel cells is one mean cell. Neither balancing nor voltage limits act, so the current is the one asked for.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def run_groups(
     voltage: FloatArray,
     temperature: FloatArray,
 ) -> None:
-    """Drive blocks, shape (m, BLOCK_SIZE), through current_A, shape (n,); into two arrays of shape (n, m LANES)."""
+    """Drive blocks, shape (m, BLOCK_SIZE), through current_A, shape (n,). `voltage` and `temperature`, shape (n, m
+    LANES), are out."""
     work = np.zeros(WORK_SIZE)
     work[DT : DT + LANES] = dt
     work[VOLTAGE_HIGH : VOLTAGE_HIGH + LANES] = _NO_LIMIT_V
@@ -113,7 +114,7 @@ def run_pack(
     c: CellModel,
     out: FloatArray,
 ) -> None:
-    """The same for one mean cell and its extremes, lane 0 into `out`, shape (4, n)."""
+    """As `run_groups`, for one mean cell and its extremes; lane 0 goes to `out`, shape (4, n)."""
     work = np.zeros(WORK_SIZE)
     work[DT : DT + LANES] = dt
     work[VOLTAGE_HIGH : VOLTAGE_HIGH + LANES] = _NO_LIMIT_V
@@ -148,13 +149,13 @@ def simulate_groups(
 ) -> GroupsResult:
     """All groups of a pack under one current, from rest. They are balanced at full charge.
 
-    current_A      shape (n,), of one cell: the pack's over the cells in parallel; positive discharges
-    capacity       shape (groups,), against the nominal cell (`pack.group_scales` draws them)
-    resistance     shape (groups,), against the nominal cell
-    warmth         shape (groups,) or a number: how much more a group warms over the air than the mean, relative;
-                   acts as worse cooling, so nothing at first
-    initial_soc    of a group of capacity 1; all others have had the same charge drawn
-    cooling_scale  on the cell's own heat transfer (a cell in a pack loses less)
+    current_A      shape (n,), of one cell: the pack's over the number of parallel cells; positive discharges
+    capacity       shape (groups,), relative to the nominal cell (`pack.group_scales` draws them)
+    resistance     shape (groups,), relative to the nominal cell
+    warmth         shape (groups,) or a number: by what share a group's rise over the air exceeds the mean's; acts as
+                   worse cooling, so it has no effect at first
+    initial_soc    of a group of capacity 1; the same charge has been drawn from all others
+    cooling_scale  factor on the cell's own heat transfer (a cell in a pack loses less)
     """
     parameters = cell if isinstance(cell, CellParameters) else load_cell(cell)
     current = _profile(current_A, step_s)
@@ -162,9 +163,9 @@ def simulate_groups(
     groups = scales.shape[1]
     warm = np.broadcast_to(np.asarray(warmth, dtype=np.float64), (groups,))
     if not (np.isfinite(scales).all() and (scales > 0.0).all()):
-        raise ValueError("capacity and resistance must be positive numbers, one of each a group")
+        raise ValueError("capacity and resistance must be positive numbers, one of each per group")
     if not (np.isfinite(warm).all() and (warm > -1.0).all()):
-        raise ValueError("warmth must be numbers above -1, one a group")
+        raise ValueError("warmth must be numbers above -1, one per group")
     model = cell_model(parameters)
     count = -(-groups // LANES)
     blocks = np.stack([rested_block(model, soc=1.0, temperature_C=ambient_C)] * count)
@@ -202,11 +203,13 @@ def simulate_pack(
     hot_share: float = 0.0,
     extremes_s: float = REFRESH_S,
 ) -> PackResult:
-    """The mean cell with the weakest and strongest group as deviations, as in a fleet: `weak` and `strong` are their
-    (capacity, resistance) against the mean, relative; balanced at full charge. Else as `simulate_groups`.
+    """The mean cell with the weakest and strongest group as deviations, as in a fleet.
 
-    hot_share   how much warmer the warmest group gets, of the mean's rise over the air
-    extremes_s  period of the extremes; a fleet's is the default
+    Groups are balanced at full charge. The other arguments are as for `simulate_groups`.
+
+    weak, strong  (capacity, resistance) of these groups, as relative deviations from the mean
+    hot_share     additional rise of the warmest group, as a share of the mean's rise over the air
+    extremes_s    period at which the extremes are updated [s]; the default is a fleet's
     """
     parameters = cell if isinstance(cell, CellParameters) else load_cell(cell)
     current = _profile(current_A, step_s)
@@ -241,6 +244,6 @@ def _ticks(step_s: float) -> tuple[int, int]:
 
 
 def _settle(blocks: FloatArray, model: CellModel) -> None:
-    """At rest where they now stand."""
+    """Put the cells at rest at their present stoichiometries."""
     for block in blocks:
         rest_cells(block, model)

@@ -1,14 +1,14 @@
-"""The compiled heart: one step of 128 cells. Paper symbols, SI units, + discharges; modal.py derives the equations.
+"""The compiled core: one step of 128 cells. Paper symbols, SI units, + discharges. modal.py derives the equations.
 
 i     current density [A/m2]                x_n, x_p      mean stoichiometry
 xs    surface stoichiometry                 g             R j/(F D c_max), the diffusion gain times current
 v_T   2RT/F [V]                             eta           charge-transfer overpotential [V]
 u     mean electrolyte deviation, c_e/c_0-1 b             potential across the negative surface film, U_n + eta_n [V]
 
-`block` holds what goes on from step to step, `work` what a step asks and scribbles (layout.py). Every function here
+`block` holds what persists from step to step; `work` holds a step's inputs and scratch (layout.py). Every function here
 loops over the lanes of one block with constant offsets; helpers are inlined. Nothing branches on a lane: both sides are
 computed and one is selected, so that a lane's bits never depend on its neighbours. A step is three loops, because the
-one in the middle, which gathers from the tables of the open-circuit potentials, cannot vectorise.
+middle one gathers from the tables of the open-circuit potentials and so cannot vectorise.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ PORES_MIN: Final = 0.05  # share of the fresh pores that films never fill
 T_HARD_MIN: Final = 200.0  # [K]
 T_HARD_MAX: Final = 420.0
 POWER_TOLERANCE: Final = 0.02
-PLANNED_BELOW_V: Final = 1e-3  # an upper voltage limit this far below the cell's own is a charger's, not an incident
+PLANNED_BELOW_V: Final = 1e-3  # an upper limit this far below the cell's own is a charger's and raises no flag
 
 
 @inner
@@ -196,7 +196,7 @@ def _currents_and_lithium(block: FloatArray, work: FloatArray, c: CellModel) -> 
         guess = within_limits(
             delivering(power, v_0, resistance, low, high), v_0, resistance, v_low, v_high, empty, full
         )
-        # Beside what leaves by the terminals, an internal short draws on both electrodes, side reactions on one.
+        # Besides the terminal current, an internal short draws on both electrodes and side reactions draw on one.
         short = block[LEAK + k] * block[VOLTAGE + k]
         aside = short + q_side * to_current
         asinh_n, root_n = asinh_and_root(block[ASINH_N + k] * (guess + aside))
@@ -208,7 +208,7 @@ def _currents_and_lithium(block: FloatArray, work: FloatArray, c: CellModel) -> 
         current = within_limits(asked, v_0, resistance, v_low, v_high, empty, full)
         i = (current + short) / area
 
-        # --- lithium: the side reactions of the last step are paid as the charge they took ----------------
+        # --- lithium: the charge that side reactions took in the last step is deducted now ----------------
         i_n = i + q_side * inv_dt
         x_n = x_n - dt * i_n * inv_q_n
         x_p = x_p + dt * i * inv_q_p
@@ -246,7 +246,7 @@ def _currents_and_lithium(block: FloatArray, work: FloatArray, c: CellModel) -> 
         u_p = clip(u_p_free, -u_max_p, u_max_p)
         inside = (xs_n == xs_n_free) & (xs_p == xs_p_free) & (u_n == u_n_free) & (u_p == u_p_free)
 
-        # --- loss of active material: stress of the surface being emptier than the mean, tensile only -------
+        # --- loss of active material: tensile stress, where the surface is emptier than the mean ------------
         tension_n = max(x_n - xs_n, 0.0)
         tension_p = max(x_p - xs_p, 0.0)
         active_n, active_p = block[ACTIVE_N + k], block[ACTIVE_P + k]
@@ -255,7 +255,7 @@ def _currents_and_lithium(block: FloatArray, work: FloatArray, c: CellModel) -> 
         active_n, active_p = active_n - lost_n, active_p - lost_p
         block[ACTIVE_N + k] = active_n
         block[ACTIVE_P + k] = active_p
-        block[INV_Q_N + k] = 1.0 / (c.q_n * active_n)  # not left to the refresh: lithium balances at every step
+        block[INV_Q_N + k] = 1.0 / (c.q_n * active_n)  # not left to the refresh, so lithium balances at every step
         block[INV_Q_P + k] = 1.0 / (c.q_p * active_p)
         block[Q_LAM + k] = block[Q_LAM + k] + lost_n * c.q_n * x_n + lost_p * c.q_p * x_p
 
@@ -320,11 +320,11 @@ def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -
             + temperature * block[SENSE_E + k]
         ) * inv_area
         r_transfer_new = v_t * (per_current_n / root_n + per_current_p / root_p) * inv_area
-        # What the forecast missed is mostly relaxation, which goes on: expect half of it again.
+        # What the forecast missed is mostly relaxation, which continues: expect half of it again.
         missed = voltage + block[R_LINEAR + k] * current + eta - work[V_LINEAR + k]
         block[DRIFT + k] = block[DRIFT + k] + 0.5 * missed
 
-        # --- heat: of the cell's own current (without the film's), and of a short inside it ---------------
+        # --- heat: of the cell's own current (without the film's drop), and of a short inside it ----------
         short = block[LEAK + k] * block[VOLTAGE + k]
         heat = (
             (current + short) * (ocp_p - ocp_n - voltage - i_n * film)
@@ -352,7 +352,7 @@ def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -
         y = clip(1.3 * spread / v_t, -2.0, 2.0)
         uneven = (1.0 + u_n) * (1.0 + y * y * (4.0 / 90.0 - y * (16.0 / 5670.0))) + salt * y * (4.0 / 45.0)
         plated = block[PLATED + k]
-        # It takes no more than the charging current brings, and strips no more than the particles can take back.
+        # Plating takes at most what the charging current brings. Stripping returns at most what the particles can take.
         most = max(-i, 0.0) + block[PLATE + k]
         deposit = dt * min(block[PLATE + k] * down_13 * max(uneven, 0.0), most)
         room = 0.5 * max(1.0 - X_MEAN_MIN - block[X_N + k], 0.0) / block[INV_Q_N + k]
@@ -378,7 +378,7 @@ def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -
         block[ENERGY_OUT + k] = block[ENERGY_OUT + k] + voltage * current * dt
         inside = (work[INSIDE + k] > 0.5) & (t_new > t_min) & (t_new < t_max)
         block[FLAG_RANGE + k] = block[FLAG_RANGE + k] if inside else 1.0
-        # A charger's own constant voltage below the cell's limit is no incident.
+        # A charger's own constant voltage below the cell's limit raises no flag.
         planned = (current < 0.0) & (work[VOLTAGE_HIGH + k] < v_planned)
         unlimited = (current == work[ASKED + k]) | planned
         block[FLAG_VOLTAGE + k] = block[FLAG_VOLTAGE + k] if unlimited else 1.0
@@ -391,9 +391,10 @@ def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -
 def step_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Advance 128 cells, each by its DT, under their demand rows.
 
-    The current solves P = V I on a forecast of the voltage at the end of the step: linear in I (ohmic, diffusion) but
-    for charge transfer, whose asinh is linearised around a first guess. Then it is clipped to its limits; voltage
-    limits only ever reduce it towards zero. POWER is ignored where CURRENT_LOW = CURRENT_HIGH.
+    The current solves P = V I on a forecast of the voltage at the end of the step. The forecast is linear in I for
+    ohmic loss and diffusion; the asinh of charge transfer is linearised around a first guess. The current is then
+    clipped to its limits. Voltage limits only ever reduce it towards zero. POWER is ignored where CURRENT_LOW =
+    CURRENT_HIGH.
     """
     _currents_and_lithium(block, work, c)
     _look_up(work, c.tables)
@@ -500,7 +501,7 @@ def capacity_of(block: FloatArray, k: int, c: CellModel) -> None:
     """Follow one cell's stoichiometries at the voltage limits (at rest, 25 degC) as it ages: one Newton step.
 
     From one refresh to the next they move by less than 1e-6, so one step from the last value is exact to rounding.
-    Plated lithium counts as cyclable: a discharge strips it.
+    Plated lithium counts as cyclable, because a discharge strips it.
     """
     q_n = c.q_n * block[ACTIVE_N + k]
     q_p = c.q_p * block[ACTIVE_P + k]
@@ -520,7 +521,7 @@ def capacity_of(block: FloatArray, k: int, c: CellModel) -> None:
 
 @inner
 def refresh_capacity(block: FloatArray, c: CellModel) -> None:
-    """The same for all; called every simulated minute or so."""
+    """`capacity_of` for all lanes; called about every simulated minute."""
     for k in range(LANES):
         capacity_of(block, k, c)
 

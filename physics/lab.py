@@ -1,9 +1,9 @@
 """One cell in the laboratory: a protocol is repeated, cycle after cycle, and measured as a cycler would.
 
-Steps are long where nothing changes fast, as the diffusion modes are exact for a constant current: 1 s for the first
-10 s of every step, then `step_s` (`rest_step_s` at rest, after a minute). One that runs past the end of a step of the
-protocol is taken back and repeated with shorter ones, so that every end is met within a tenth of a second.
-`tests/physics/test_lab.py` compares with 1 s all through.
+Time steps are long where nothing changes fast, because the diffusion modes are exact for a constant current. They are
+1 s for the first 10 s of every protocol step, then `step_s` (at rest, `rest_step_s` after a minute). A time step that
+runs past the end of a protocol step is taken back and repeated with shorter ones. So every end is met within a tenth of
+a second. `tests/physics/test_lab.py` compares with 1 s throughout.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ ENDINGS: Final = (
     "the cell's own voltage limit",
     "no lithium left to move",
     "longest time of a step",
-    "the model left the numbers it can compute with",
+    "the model's numbers are no longer finite",
 )
 
 # Rows of a cycle's totals.
@@ -84,16 +84,16 @@ _TOTALS: Final = 9
 # Rows of the series.
 _SERIES: Final = ("time_s", "step", "voltage_V", "current_A", "temperature_C", "soc", "heat_W", "flags")
 
-_FINE_S: Final = 1.0  # step in the first seconds, and near an end
-_FINEST_S: Final = 0.1  # step at the end itself
-_SETTLED_S: Final = 10.0  # how long a new current is stepped finely; also when the resistance is read
+_FINE_S: Final = 1.0  # time step in the first seconds, and near an end
+_FINEST_S: Final = 0.1  # time step at the end itself
+_SETTLED_S: Final = 10.0  # age of a current up to which time steps are fine; also when the resistance is read
 _INSTANT_S: Final = 1e-6  # times closer than this are the same
-_RELAXED_S: Final = 60.0  # from here on a rest takes its long steps
+_RELAXED_S: Final = 60.0  # age of a rest from which its time steps are long
 
 
 @dataclass(frozen=True)
 class Series:
-    """One cycle in time; arrays of shape (n,), value k at the end of a step of the scheme, the first at the start."""
+    """One cycle in time; arrays of shape (n,). The first value is at the start, the others at ends of time steps."""
 
     cycle: int
     time_s: FloatArray
@@ -111,7 +111,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Cycles:
-    """One row a cycle, arrays of shape (cycles,)."""
+    """One row per cycle; arrays of shape (cycles,)."""
 
     cycle: npt.NDArray[np.int32]
     """From 1."""
@@ -122,7 +122,7 @@ class Cycles:
     soh: FloatArray
     """Capacity at rest between the voltage limits over the fresh cell's, at the end of the cycle."""
     capacity_Ah: FloatArray
-    """That capacity at rest."""
+    """The capacity at rest that `soh` is made of."""
     resistance_Ohm: FloatArray
     """Of the first constant-current step, 10 s after its start; NaN where the cycle has none of 10 s."""
     max_temperature_C: FloatArray
@@ -149,12 +149,12 @@ class LabResult:
     protocol: tuple[Step, ...]
     cycles: Cycles
     series: tuple[Series, ...]
-    """Of the cycles that were kept."""
+    """The cycles that were kept."""
     endings: npt.NDArray[np.int8]
     """What ended each step, index in `ENDINGS`, shape (cycles, steps)."""
 
     def complaints(self) -> list[str]:
-        """One line for every step that did not end as its text says, with how often."""
+        """One line for every step that did not end as its text says, and in how many cycles."""
         lines = []
         for index, step in enumerate(self.protocol):
             for code in range(_LIMIT, len(ENDINGS)):
@@ -181,13 +181,14 @@ def run_cycle(
     endings: npt.NDArray[np.int8],
     series: FloatArray,
 ) -> int:
-    """One repetition of a protocol on all lanes of a block, lane 0 measured; returns how many points `series` holds.
+    """Run a protocol once on all lanes of a block and measure lane 0. Returns how many points `series` holds.
 
     steps     shape (n, 6): kind, direction (+1 discharges, -1 charges, 0 towards the target), amount [A or W],
               target or held voltage [V] (0: none), final current [A] (0: none), duration [s] (inf: none)
     totals    shape (9,), this cycle's, out
     endings   shape (n,), out
-    series    shape (8, m), out; when it is full every second point is dropped, and from then on kept. m = 0: nothing
+    series    shape (8, m), out; when it is full, every second point is dropped, and from then on only every second
+              one is recorded. m = 0: nothing is recorded
     """
     totals[:] = 0.0
     totals[_T_MAX] = block[TEMPERATURE]
@@ -239,7 +240,7 @@ def run_cycle(
         t, held_since = 0.0, 0.0
         holding = kind == _CV
         v_start, i_start, resistance_read = block[VOLTAGE], block[CURRENT], kind != _CC
-        finest = np.inf  # how short the steps have had to become
+        finest = np.inf  # how short the time steps have had to become
         ending = _TOO_LONG
         while True:
             age = t - held_since
@@ -249,7 +250,7 @@ def run_cycle(
             dt = min(dt, finest, longest - t)
             # --- one step -----------------------------------------------------------------------------------
             if dt < dt_before:
-                # What side reactions took in a long step is paid at once: over a short one it would be a pulse.
+                # Deduct what side reactions took in a long step at once: over a short step it would be a pulse.
                 for k in range(LANES):
                     block[X_N + k] -= block[Q_SIDE + k] * block[INV_Q_N + k]
                     block[Q_SIDE + k] = 0.0
@@ -377,17 +378,17 @@ def simulate_protocol(
     """Repeat a protocol on one cell, from rest at ambient temperature.
 
     cell              name of a cell (`physics.cell_names()`) or its parameters
-    protocol          text (see `physics/protocol.py`) or the steps it was parsed to
+    protocol          text (see `physics/protocol.py`) or its parsed steps
     cycles            repetitions
     ambient_C         [degC]
-    initial_soc       between the cell's own voltage limits at rest, 0 to 1; default: full, or empty where the first
-                      step charges
-    step_s            longest step while current flows [s]
-    rest_step_s       and at rest, where the scheme is exact but for the film's growth
-    longest_step_h    a step of the protocol that has not met its end by then is ended, and says so in `endings`
-    keep              cycles whose course in time is returned; negative ones count from the last
-    points            most points of a kept cycle; a longer one is thinned evenly
-    capacity_scale, resistance_scale   this cell against the nominal one
+    initial_soc       0 to 1, between the cell's own voltage limits at rest; default: full, or empty where the first
+                      step (rests aside) charges
+    step_s            longest time step while current flows [s]
+    rest_step_s       longest time step at rest [s], where the scheme is exact except for the film's growth
+    longest_step_h    a protocol step that has not met its end by then is ended; `endings` says so
+    keep              cycles whose time series is returned; negative numbers count from the last
+    points            largest number of points of a kept cycle; a longer one is thinned evenly
+    capacity_scale, resistance_scale   of this cell, relative to the nominal one
     """
     parameters = cell if isinstance(cell, CellParameters) else load_cell(cell)
     steps = checked_protocol(parse_protocol(protocol) if isinstance(protocol, str) else protocol, parameters)

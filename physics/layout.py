@@ -2,13 +2,13 @@
 
 A block is `block[OFFSET + lane]`: `OFFSET` is one of the names below (row number times LANES), lane 0..127. Offsets are
 compile-time constants, so the compiler can prove that rows do not overlap and vectorises over the lanes. Blocks are
-always full (lanes beyond the last vehicle run along idle), so a vehicle goes through the same instructions however a
-fleet is divided, and its results have the same bits.
+always full (lanes beyond the last vehicle run idle), so a vehicle goes through the same instructions however a fleet is
+divided, and its results have the same bits.
 
-Groups of a block: STATE goes on from step to step; COEFFICIENTS follow from temperature and state every 10 s; CELL are
-constants of this vehicle's cells; VEHICLE is plan, car and climate. What lives no longer than a step (DEMAND, SAMPLE,
-SCRATCH) is in `work[OFFSET + lane]`, one array a thread for all blocks. A later mechanism adds its rows to its group;
-nothing else refers to row numbers.
+The rows of a block form groups. STATE persists from step to step. COEFFICIENTS are computed from temperature and state
+every 10 s. CELL holds constants of this vehicle's cells, VEHICLE its plan, car and climate, PACK its extreme cell
+groups, FAULT its fault. What lives no longer than a step (DEMAND, SCRATCH, SAMPLE) is in `work[OFFSET + lane]`, one
+array per thread for all blocks. A new mechanism adds its rows to its group. Nothing else refers to row numbers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ R_LINEAR: Final = _rows()  # its part without charge transfer
 CHARGE_TRANSFER: Final = _rows()  # overpotentials of both electrodes at the end of the last step [V]
 ASINH_N: Final = _rows()  # argument of the overpotential's asinh for a cell current of 1 A
 ASINH_P: Final = _rows()
-DRIFT: Final = _rows()  # how much V moves a step at unchanged current [V]
+DRIFT: Final = _rows()  # change of V in a step at unchanged current [V]
 X_FULL: Final = _rows()  # negative stoichiometry at the upper voltage limit, at rest
 X_EMPTY: Final = _rows()  # and at the lower
 THROUGHPUT: Final = _rows()  # charge in both directions since new [Ah]
@@ -68,12 +68,12 @@ DECAY_P: Final = _rows(PARTICLE_MODES)
 DECAY_E: Final = _rows(ELECTROLYTE_MODES)
 GAIN_N: Final = _rows()  # R^2/(3 D q): g of unit current density [m2/A]
 GAIN_P: Final = _rows()
-INV_Q_N: Final = _rows()  # 1/q: stoichiometry a charge [m2/C]
+INV_Q_N: Final = _rows()  # 1/q: stoichiometry per charge [m2/C]
 INV_Q_P: Final = _rows()
 GAIN_E: Final = _rows()  # 1/Arrhenius of the electrolyte diffusivity
 SENSE_N: Final = _rows()  # -d x_surf/d i over one step [m2/A]
 SENSE_P: Final = _rows()
-SENSE_E: Final = _rows()  # part of -dV/di from the electrolyte over one step, over temperature [Ohm m2/K]
+SENSE_E: Final = _rows()  # electrolyte's part of -dV/di over one step, divided by temperature [Ohm m2/K]
 KINETIC_N: Final = _rows()  # asinh argument of unit current density at c_e = c_0 and x(1-x) = 1 [m2/A]
 KINETIC_P: Final = _rows()
 OHMIC: Final = _rows()  # electrolyte, solid and contact resistance [Ohm m2]
@@ -83,7 +83,7 @@ SEI_DIFFUSION: Final = _rows()  # L k_sei/D_ec at b = 0
 PLATE: Final = _rows()  # plating current at b = 0 and c_e = c_0 [A/m2]
 STRIP: Final = _rows()  # stripping rate at b = 0 [1/s]
 DYING: Final = _rows()  # rate at which plated lithium dies [1/s]
-SPREAD_OHM: Final = _rows()  # b at the collector against the separator: half the ohmic drop [Ohm m2]
+SPREAD_OHM: Final = _rows()  # b at the collector relative to the separator: half the ohmic drop [Ohm m2]
 SPREAD_SALT: Final = _rows()  # the same for c_e/c_0 [m2/A]
 LAM_N: Final = _rows()  # loss of active material at unit (x - x_surf)^2 [1/s]
 LAM_P: Final = _rows()
@@ -92,18 +92,18 @@ THERMAL_RESISTANCE: Final = _rows()  # 1/(hA) [K/W]
 
 # --- CELL (constants of this vehicle's cells) -----------------------------------------------------------------------
 AREA: Final = _rows()  # electrode area [m2]; carries the spread of capacity
-RESISTANCE_SCALE: Final = _rows()  # on ohmic and charge-transfer resistance
+RESISTANCE_SCALE: Final = _rows()  # factor on ohmic and charge-transfer resistance
 CONTACT: Final = _rows()  # extra series resistance [Ohm m2]
 LEAK: Final = _rows()  # conductance of an internal short [S]
-COOLING_SCALE: Final = _rows()  # on h A
-COOLING_HEALTH: Final = _rows()  # of the thermal management, 1 to 0
-SEI_SCALE: Final = _rows()  # on the SEI's rate; 0 switches it off
-PLATING_SCALE: Final = _rows()  # on the rate of plating and stripping
-LAM_SCALE: Final = _rows()  # on the loss of active material
+COOLING_SCALE: Final = _rows()  # factor on h A
+COOLING_HEALTH: Final = _rows()  # share of the active cooling that is left, 1 to 0
+SEI_SCALE: Final = _rows()  # factor on the SEI's rate; 0 switches it off
+PLATING_SCALE: Final = _rows()  # factor on the rate of plating and stripping
+LAM_SCALE: Final = _rows()  # factor on the loss of active material
 AMBIENT: Final = _rows()  # air around the cell [K]
 
 # --- VEHICLE --------------------------------------------------------------------------------------------------------
-MODE: Final = _rows()  # 0 parked, 1 driving, 2 charging
+MODE: Final = _rows()  # index in columns.MODES
 NEXT_EVENT: Final = _rows()  # tick of the next entry of the plan
 EVENT: Final = _rows()  # which entry: 2 trip + (0 start, 1 end)
 DAY: Final = _rows()  # local day of the plan, days since 1970-01-01
@@ -114,7 +114,7 @@ TRACE_END: Final = _rows()
 SPEED: Final = _rows()  # at the end of the tick [m/s]
 ODOMETER: Final = _rows()  # [m]
 CABIN: Final = _rows()  # heating or cooling of the cabin [W]
-SPEED_SCALE: Final = _rows()  # the driver: trace speeds times this
+SPEED_SCALE: Final = _rows()  # the driver's factor on trace speeds
 MASS: Final = _rows()  # with payload [kg]
 AUXILIARY: Final = _rows()  # [W]
 CHARGER: Final = _rows()  # AC power from the wall [W]
@@ -127,20 +127,20 @@ USE: Final = _rows()  # index in default_fleet.USES
 # --- PACK: its weakest and its strongest cell group, as deviations from the mean (pack.py) ----------------------------
 WEAK_CAPACITY: Final = _rows()  # relative, below 0
 WEAK_RESISTANCE: Final = _rows()  # relative, above 0
-WEAK_SHIFT: Final = _rows()  # negative stoichiometry against the mean when the mean is full
+WEAK_SHIFT: Final = _rows()  # negative stoichiometry relative to the mean when the mean is full
 STRONG_CAPACITY: Final = _rows()
 STRONG_RESISTANCE: Final = _rows()
 STRONG_SHIFT: Final = _rows()
-HOT_SHARE: Final = _rows()  # how much warmer the warmest cell gets, of the mean's rise over the air
+HOT_SHARE: Final = _rows()  # additional rise of the warmest cell, as a share of the mean's rise over the air
 PACK_SEI: Final = _rows()  # Q_SEI when the deviations last aged
-BLED: Final = _rows()  # stoichiometry that balancing could have moved so far; lives count it by the day
-V_LOWEST: Final = _rows()  # voltage of the lowest cell against the mean [V], below 0
+BLED: Final = _rows()  # stoichiometry that balancing could have moved so far; lives reset it every day
+V_LOWEST: Final = _rows()  # voltage of the lowest cell relative to the mean [V], at most 0
 V_HIGHEST: Final = _rows()
 
 # --- FAULT ------------------------------------------------------------------------------------------------------------
 FAULT: Final = _rows()  # index in faults.FAULTS, 0 for none
 FAULT_ONSET: Final = _rows()  # seconds since 1970
-FAULT_SEVERITY: Final = _rows()  # unit of the kind
+FAULT_SEVERITY: Final = _rows()  # in the unit of its kind
 FAILED: Final = _rows()  # 1 after thermal runaway: the vehicle is out of service
 
 ROWS: Final = _counts["block"]
@@ -179,7 +179,7 @@ ENTROPY_N: Final = _rows(of="work")  # dU/dT at the surface [V/K]
 ENTROPY_P: Final = _rows(of="work")
 
 # --- WORK: SAMPLE ---------------------------------------------------------------------------------------------------
-SAMPLE: Final = _rows(len(COLUMNS), of="work")  # telemetry, a row a column
+SAMPLE: Final = _rows(len(COLUMNS), of="work")  # telemetry, one row per column
 
 WORK_SIZE: Final = _counts["work"] * LANES
 

@@ -1,20 +1,23 @@
-"""Whole lives in seconds: some days in full, the days between by extrapolating what is slow, with controlled error.
+"""Complete lifetimes, computed in seconds. Some days are simulated in full. Over the days between, slow quantities are
+extrapolated with controlled error.
 
-Each vehicle has its own clock. The 128 vehicles of a block take twenty steps together, but a driving one takes them of
-2 s while a charging one takes them of 3 to 6 s and a parked one of 3 minutes. So nobody waits for anybody: every
-vehicle lives its own day, and one that has come to the end of a call makes room for the next in the queue.
+Each vehicle has its own clock. The 128 vehicles of a block take twenty steps together, but of different lengths: 2 s
+when driving, 3 to 6 s when charging, 3 minutes when parked. So no vehicle waits for another. Each simulates its own
+day, and one that has come to the end of a call makes room for the next in the queue.
 
-After a day a vehicle jumps. The film (in the form in which it grows most evenly), dead lithium, active material, what
-they took along, throughput and distance are carried over the days between by their rates *per exposure*: degree-days
-weighted by the film's Arrhenius factor for the film, kilometres, weighted for cold where stress is concerned, for most
-of the rest. Exposures of the skipped days follow from climate and plan, which cost nothing, so a hot week or a long
-weekend is not missed by being skipped.
+After a day a vehicle jumps over some days. Its slow quantities are carried over them by their rates *per exposure*:
+the film (in the form in which it grows most evenly), dead lithium, active material, the lithium lost with it,
+throughput, distance, and the weakest group's capacity. For the film the exposure is time weighted by the film's
+Arrhenius factor. For most others it is kilometres, weighted for cold where stress is concerned. Exposures of the
+skipped days follow from climate and plan, which cost almost nothing to compute. So a hot week or a long weekend counts
+even when it is skipped.
 
-The error is chosen: after the first day behind a jump there are two estimates of every rate, before and after. Where
-their difference, over the jump, is worth more than `tolerance` of SoH, the jump is taken back and half of it tried;
-else the mean of both rates is applied, and the next jump is as long as its expected error allows.
+The error is controlled. After the first day behind a jump there are two estimates of every rate: from before and from
+after the jump. Where half their difference, over the jump, is worth more than `tolerance` of SoH, the jump is taken
+back and half of it is tried. Otherwise the mean of both rates is applied, and the next jump is as long as its expected
+error allows.
 
-A sample shows a vehicle at the end of its local day. Results do not depend on sharding or on how long a call is.
+A sample shows a vehicle at the end of its local day. Results do not depend on sharding or on the length of a call.
 """
 
 from __future__ import annotations
@@ -91,25 +94,24 @@ IntArray = npt.NDArray[np.int64]
 
 DAY_S: Final = 86400.0
 DRIVE_STEP_S: Final = 2.0
-WINDOW: Final = 20  # steps between two looks at plans and coefficients
+WINDOW: Final = 20  # steps between two updates of plans and coefficients
 CHARGE_STEP_S: Final = 6.0
 FAST_STEP_S: Final = 3.0
-CLIMATE_S: Final = 120.0  # between two looks at the air while driving or fast charging
+CLIMATE_S: Final = 120.0  # between two updates of the air temperature while driving or fast charging
 PARK_STEP_S: Final = 180.0
 LONGEST_JUMP: Final = 30
 TOLERANCE: Final = 1e-4
-"""Of SoH, for one jump."""
+"""Error of SoH that one jump may make."""
 LARGEST_FADE: Final = 4e-3
-"""Of SoH, in one jump: near the end of life, and past the knee, jumps get short."""
+"""Loss of SoH that one jump may cover. It makes jumps short near the end of life and past the knee."""
 MEMORY: Final = 0.6
-"""Weight that a rate's past keeps when a new day adds to it: averages the chance of single days."""
+"""Weight that a rate's past keeps when a new day is added. It averages out the randomness of single days."""
 
 WARMED_K: Final = 281.0
-"""On the road the thermal management keeps the cells about this warm."""
+"""On the road the thermal management keeps the cells at least about this warm."""
 
-# Slow quantities that jump, with what they are counted by: 0 the film's exposure, 1 distance, 2 distance weighted for
-# cold (stress grows as diffusion slows), 3 time over film thickness (the pool of
-# plated lithium dies slower under a thick one).
+# Slow quantities that jump, and the exposure that drives each: 0 the film's exposure, 1 distance, 2 distance weighted
+# for cold (stress grows as diffusion slows), 3 time over film thickness (plated lithium dies slower under a thick one).
 _FILM, _DEAD, _ACTIVE_N, _ACTIVE_P, _LAM, _THROUGHPUT, _ODOMETER, _WEAK = range(8)
 SLOW: Final = 8
 _COUNTED_BY: Final = np.array([0, 3, 2, 2, 2, 1, 1, 0])
@@ -124,21 +126,21 @@ def _rows(count: int = 1) -> int:
     return offset
 
 
-CLOCK: Final = _rows()  # of the day being lived [s]
+CLOCK: Final = _rows()  # time of the day being simulated [s]
 UNTIL: Final = _rows()  # end of the present phase [s]
 PHASE: Final = _rows()  # 2 w: standing before trip w, 2 w + 1: on trip w, 6: until midnight
 STARTED: Final = _rows(SLOW)  # slow quantities at the beginning of the day
-NEXT_DAY: Final = _rows()  # local day that is lived next, days since 1970
+NEXT_DAY: Final = _rows()  # local day to simulate next, days since 1970
 FIRST_DAY: Final = _rows()  # local day of the start
 JUMPED: Final = _rows()  # days skipped before it
-NEXT_JUMP: Final = _rows()  # days to skip after it, as far as is known
+NEXT_JUMP: Final = _rows()  # days to skip after it, as planned so far
 BEFORE: Final = _rows(SLOW)  # slow quantities before the jump
 RATE: Final = _rows(SLOW)  # their rates before it
-SUM: Final = _rows(SLOW)  # weighted sums of what days did
-EXPOSED: Final = _rows(EXPOSURES)  # weighted sums of what they were exposed to
+SUM: Final = _rows(SLOW)  # weighted sums of their changes on simulated days
+EXPOSED: Final = _rows(EXPOSURES)  # weighted sums of the exposures on these days
 SKIPPED: Final = _rows(EXPOSURES)  # exposures of the days skipped
-SAMPLED_DAY: Final = _rows()  # days since the start at the two samples between which one interpolates
-LIVED_DAY: Final = _rows()
+SAMPLED_DAY: Final = _rows()  # days since the start at SAMPLE_0; between the two samples one interpolates
+LIVED_DAY: Final = _rows()  # days since the start at SAMPLE_1
 SAMPLE_0: Final = _rows(len(COLUMNS))
 SAMPLE_1: Final = _rows(len(COLUMNS))
 LIFE_SIZE: Final = _counts["life"] * LANES
@@ -156,7 +158,7 @@ def _next_phase(
     cycle_start: IntArray,
     cycle_ticks: IntArray,
 ) -> None:
-    """Set off or arrive: phase 2 w is the time before trip w, 2 w + 1 the trip; after the last one comes midnight."""
+    """Set off or arrive. Phase 2 w is the time before trip w, 2 w + 1 the trip. After the last trip comes midnight."""
     vehicle, use, day = int(block[VEHICLE + k]), int(block[USE + k]), int(life[NEXT_DAY + k])
     clock = life[CLOCK + k]
     while life[UNTIL + k] - clock < 1e-6 and life[PHASE + k] < 2 * TRIPS:
@@ -185,7 +187,7 @@ def _next_phase(
 def _standing_until(
     block: FloatArray, k: int, day: int, which: int, clock: float, seed: int, dt: float, cycle_ticks: IntArray
 ) -> float:
-    """Start of trip `which` on the clock of the day, or midnight; now, where there is no such trip."""
+    """Time of day at which trip `which` starts; now, if there is no such trip today; midnight, after the last one."""
     if which >= TRIPS:
         return max(DAY_S, clock)
     begin, _, cycle = trip(seed, int(block[VEHICLE + k]), int(block[USE + k]), day, which, dt, cycle_ticks)
@@ -200,7 +202,7 @@ def _turning(c: CellModel) -> float:
 
 @inner
 def _evenly(film: float, c: CellModel) -> float:
-    """The film in the form in which it grows most evenly, q0 Q + Q^2/2: linear at first, then as a square root."""
+    """The film in the form in which it grows most evenly, q0 Q + Q^2/2: Q grows linearly at first, then as a root."""
     return film * (_turning(c) + 0.5 * film)
 
 
@@ -236,7 +238,7 @@ def _expose(
     exposures: FloatArray, block: FloatArray, k: int, day: int, film: float, seed: int, dt: float, c: CellModel,
     cycle_ticks: IntArray, cycle_m: FloatArray,
 ) -> None:  # fmt: skip
-    """Add what one day exposes a vehicle to, with a film of charge `film`, to `exposures`, shape (EXPOSURES,)."""
+    """Add one day's exposures of a vehicle with a film of charge `film` to `exposures`, shape (EXPOSURES,)."""
     mean = 0.0
     for quarter in range(4):
         t = ambient_K(seed, int(block[CITY + k]), DAY_S * day + DAY_S * (0.125 + 0.25 * quarter))
@@ -257,7 +259,7 @@ def _expose(
 
 @kernel
 def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None:
-    """Put slow quantities, shape (SLOW,), into a vehicle: same state of charge, lithium balanced, new limits."""
+    """Write slow quantities, shape (SLOW,), to a vehicle. State of charge is kept, lithium balanced, limits updated."""
     a_n, a_p = block[ACTIVE_N + k], block[ACTIVE_P + k]
     span = block[X_FULL + k] - block[X_EMPTY + k]
     soc = (block[X_N + k] - block[X_EMPTY + k]) / span
@@ -276,7 +278,7 @@ def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None
     block[WEAK_CAPACITY + k] = max(slow[_WEAK], -0.5)
     q_n, q_p = c.q_n * a_n, c.q_p * a_p
     block[X_P + k] = (inventory - q_n * block[X_N + k]) / q_p
-    for _ in range(12):  # of Newton, each step at most a hundredth: enough for any jump
+    for _ in range(12):  # Newton steps, each of at most 0.01: enough for any jump
         capacity_of(block, k, c)
     x_n = clip(block[X_EMPTY + k] + soc * (block[X_FULL + k] - block[X_EMPTY + k]), 2e-3, 1.0 - 2e-3)
     block[X_N + k] = x_n
@@ -285,7 +287,7 @@ def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None
 
 @kernel
 def _capacity_of(block: FloatArray, k: int, before: FloatArray, after: FloatArray, c: CellModel) -> float:
-    """About how much SoH lies between two sets of slow quantities: lithium, and the electrode that loses more."""
+    """Approximate SoH between two sets of slow quantities: lithium, plus the electrode that loses more material."""
     usable = c.q_n * (c.x_full - c.x_empty)
     film = _film(after[_FILM], c) - _film(before[_FILM], c)
     lithium = abs(film) + abs(after[_DEAD] - before[_DEAD]) + abs(after[_LAM] - before[_LAM])
@@ -305,9 +307,9 @@ def _after_day(
     cycle_ticks: IntArray,
     cycle_m: FloatArray,
 ) -> bool:
-    """Judge the jump before the day just lived; True where it stands.
+    """Check the jump before the day just simulated. True: it stands.
 
-    Where it does not, the vehicle is put behind a jump of half its length.
+    Otherwise the vehicle is put at the end of a jump of half its length.
     """
     day = int(life[NEXT_DAY + k])
     sums, exposed, rates = np.empty(SLOW), np.empty(EXPOSURES), np.empty(SLOW)
@@ -363,7 +365,7 @@ def _jump(
     film = _film(life[BEFORE + _FILM * LANES + k], c)
     for day in range(first, first + days):
         _expose(skipped, block, k, day, film, seed, dt, c, cycle_ticks, cycle_m)
-    # The film grows meanwhile: what goes by its thickness goes by the mean one.
+    # The film grows during the jump, so the exposure over its thickness uses the mean thickness.
     after = _film(life[BEFORE + _FILM * LANES + k] + life[RATE + _FILM * LANES + k] * skipped[0], c)
     skipped[3] *= 2.0 * film / (film + after)
     slow = np.empty(SLOW)
@@ -388,7 +390,7 @@ def _set_off(
     cycle_ticks: IntArray,
     cycle_m: FloatArray,
 ) -> None:
-    """Choose the next jump of a vehicle whose day stands, and make it."""
+    """Choose the next jump of a vehicle whose last jump stands, and make it."""
     now, then = np.empty(SLOW), np.empty(SLOW)
     for s in range(SLOW):
         now[s] = _slow(block, k, s, c)
@@ -402,7 +404,7 @@ def _set_off(
 
 @kernel
 def _emit(life: FloatArray, k: int, day_0: int, day_1: int, every: int, samples: FloatArray, column: int) -> None:
-    """Samples at multiples of `every` days in (day_0, day_1] that lie in what vehicle `k` has lived, into `samples`."""
+    """Write vehicle `k` to `samples` at multiples of `every` days in (day_0, day_1] between its last two samples."""
     begin, end = life[SAMPLED_DAY + k], life[LIVED_DAY + k]
     for day in range((day_0 // every + 1) * every, day_1 + 1, every):
         if begin < day <= end:
@@ -430,7 +432,7 @@ def _begin_day(
 
 @kernel
 def _window(block: FloatArray, work: FloatArray, life: FloatArray, seed: int, dt: float, c: CellModel) -> None:
-    """Choose each vehicle's step, bring up to date what is held over a window."""
+    """Choose each vehicle's step, and update what is held over a window."""
     for k in range(LANES):
         mode, left = block[MODE + k], (life[UNTIL + k] - life[CLOCK + k]) / WINDOW
         longest = CHARGE_STEP_S if mode == CHARGING else (FAST_STEP_S if mode == FAST_CHARGING else PARK_STEP_S)
@@ -447,7 +449,7 @@ def _window(block: FloatArray, work: FloatArray, life: FloatArray, seed: int, dt
 
 @inner
 def _move(source: FloatArray, from_lane: int, target: FloatArray, to_lane: int, rows: int) -> None:
-    """One vehicle from a lane of one block to a lane of another."""
+    """Copy one vehicle from a lane of one block to a lane of another."""
     for row in range(rows):
         target[row * LANES + to_lane] = source[row * LANES + from_lane]
 
@@ -470,17 +472,17 @@ def live(
     cycle_m: FloatArray,
     samples: FloatArray,
 ) -> int:
-    """Live until day `day_1` (days since the start); samples every `every` days after `day_0`, shape (columns, n,
-    vehicles). Returns how many vehicle-days were lived in full.
+    """Simulate until day `day_1` (days since the start). Returns how many vehicle-days were simulated in full.
 
-    Vehicles are taken from the last to the first: those at the end should be the ones that take longest.
+    `samples`, shape (columns, n, vehicles), gets one sample every `every` days after `day_0`. Vehicles are taken from
+    the last to the first, so those that take longest should be at the end.
     """
     block, life, work = np.zeros(BLOCK_SIZE), np.zeros(LIFE_SIZE), np.zeros(WORK_SIZE)
     who = np.full(LANES, -1, dtype=np.int64)
     over = np.zeros(LANES, dtype=np.bool_)
     queue = samples.shape[2]
     lived, busy = 0, 0
-    for k in range(LANES):  # a lane without a vehicle runs along idle, and needs a state that makes sense
+    for k in range(LANES):  # a lane without a vehicle runs idle, and needs a valid state
         _move(blocks[0], 0, block, k, ROWS)
         _move(lives[0], 0, life, k, LIFE_SIZE // LANES)
     while True:
@@ -510,7 +512,7 @@ def live(
                 if over[k]:
                     capacity_of(block, k, c)
                     over[k] = _after_day(block, life, k, tolerance, seed, dt, c, cycle_ticks, cycle_m)
-                    if over[k]:  # only now: a jump taken back must not leave its faults behind
+                    if over[k]:  # only now, because a jump taken back must leave no fault behind
                         fault_of(block, work, k, PACK_COOLING_SCALE, c)
                         balance(block, k, life[JUMPED + k] * block[BLED + k])
                     else:
@@ -547,7 +549,7 @@ def live(
 def _begin(
     blocks: FloatArray, lives: FloatArray, start_s: float, seed: int, dt: float, c: CellModel, cycle_ticks: IntArray
 ) -> None:
-    """Local day of the start, first sample."""
+    """Set the local day of the start and the first sample."""
     work = np.zeros(WORK_SIZE)
     work[DT : DT + LANES] = 1.0
     for j in range(blocks.shape[0]):
@@ -581,11 +583,11 @@ def _hours(seed: int, vehicle: IntArray, use: IntArray, day: int, dt: float, cyc
 
 
 class FleetLives(FleetPhysics):
-    """The vehicles of `FleetPhysics`, at years a second: `advance` by whole days, samples at multiples of a day.
+    """The vehicles of `FleetPhysics`, at years per second. `advance` takes whole days, samples are at whole days.
 
-    step_s         what a tick counts [s]
-    drive_step_s   step while driving; 2 s against 1 s costs 0.1 % of the fade
-    longest_jump   days; 0 lives every day in full
+    step_s         length of a tick [s]
+    drive_step_s   step while driving [s]; 2 s instead of 1 s costs 0.1 % of the fade
+    longest_jump   days; 0 simulates every day in full
     tolerance      error of SoH that one jump may make, estimated from the rates before and after it
     """
 
@@ -624,20 +626,20 @@ class FleetLives(FleetPhysics):
     def awake(self, step_s: float) -> FleetPhysics:
         """The same vehicles as they are now, at rest, for a closer look at their days in steps of `step_s`.
 
-        A vehicle may be some days ahead of the tick: it has jumped."""
+        A vehicle may be some days ahead of the tick, because it has jumped."""
         start_s = self.start_s + round(self.tick * self.step_s)
         fleet = FleetPhysics(self.population, cycles=self._cycles, start_s=start_s, step_s=step_s)
         fleet.take_over(self._groups)
         return fleet
 
     def _in_order(self, of: IntArray) -> IntArray:
-        # Those who drive most come last, which is first out of the queue.
+        # Vehicles that drive most come last, because the queue is emptied from its end.
         p = self.population
         today = int(self.start_s // DAY_S)
         return of[np.argsort(_hours(p.seed, p.vehicle[of], p.use[of], today, self.step_s, self._cycle_ticks))]
 
     def advance(self, ticks: int, sample_every: int, *, compact: bool = False) -> dict[str, Any]:
-        """As `FleetPhysics.advance`; both arguments in steps, and whole days."""
+        """As `FleetPhysics.advance`. Both arguments count steps and must be whole days."""
         if ticks % self.day_ticks or sample_every % self.day_ticks:
             raise ValueError(
                 f"expected whole days ({self.day_ticks} steps each), got {ticks} steps, sampled every {sample_every}"
@@ -672,7 +674,7 @@ class FleetLives(FleetPhysics):
     def restore(self, snapshot: dict[str, Any]) -> None:
         lives, first = np.asarray(snapshot.get("lives", ())), 0
         if lives.shape != (sum(len(life) for life in self._lives), LIFE_SIZE):
-            raise ValueError("the snapshot is not one of these lives: it was made by another class or version")
+            raise ValueError("the snapshot does not fit these lives: it was made by another class or version")
         super().restore(snapshot)
         for index, group in enumerate(self._groups):
             self._lives[index] = lives[first : first + len(group.blocks)].copy()
@@ -721,7 +723,7 @@ class Life:
     truth: dict[str, Any]
     """`FleetPhysics.truth` at the end."""
     days_lived: int
-    """Vehicle-days lived in full, of samples x vehicles that are reported."""
+    """Vehicle-days simulated in full; the rest was extrapolated."""
 
     @property
     def soh(self) -> FloatArray:
@@ -744,11 +746,11 @@ def simulate_life(
     longest_jump: int = LONGEST_JUMP,
     tolerance: float = TOLERANCE,
 ) -> Life:
-    """Whole lives of new vehicles, from `start_s` on (default 2026-01-01).
+    """Simulate complete lifetimes of new vehicles, from `start_s` on (default 2026-01-01).
 
     cells      name of a cell, or names with shares
     years      of 365 days
-    duty       what is the same for all; the rest is drawn
+    duty       what is the same for all vehicles; the rest is drawn
     cycles     speed traces [m/s] at 1 Hz (`datasets.drive_cycles`), in the order UDDS, HWFET, US06, WLTC
     """
     if not (math.isfinite(years) and 0.0 < years <= 50.0):

@@ -98,7 +98,7 @@ def log(y: float) -> float:
 
 @inner
 def asinh_and_root(z: float) -> tuple[float, float]:
-    """asinh(z) and sqrt(1 + z^2), which is also the inverse of its derivative."""
+    """asinh(z) and sqrt(1 + z^2), which is 1 over the derivative of asinh."""
     root = math.sqrt(1.0 + z * z)
     magnitude = log(abs(z) + root)
     return (magnitude if z > 0.0 else -magnitude), root

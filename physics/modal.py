@@ -1,15 +1,17 @@
-"""From the parameters of a cell to the few numbers that the kernel needs: modes, gains, fits, tables. Run once, numpy.
+"""From the parameters of a cell to the few numbers that the kernel needs: modes, gains, fits, tables. Runs once, in
+numpy.
 
 Everything is per m2 of electrode; i = I/A is the current density [A/m2], + discharges.
 
 Particles (sphere, flux i at the surface): with q = F L eps c_max [C/m2] and g = -+ (R^2/(3 D q)) i,
     x_surf = x + sum_k w_k + (1/5 - sum_k a_k) g,   w_k relaxes to a_k g at the rate b_k D/R^2.
-Exactly there are infinitely many, b_k = l_k^2 and a_k = 2/l_k^2 with the roots of tan l = l; we keep six fitted ones.
+The exact solution has infinitely many modes: b_k = l_k^2 and a_k = 2/l_k^2, with l_k the roots of tan l = l. We use six
+fitted ones.
 
-Electrolyte: eps dc/dt = d/dx(D_e eps^b dc/dx) + (1 - t+) a j/F, linear in c at D_e(c_0), on finite volumes (40/16/40),
-made symmetric by the mass matrix and diagonalised. Three slow modes y_k follow the current; the others are
-quasi-static. The means over each electrode of ln c_e and sqrt c_e, which the voltage needs, are polynomials of the
-linear mean deviation, fitted on exact steady states with the concentration-dependent D_e (Kirchhoff transform).
+Electrolyte: eps dc/dt = d/dx(D_e eps^b dc/dx) + (1 - t+) a j/F. It is linearised at D_e(c_0), discretised in finite
+volumes (40/16/40), made symmetric by the mass matrix and diagonalised. Three slow modes y_k follow the current; the
+others are quasi-static. The voltage needs the means of ln c_e and sqrt c_e over each electrode. They are polynomials of
+the linear mean deviation, fitted on exact steady states with the concentration-dependent D_e (Kirchhoff transform).
 """
 
 from __future__ import annotations
@@ -40,9 +42,9 @@ def sphere_roots(count: int) -> FloatArray:
     return np.asarray(l_k, dtype=np.float64)
 
 
-# The exact step response of a sphere's surface is 1/5 - sum over all k of (2/l_k^2) exp(-l_k^2 D t/R^2). Six of its own
-# terms leave 0.029 of the 0.2 to the quasi-static rest; these six, fitted to the whole response, leave 0.0013 and
-# follow it to 2e-4 at any time (a test holds them to it).
+# The exact step response of a sphere's surface is 1/5 - sum over all k of (2/l_k^2) exp(-l_k^2 D t/R^2). Its first six
+# terms leave 0.029 of the 0.2 to the quasi-static rest. The six below are fitted to the whole response. They leave
+# 0.0013 and follow the response to 2e-4 at any time, which a test checks.
 L2: Final = (20.190729, 73.974219, 323.49964, 1711.6626, 10391.637, 73663.004)
 """Rates of the modes, in units of D/R^2."""
 WEIGHT: Final = (0.1003761, 0.048632156, 0.028064528, 0.013340832, 0.0058546081, 0.0024107861)
@@ -83,7 +85,7 @@ class CellModel(NamedTuple):
     static_e_p: float
     e_electrolyte: float
     deviation_max_n: float
-    """Fitted range of the deviations; the other side is its negative."""
+    """Largest deviation of the fitted range, which is symmetric about 0."""
     deviation_max_p: float
     ln_n: Tuple7
     """Mean ln(c_e/c_0)."""
@@ -97,7 +99,7 @@ class CellModel(NamedTuple):
     """L_n/(3 kappa_0 eps^b), fresh porosity [Ohm m2]."""
     r_electrolyte_sp: float
     r_solid: float
-    """Of the solid and of contacts, less a film that is counted elsewhere."""
+    """Resistance of the solid and of contacts, less that of a film that is counted elsewhere [Ohm m2]."""
     e_conductivity: float
     porosity_n: float
     area_n: float
@@ -317,10 +319,10 @@ def stoichiometry_limits(
 def instant_resistance(
     model: CellModel, q_sei: FloatArray, metal: FloatArray, active_n: FloatArray, active_p: FloatArray
 ) -> FloatArray:
-    """Resistance of a pulse before diffusion answers, at 25 degC and half-filled surfaces, shape (n,) [Ohm m2].
+    """Resistance of a pulse before diffusion responds, at 25 degC and half-filled surfaces, shape (n,) [Ohm m2].
 
-    Ohmic with the pores left by film and metal, film, charge transfer. `q_sei`, `metal`: charge [C/m2]; `active_*`:
-    active material left.
+    It is the sum of ohmic resistance (in the pores that film and metal leave), film and charge transfer. `q_sei`,
+    `metal`: charge [C/m2]; `active_*`: active material left.
     """
     length = q_sei * model.sei_length / active_n
     filled = active_n * (model.area_n * (length - model.sei_initial) + model.plated_volume * metal)
@@ -333,7 +335,7 @@ def instant_resistance(
 
 
 def equilibrium_voltage(model: CellModel, x_n: FloatArray, inventory: FloatArray) -> FloatArray:
-    """Voltage at rest and 25 degC of negative stoichiometry and lithium inventory [C/m2], both of shape (n,)."""
+    """Voltage at rest and 25 degC at a negative stoichiometry and lithium inventory [C/m2], both of shape (n,)."""
     x_p = (inventory - model.q_n * x_n) / model.q_p
     return np.asarray(table_value(model, 1, x_p) - table_value(model, 0, x_n), dtype=np.float64)
 
@@ -349,7 +351,7 @@ def _kinetic(e: ElectrodeParameters, c_0: float) -> float:
 
 @lru_cache(maxsize=32)
 def cell_model(cell: CellParameters) -> CellModel:
-    """The kernel's numbers of a cell: about 0.3 s, made once for each cell."""
+    """The kernel's numbers of a cell. They take about 0.3 s and are computed once for each cell."""
     return build_model(cell)
 
 
@@ -363,7 +365,7 @@ def _lam(e: ElectrodeParameters, lam: LamParameters | None) -> float:
 
 
 def build_model(cell: CellParameters) -> CellModel:
-    """Set up one cell."""
+    """Compute the kernel's numbers of one cell."""
     n, p, e, sei, plating = cell.negative, cell.positive, cell.electrolyte, cell.sei, cell.plating
     modes = electrolyte_modes(cell)
     fit = fit_electrolyte(cell, modes)

@@ -1,11 +1,11 @@
 """A pack is its mean cell, simulated in full, and two more cell groups as deviations from it: the weakest and the
 strongest.
 
-Groups of parallel cells in series carry the same current, so two groups differ only by what differs between them: the
-weaker one has less capacity (it swings further), more resistance, sits where it is warmest and ages faster for it. Its
-deviation is small, so its voltage is the mean's plus the difference of open-circuit voltage at its own stoichiometry
-minus I R times its extra resistance. That costs nothing a step, where 96 cell groups cost 96 times a step;
-`groups.simulate_groups` runs them all, so that one can compare (`twin validate physics --only pack`).
+Groups of parallel cells are in series and carry the same current, so they differ only by their own properties. The
+weakest group has less capacity (it swings further) and more resistance. It sits where it is warmest, so it ages faster.
+Its deviation is small, so its voltage is the mean's, plus the difference of open-circuit voltage at its own
+stoichiometry, minus I R times its extra resistance. That adds almost nothing to a step, where 96 cell groups would cost
+96 times as much. `groups.simulate_groups` runs them all for comparison (`twin validate physics --only pack`).
 
 The lowest and highest group set the pack's limits: the battery management system stops where one cell reaches its
 limit. Passive balancing bleeds the higher groups while charging above 70 %.
@@ -62,7 +62,7 @@ _LARGEST_V: Final = 0.4  # a deviation beyond this is no longer small
 
 @inner
 def _deviation(block: FloatArray, c: CellModel, k: int, capacity: float, resistance: float, shift: float) -> float:
-    """Voltage of a cell group against the mean [V]."""
+    """Voltage of a cell group relative to the mean [V]."""
     x_n, x_p = block[X_N + k], block[X_P + k]
     dx = clip(shift + capacity * (block[X_FULL + k] - x_n), -0.3, 0.3)
     dx_p = -dx * c.q_n * block[ACTIVE_N + k] / (c.q_p * block[ACTIVE_P + k])
@@ -73,9 +73,9 @@ def _deviation(block: FloatArray, c: CellModel, k: int, capacity: float, resista
 
 @inner
 def pack_extremes(block: FloatArray, c: CellModel) -> None:
-    """Voltages of the lowest and the highest cell group against the mean; called with the coefficients."""
+    """Voltages of the lowest and the highest cell group relative to the mean; updated with the coefficients."""
     for k in range(LANES):
-        # The warmest group has less resistance than its make, the coldest more.
+        # Warmth lowers the weakest group's resistance below its own value; the strongest is the coldest and has more.
         t = block[TEMPERATURE + k]
         warmer = block[HOT_SHARE + k] * max(t - block[AMBIENT + k], 0.0)
         eased = clip(c.e_conductivity / (GAS_CONSTANT * t * t) * warmer, 0.0, 0.5)
@@ -96,7 +96,10 @@ def balance(block: FloatArray, k: int, most: float) -> None:
 
 @inner
 def age_pack(block: FloatArray, work: FloatArray, c: CellModel) -> None:
-    """For ELAPSED: the warmest group loses more lithium than the mean, balancing moves charge; every minute or so."""
+    """Age by ELAPSED: the warmest group loses more lithium than the mean, and balancing moves charge.
+
+    Called every simulated minute, or for every window of `life.live`.
+    """
     for k in range(LANES):
         elapsed_s = work[ELAPSED + k]
         t = block[TEMPERATURE + k]
@@ -117,14 +120,14 @@ def age_pack(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 
 @dataclass(frozen=True)
 class Pack:
-    """Spread of the cell groups of one pack. Standard deviations of single cells; a group of `parallel` cells spreads
-    less by the square root of their number (Rumpf et al. 2017, J. Energy Storage 14, 224: capacity 0.8 %, resistance
-    1.3 to 1.9 % of new cells of one batch)."""
+    """Spread of the cell groups of one pack, as standard deviations of single cells. A group of `parallel` cells
+    spreads less, by the square root of their number (Rumpf et al. 2017, J. Energy Storage 14, 224: capacity 0.8 %,
+    resistance 1.3 to 1.9 % of new cells of one batch)."""
 
     capacity_sd: float = 0.008
     resistance_sd: float = 0.02
     hot_share: float = 0.25
-    """How much warmer the warmest group gets, of the mean's rise over the air."""
+    """Additional rise of the warmest group, as a share of the mean's rise over the air."""
 
     def __post_init__(self) -> None:
         for name, most in (("capacity_sd", 0.3), ("resistance_sd", 1.0), ("hot_share", 2.0)):
@@ -135,7 +138,7 @@ class Pack:
     def extremes(self, series: float, parallel: float) -> tuple[float, float]:
         """(capacity, resistance) of the weakest of `series` groups, relative to the mean; the strongest is opposite.
 
-        The expected largest of n normal draws is sqrt(2 ln n) less a little (Blom 1958)."""
+        The expected largest of n normal draws is a little less than sqrt(2 ln n) (Blom 1958)."""
         n = max(series, 2.0)
         u = math.sqrt(2.0 * math.log(n))
         largest = u - (math.log(math.log(n)) + math.log(4.0 * math.pi)) / (2.0 * u) + 0.5772 / u if n > 3 else 0.6
@@ -144,7 +147,7 @@ class Pack:
 
 
 def group_scales(pack: Pack, series: int, parallel: int, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Capacity and resistance of each group against the mean, shape (series,): for `simulate_groups`."""
+    """Capacity and resistance of each group relative to the mean, shape (series,), for `simulate_groups`."""
     if series < 1 or parallel < 1:
         raise ValueError(f"expected at least one cell in series and in parallel, got {series} and {parallel}")
     generator = np.random.default_rng(seed)

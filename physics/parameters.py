@@ -1,4 +1,4 @@
-"""What describes one cell: a frozen record with units. One file per cell in `physics/cells/`.
+"""The parameters of one cell: a frozen record with units. There is one file per cell in `physics/cells/`.
 
 Symbols: n negative electrode, s separator, p positive electrode, e electrolyte. Arrhenius factors are
 exp(E/R (1/T_ref - 1/T)).
@@ -88,8 +88,9 @@ class SeiParameters:
 
 @dataclass(frozen=True)
 class PlatingParameters:
-    """Partly reversible lithium plating (O'Kane et al. 2022, eq. 30-33): deposits where the negative surface falls
-    towards Li/Li+, strips again, dies at a rate that falls as the film grows. Transfer coefficients 0.65 and 0.35."""
+    """Partly reversible lithium plating (O'Kane et al. 2022, eq. 30-33). Lithium deposits where the negative surface
+    falls towards the potential of Li/Li+, strips again, and dies at a rate that falls as the film grows. Transfer
+    coefficients are 0.65 and 0.35."""
 
     rate_m_s: float
     """k in j = F k (c_Li exp(0.35 F b/RT) - c_e exp(-0.65 F b/RT))."""
@@ -104,7 +105,7 @@ class LamParameters:
     d eps/dt = -rate (sigma_h/sigma_crit)^2, sigma_h = 2/9 Omega E c_max (x - x_surf)/(1 - nu), tensile only."""
 
     rate_1_s: float
-    """beta: of the volume fraction, at the critical stress."""
+    """beta: loss rate of the volume fraction at the critical stress."""
     activation_J_mol: float
     critical_stress_Pa: float
     youngs_modulus_Pa: float
@@ -153,7 +154,7 @@ class CellParameters:
     contact_resistance_Ohm: float = 0.0
     """Of tabs and collectors, in series with the cell."""
     fresh_film_included: bool = False
-    """The other resistances were measured on a cell that had its first film: its resistance is not counted twice."""
+    """True: the other resistances were measured on a cell with its first film, so that film is not counted twice."""
 
     def __post_init__(self) -> None:
         _require_positive(self, self.name)
@@ -168,7 +169,7 @@ class CellParameters:
 
     @property
     def transport_efficiency(self) -> tuple[float, float, float]:
-        """Of the electrolyte in negative electrode, separator, positive electrode."""
+        """Effective over bulk transport of the electrolyte in negative electrode, separator, positive electrode."""
         if self.electrolyte.transport_efficiency is not None:
             return self.electrolyte.transport_efficiency
         n, s, p = self.negative.porosity, self.separator_porosity, self.positive.porosity

@@ -1,11 +1,13 @@
-"""Who is in a fleet: every value a pure function of (seed, vehicle index), so it never matters who else is drawn.
+"""The vehicles of a fleet. Every value is a pure function of (seed, vehicle index): it does not matter which others are
+drawn.
 
-Spreads: capacity 1.2 % and resistance 5 %, the order that studies of cells of one type report (Rumpf et al. 2017, J.
-Energy Storage 14, 224; Baumhoefer et al. 2014, J. Power Sources 247, 332), on the wide side; a pack is its mean cell,
-so the spread is between vehicles. Rate of SEI growth 30 %, because the three EV cells it is fitted to lose 8 to 14 % in
-ten years at 25 degC and half charge. Driver, payload, habits: set for variety, not fitted. Age:
-0 to 10 years uniformly, with 9,000 to 24,000 km a year, spent at the yearly mean temperature of the home city plus 3
-K of parking and driving, at the vehicle's usual charge; film, lost lithium, odometer and cycles all follow from it.
+Capacity spreads by 1.2 % and resistance by 5 %. That is the order that studies of cells of one type report (Rumpf et
+al. 2017, J. Energy Storage 14, 224; Baumhoefer et al. 2014, J. Power Sources 247, 332), on the wide side. A pack is its
+mean cell, so the spread is between vehicles. The rate of SEI growth spreads by 30 %, because the three EV cells it is
+fitted to lose 8 to 14 % in ten years at 25 degC and half charge. Driver, payload and habits are set for variety, not
+fitted. Age is uniform from 0 to 10 years, with 9,000 to 24,000 km a year for a commuter. It was spent at the yearly
+mean temperature of the home city, plus 3 K for parking and driving, at the vehicle's usual charge. Film, lost lithium,
+odometer and cycles all follow from it.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ RESISTANCE_SD: Final = 0.05
 SPEED_SD: Final = 0.05
 SEI_SD: Final = 0.3
 USE_DISTANCE: Final = (1.0, 1.6, 4.0, 2.5)
-"""Yearly distance of each use against the commuter's."""
+"""Yearly distance of each use relative to the commuter's."""
 YEAR_S: Final = 365.2425 * 86400.0
 WARMER_K: Final = 3.0
 PACK_RANGE_KM: Final = 380.0  # distance of one equivalent full cycle
@@ -58,9 +60,9 @@ class Population:
     capacity_scale: FloatArray
     resistance_scale: FloatArray
     sei_scale: FloatArray
-    """On the rate of SEI growth."""
+    """Factor on the rate of SEI growth."""
     speed_scale: FloatArray
-    """Driver: trace speeds times this."""
+    """The driver's factor on trace speeds."""
     mass_kg: FloatArray
     auxiliary_W: FloatArray
     charger_W: FloatArray
@@ -76,11 +78,11 @@ class Population:
     sei_thickness_m: FloatArray
     odometer_km: FloatArray
     charge_cycles: FloatArray
-    """Equivalent full cycles behind it."""
+    """Equivalent full cycles so far."""
     use: IntArray
     """Index in `default_fleet.USES`."""
     weak_capacity: FloatArray
-    """Of the pack's weakest cell group against the mean, below 0; the strongest is its mirror image."""
+    """Of the pack's weakest cell group relative to the mean, below 0; the strongest is its mirror image."""
     weak_resistance: FloatArray
     hot_share: FloatArray
     fault: IntArray
@@ -98,8 +100,8 @@ def grown_film(
 ) -> FloatArray:
     """SEI thickness [m] after `seconds` at constant temperature and negative potential `b_V`; all of shape (n,).
 
-    A rate that is k times as fast is a time k times as long. The kernel's law, dL/dt = v / (1 + s L),
-    integrated: L + s L^2/2 grows by v t.
+    For a rate k times as fast, pass k times the seconds. The kernel's law dL/dt = v / (1 + s L), integrated, says that
+    L + s L^2/2 grows by v t.
     """
     reaction = np.exp((model.sei_potential - b_V) * FARADAY / (2.0 * GAS_CONSTANT * temperature_K))
     inverse_t = (1.0 / model.t_ref - 1.0 / temperature_K) / GAS_CONSTANT
@@ -129,7 +131,7 @@ def draw_population(
     cells          a cell's name, or names with their shares of the fleet
     use            one of `default_fleet.USES` for all; default: all of them by `default_fleet.USE_SHARES`
     oldest_years   vehicles are between new and this old
-    fault_share    how many get a fault within ten years of `start_s`
+    fault_share    share of vehicles that get a fault within ten years of `start_s`
     """
     vehicle = _checked(seed, vehicles)
     shares = {cells: 1.0} if isinstance(cells, str) else dict(cells)
@@ -157,7 +159,7 @@ def draw_population(
     age = spread(11, 0.0, oldest_years)
     year_km = spread(12, 9000.0, 24000.0) * np.array(USE_DISTANCE)[use_of]
     temperature = np.array([mean_temperature_C(k) for k in range(len(CITIES))])[city] + KELVIN + WARMER_K
-    # Rested, most of the time near the limit it is charged to, less the day's trips.
+    # A vehicle mostly rests near the limit it is charged to, less what the day's trips take.
     usual_soc = soc_limit - 0.15
     sei_scale = 1.0 + SEI_SD * normals(seed, 13, vehicle, limit=2.5)
     fault, onset, severity = _draw_faults(seed, vehicle, fault_share, start_s)

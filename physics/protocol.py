@@ -1,4 +1,4 @@
-"""What a battery cycler is told, as text: `CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50`.
+"""The program of a battery cycler, as text: `CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50`.
 
 protocol  := step { ";" step }
 step      := "CC" rate ["charge" | "discharge"] ends      constant current
@@ -10,7 +10,7 @@ ends      := ["to" voltage] ["for" time]                  at least one; whicheve
 rate      := 1C | C/3 | 2.5A | 500mA                      "-" in front charges
 time      := 90s | 30min | 1h | 1h30min | 2d
 
-A direction is inferred where none is given: towards the target voltage; a discharge where there is only a time.
+Where no direction is given, a step goes towards its target voltage. If it has only a time, it discharges.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Rate:
     """C or A."""
 
     def ampere(self, capacity_Ah: float) -> float:
-        """[A]."""
+        """The current [A]."""
         return self.value * capacity_Ah if self.unit == "C" else self.value
 
 
@@ -66,14 +66,14 @@ class Step:
     charges: bool | None = None
     """None: towards `voltage_V`."""
     voltage_V: float | None = None
-    """Target of a CC or CP step, what CV and CCCV hold."""
+    """Target of a CC or CP step, or the voltage that CV and CCCV hold."""
     cutoff: Rate | None = None
     """Current that ends CV and CCCV."""
     duration_s: float | None = None
 
 
 def parse_protocol(text: str) -> tuple[Step, ...]:
-    """The steps of a protocol; a ValueError in one line says which step is wrong and how it is written."""
+    """The steps of a protocol. A one-line ValueError says which step is wrong and what was expected."""
     parts = [" ".join(part.split()) for part in re.split(r"[;\n]", text)]
     parts = [part for part in parts if part]
     if not parts:
@@ -82,7 +82,7 @@ def parse_protocol(text: str) -> tuple[Step, ...]:
 
 
 def checked_protocol(steps: tuple[Step, ...], cell: CellParameters) -> tuple[Step, ...]:
-    """The same steps, or a ValueError where one asks of this cell what it cannot give."""
+    """The same steps, or a ValueError if one asks for more than this cell can give."""
     for number, step in enumerate(steps, 1):
         where = f'step {number} "{step.text}"'
         low, high = cell.voltage_min_V, cell.voltage_max_V

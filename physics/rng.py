@@ -1,7 +1,7 @@
 """Randomness as a function: the same (seed, stream, subject, counter) gives the same number, in any order, anywhere.
 
-The hash is splitmix64 (Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195), chained over the four words. `STREAMS`
-keep unrelated draws apart; a new draw takes a new number, so that old draws never change.
+The hash is splitmix64 (Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195), chained over the four words. Streams
+keep unrelated draws apart. A new draw takes a new stream, so that old draws never change.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The car around the pack: what it asks of its cells on a speed trace, at the charger and at rest.
 
-A compact electric car, about 60 kWh, its pack of the 400 V class from any cell (`modal.PACK_VOLTAGE_V`). Longitudinal
-model
+It is a compact electric car of about 60 kWh. Its pack is of the 400 V class and can use any cell
+(`modal.PACK_VOLTAGE_V`). The longitudinal model is
     F = m (1 + 4 %) dv/dt + m g c_rr + 1/2 rho CdA v^2 ,   P = F v / eta + auxiliaries
 with regeneration limited by inverter power, by speed and by a cold battery. Road grade is not modelled.
 """
@@ -84,20 +84,20 @@ REGENERATION_MIN_MPS: Final = 2.0
 CHARGER_EFFICIENCY: Final = 0.91  # wall to battery
 
 DISCHARGE_C_RATE: Final = 3.0
-CHARGE_C_RATE: Final = 1.0  # of a warm battery; falls with temperature below
+CHARGE_C_RATE: Final = 1.0  # of a warm battery; less in the cold
 COLD_ZERO_C: Final = -15.0  # least charging current at and below
 COLD_FULL_C: Final = 15.0  # full charging current at and above
 COLD_SHARE: Final = 0.05
-# Fast charging: the current a charger and the car agree on falls with the state of charge and in the cold.
+# Fast charging: the current that charger and car agree on falls as the battery fills, and in the cold.
 FAST_C_RATE: Final = 2.2  # of an empty, warm battery
-FAST_FALLS: Final = 1.9  # and so much less of a full one
+FAST_FALLS: Final = 1.9  # and this much less of a full one
 FAST_MAX_C_RATE: Final = 1.8
 MAX_FAST_W: Final = 150e3  # at the pack
 FAST_UNTIL: Final = 0.8  # state of charge
-FAST_BELOW: Final = 0.6  # no stop is made above
+FAST_BELOW: Final = 0.6  # state of charge above which no stop is made
 FAST_COLD_ZERO_C: Final = -10.0
 FAST_COLD_FULL_C: Final = 25.0
-CHARGED_C_RATE: Final = 1.0 / 60.0  # constant-voltage phase ends below
+CHARGED_C_RATE: Final = 1.0 / 60.0  # below this current the constant-voltage phase ends
 CHARGED_WINDOW_V: Final = 0.003
 CHARGER_MARGIN_V: Final = 0.002  # a charger keeps this far below the cell's upper limit
 PLUG_ALWAYS_BELOW: Final = 0.5  # state of charge
@@ -110,8 +110,8 @@ COOLING_W_K: Final = 70.0
 CABIN_MAX_W: Final = 3500.0
 
 PACK_COOLING_SCALE: Final = 0.15
-"""Heat loss of a cell inside its pack, against a single cell in still air: gives the pack about 1.5 h to follow the
-air."""
+"""Heat loss of a cell inside its pack, relative to a single cell in still air. With it the pack takes about 1.5 h to
+follow the air."""
 
 # Thermal management, while driving or plugged in and charging: proportional over a band, limited, drawn from the pack.
 HEAT_BELOW_C: Final = 8.0
@@ -136,14 +136,14 @@ def climate_of(block: FloatArray, work: FloatArray, seed: int, k: int) -> None:
 
 @inner
 def refresh_climate(block: FloatArray, work: FloatArray, seed: int) -> None:
-    """The same for all; called every simulated minute."""
+    """`climate_of` for all lanes; called every simulated minute."""
     for k in range(LANES):
         climate_of(block, work, seed, k)
 
 
 @inner
 def arrive(block: FloatArray, k: int, seed: int, vehicle: int, use: int, day: int, which: int) -> None:
-    """What happens after a trip: parked already, the vehicle is plugged in where its plan and its charge say so."""
+    """After a trip: plug in the vehicle, which is already parked, if its plan and its state of charge say so."""
     follows = what_follows(use, which)
     soc = soc_of(block, k)
     home = (follows == HOME) and (plugs_in(seed, vehicle, use, day, block[HABIT + k]) or soc < PLUG_ALWAYS_BELOW)
@@ -188,7 +188,7 @@ def follow_plans(
 
 @inner
 def read_traces(block: FloatArray, work: FloatArray, traces: FloatArray) -> None:
-    """Speed at the beginning and end of this tick. The only loop over lanes that cannot vectorise (it gathers)."""
+    """Speed at the beginning and end of this tick. This loop over lanes gathers, so it cannot vectorise."""
     for k in range(LANES):
         position = int(block[TRACE + k])
         work[SPEED_BEFORE + k] = traces[position] * block[SPEED_SCALE + k]
@@ -199,7 +199,7 @@ def read_traces(block: FloatArray, work: FloatArray, traces: FloatArray) -> None
 
 @inner
 def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
-    """Write the demand rows: cell power and limits from what each vehicle is doing; and count the distance.
+    """Write the demand rows (cell power and limits) from what each vehicle is doing, and count its distance.
 
     A charger that reached its limit in the last step stops here, until the vehicle is unplugged.
     """

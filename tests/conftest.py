@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 # Ray's worker processes import our packages from here, also when pytest was started from another folder.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
 
-pytest_plugins = ["tests.services.fixtures"]
+pytest_plugins = ["tests.services.fixtures", "tests.tiers"]
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +24,7 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     # Logical CPUs: every test finds room for its shards, whatever the machine has.
-    ray.init(num_cpus=32, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=32, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from actors.delivery.sinks import Receipt, SinkOptions
 from datasets.schema import FIELDS, SCHEMAS, Stream, vehicle_id
 from physics import MODES
 
@@ -44,6 +46,36 @@ def records(run: Path, stream: Stream = "telemetry") -> pa.Table:
     ]
     plain = pa.table(columns, names=table.column_names)
     return plain.sort_by([("vehicle_id", "ascending"), ("seq", "ascending")])
+
+
+class OwnSink:
+    """A target that is its own sink and takes everything; a test says what it does instead."""
+
+    name = "kafka"
+    url = "nowhere:1"
+    batch_rows = 5000
+    keeps_position = False
+    rewind_s = 0.0
+
+    @classmethod
+    def parse(cls, address: str, options: SinkOptions) -> Self:
+        return cls()
+
+    def sink(self, log_id: str, part: int = 0) -> Self:
+        return self
+
+    def check(self) -> str:
+        return "a sink of a test"
+
+    def open(self) -> None: ...
+
+    def position(self, stream: Stream, shard: int) -> int | None:
+        return None
+
+    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+        return Receipt()
+
+    def close(self) -> None: ...
 
 
 def family(parents: dict[int, int], root: int) -> set[int]:

@@ -1,7 +1,7 @@
 """Makes the bundled model: `make model`. Prints its scores beside the baselines and writes them into the card.
 
-Vehicles, not rows, are split: train, calibration (conformal margin, probability map) and test share no vehicle, and the
-test vehicles are looked at once, for the card.
+Vehicles, not rows, are split: train, calibration (conformal margin, probability map) and test share no vehicle. The
+test vehicles are used only once, for the card.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of three groups of vehicles that share none."""
+    """Rows of three groups that share no vehicle."""
 
     train: pd.DataFrame
     calibration: pd.DataFrame
@@ -62,7 +62,7 @@ def inputs(rows: pd.DataFrame) -> npt.NDArray[np.float32]:
 
 
 def fit(split: Split) -> tuple[Manifest, xgb.Booster, xgb.Booster]:
-    """Boosters from the training vehicles, calibration from the calibration vehicles."""
+    """Fit the boosters to the training vehicles and calibrate them on the calibration vehicles."""
     data = xgb.QuantileDMatrix(inputs(split.train), split.train["rul_EFC"])
     rul = xgb.train(
         _PARAMS
@@ -77,7 +77,7 @@ def fit(split: Split) -> tuple[Manifest, xgb.Booster, xgb.Booster]:
     held = inputs(split.calibration)
     low, _, high = np.sort(rul.inplace_predict(held), axis=1).T
     truth = split.calibration["rul_EFC"].to_numpy()
-    # Conformalised quantile regression (Romano, Patterson and Candes 2019): the margin that would have covered.
+    # Conformalised quantile regression (Romano, Patterson and Candes 2019): the margin that would have been enough.
     miss = np.maximum(low - truth, truth - high)
     margin = float(np.quantile(miss, min(1.0, COVERAGE * (1 + 1 / len(miss)))))
     isotonic = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
@@ -101,7 +101,7 @@ def fit(split: Split) -> tuple[Manifest, xgb.Booster, xgb.Booster]:
 
 
 def baselines(train: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Floats]:
-    """RUL [EFC] by what needs no model: the mean life, and fade extrapolated in EFC, as a line and as a square root."""
+    """RUL [EFC] without a model: the mean life, and the fade extrapolated in EFC, as a line and as a square root."""
     lives = train.groupby("vehicle").apply(lambda life: (life["rul_EFC"] + life["Charge_Cycles"]).iloc[0])
     efc, lost = rows["Charge_Cycles"].to_numpy(), np.maximum(1e-4, 1 - rows["SoH"].to_numpy())
     allowed = 1 - END_OF_LIFE_SOH
@@ -147,7 +147,7 @@ def score(bundle: Bundle, split: Split) -> dict[str, Any]:
 
 
 def card(lives: Lives, split: Split, scores: dict[str, Any], seconds: float) -> str:
-    """The model card, in the numbers of this fit."""
+    """The model card, with the numbers of this fit."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined)
     environment.keep_trailing_newline = True
     return environment.get_template("card.md.jinja").render(

@@ -1,8 +1,8 @@
 """Complete simulated lifetimes of vehicles, with the labels a model learns: remaining useful life and failure.
 
-New vehicles of the default fleet (cells, uses, climates, habits, faults) live until long after their batteries' end.
-Between, now and then, a day is simulated closely and telemetry is taken from it at every hour and in every mode: those
-are the rows. End of life is SoH 0.8. RUL counts equivalent full cycles (EFC) to it; a failure is end of life within
+New vehicles of the default fleet (cells, uses, climates, habits, faults) are simulated until long after their
+batteries' end of life. Every `_LOOK_DAYS` a day is simulated closely. Its telemetry, at all hours and in all modes,
+gives the rows. End of life is SoH 0.8. RUL counts equivalent full cycles (EFC) to it; a failure is end of life within
 `HORIZON_DAYS`.
 """
 
@@ -31,8 +31,8 @@ _LANES = 256
 
 @dataclass(frozen=True)
 class Lives:
-    """`rows`: one line a snapshot: the seven inputs by the reference names, vehicle, days, rul_EFC, fails; only of
-    vehicles that reached end of life. `unfinished`: how many did not, within the time simulated."""
+    """`rows` has one line per snapshot: the seven inputs by the reference names, vehicle, days, rul_EFC, fails. It
+    holds only vehicles that reached end of life. `unfinished` counts those that did not within the simulated time."""
 
     rows: pd.DataFrame
     unfinished: int
@@ -40,7 +40,7 @@ class Lives:
 
 
 def live(vehicles: int, *, seed: int, years: int, rows_per_vehicle: int = 150, threads: int = 2) -> Lives:
-    """Let vehicles 0..n-1 of the population `seed` live for `years` and label what happened."""
+    """Simulate vehicles 0..n-1 of the population `seed` for `years` and label what happened."""
     blocks = [np.arange(first, min(first + _LANES, vehicles)) for first in range(0, vehicles, _LANES)]
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(lambda block: _live_block(block, seed, years, rows_per_vehicle), blocks))
@@ -54,7 +54,7 @@ def _live_block(
     population = draw_population(seed, vehicles, CELL_SHARES, oldest_years=0.0, start_s=_START_S)
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     lives = FleetLives(population, cycles=cycles, start_s=_START_S)
-    # A closer look every 240 days, at intervals that share no factor with the hour.
+    # A closer look every 240 days. Its samples are an hour and a step apart, so that they fall on changing minutes.
     hour = round(3600.0 / STEP_S) + 1
     looks, soh, efc = [], [], []
     for _ in range(years * 365 // _LOOK_DAYS):

@@ -1,12 +1,13 @@
-"""`twin consume`: telemetry from Kafka to fleet aggregates by the minute, in Kafka and in the database.
+"""`twin consume`: telemetry from Kafka to fleet aggregates per minute, in Kafka and in the database.
 
 Delivery: an offset is committed only when everything before it has been acknowledged by the database (`fleet_minute`),
-by `ev-fleet-minute` and, where it was malformed, by the dead-letter topic. A process killed anywhere reads again from
-there; its windows know what they have counted already. So each record counts exactly once in the database, and each
-window is at least once in the topic, under the same key.
+by `ev-fleet-minute` and, where it was malformed, by the dead-letter topic. After a kill the next process reads again
+from there, and the windows know what they have already counted. So each record counts exactly once in the database, and
+each window is in the topic at least once, under the same key.
 
-Queues: a batch of at most `_BATCH` messages and what librdkafka has fetched ahead (64 MB; full: it stops fetching);
-open windows (`Windows`; full: the oldest close). While a server is down the partitions are paused and nothing is read.
+Queues: a batch of at most `_BATCH` messages; what librdkafka has fetched ahead (64 MB; when full, it stops fetching);
+open windows (`Windows`; when full, the oldest close). While a server is down the partitions are paused and nothing is
+read.
 """
 
 from __future__ import annotations
@@ -45,17 +46,17 @@ _LOADS = 64  # windows read back at a time, so that a batch of late records cann
 _RETRY_S = (0.2, 2.0)
 _ACK_S = 5.0
 _ALONE_S = 30.0  # longer than a dead member's session and a rebalance
-_LAST_WORDS_S = 15.0  # patience with a server that is down once we were told to stop
+_LAST_WORDS_S = 15.0  # patience with a server that is down, after we were told to stop
 _REFUSED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 
 
 class Undelivered(Exception):
-    """Told to stop while a server was down: what is not committed will be read again. One line, which server."""
+    """Told to stop while a server was down: what is not committed will be read again. One line says which server."""
 
 
 @dataclass(frozen=True)
 class ConsumePlan:
-    """What to read, where to write, when to close. Times in seconds of the wall, but `lateness_s`: simulated."""
+    """What to read, where to write, when to close. Times are wall-clock seconds, but `lateness_s` is simulated."""
 
     kafka: KafkaTarget
     database: TimescaleTarget
@@ -75,7 +76,7 @@ class ConsumePlan:
 
 @dataclass(frozen=True)
 class _Read:
-    """A message, where it was, and how often its partition had come or gone when it was read."""
+    """A message, its place, and how often its partition had been assigned or revoked when it was read."""
 
     message: Message
     partition: int
@@ -84,37 +85,40 @@ class _Read:
 
 
 class FleetConsumer:
-    """One member of the group; single-threaded: Kafka's callbacks run inside our own polls."""
+    """One member of the group. It is single-threaded: Kafka's callbacks run inside our own polls."""
 
     def __init__(self, plan: ConsumePlan, say: Callable[[str], None] = _log.warning) -> None:
         self._plan = plan
         self._say = say
         self._config: dict[str, str | int | float | bool] = {"bootstrap.servers": plan.kafka.url, "log_level": 0}
         self.windows = Windows(lateness_s=plan.lateness_s, idle_s=plan.idle_s, max_open=plan.max_open)
-        self.waiting = ""  # for what, while a server is down
+        self.waiting = ""  # what we wait for, while a server is down
         self.lag: dict[int, int] = {}
         self._store = WindowStore(plan.database, plan.topic)
         self._producer = SettlingProducer(self._config)
         self._consumer: Consumer | None = None
         self._stop = threading.Event()
         self._deadline = float("inf")
-        # Counts how often each partition came or went: a message that was read before is of no use any more.
+        # Counts how often each partition came or went. Messages read before the last such change are of no use.
         self._epochs: defaultdict[int, int] = defaultdict(int)
         self._mine: set[int] = set()
-        self._alone_since = time.monotonic()  # without a partition
-        self._disturbed = False  # the brokers were away: silence meant nothing
+        self._alone_since = time.monotonic()  # since when we have no partition
+        self._disturbed = False  # the brokers were down, so silence proves nothing
         self._held: list[_Read] = []
         self._committed: dict[int, int] = {}
 
     @property
     def partitions(self) -> frozenset[int]:
-        """Ours at this moment."""
+        """The partitions that are ours at this moment."""
         return frozenset(self._mine)
 
     # ---- life
 
     def run(self, stop: threading.Event) -> None:
-        """Consume until told to stop, or idle for `until_idle_s`; then write what is open. Undelivered, SinkRefused."""
+        """Consume until told to stop, or idle for `until_idle_s`; then write what is open.
+
+        Raises Undelivered or SinkRefused.
+        """
         self._stop = stop
         try:
             self._patiently(self._store.open)
@@ -146,7 +150,7 @@ class FleetConsumer:
                 end = self._at_the_end()
                 if end and not self._disturbed:
                     return
-                # After an outage silence counts from the first answer on.
+                # After an outage, idle time counts from the first answer on.
                 heard, self._disturbed = time.monotonic(), end is None
 
     def _subscribed(self) -> Consumer:
@@ -158,7 +162,7 @@ class FleetConsumer:
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
                 "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": 10_000,  # heartbeats have a thread of their own: it finds the dead, not the slow
+                "session.timeout.ms": 10_000,  # heartbeats have their own thread: this finds the dead, not the slow
                 "topic.metadata.refresh.interval.ms": 10_000,
                 "error_cb": self._on_error,
             }
@@ -169,8 +173,8 @@ class FleetConsumer:
         return consumer
 
     def _make_topics(self) -> None:
-        """What is not there: the source and the dead letters as the broker makes topics, the output compacted."""
-        large = {"max.message.bytes": str(2 << 20)}  # the original and its headers are more than the original
+        """Create missing topics: source and dead letters with the broker's defaults, the output compacted."""
+        large = {"max.message.bytes": str(2 << 20)}  # a dead letter is the original plus headers
         wanted: dict[str, dict[str, str]] = {
             self._plan.topic: {},
             self._plan.output: {"cleanup.policy": "compact"},
@@ -187,7 +191,7 @@ class FleetConsumer:
                     future.result()
                 except KafkaException as error:
                     if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                        raise SinkRefused(f"{where} lets us make no topic {name}; make it beforehand") from error
+                        raise SinkRefused(f"{where} does not let us create topic {name}; create it first") from error
                     if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                         raise
         except KafkaException as error:
@@ -195,7 +199,7 @@ class FleetConsumer:
                 f"{where} does not answer ({error.args[0].name()}); is the broker running there?"
             ) from error
 
-    # ---- what Kafka tells us, inside our polls
+    # ---- Kafka's callbacks, inside our polls
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for part in partitions:
@@ -205,7 +209,7 @@ class FleetConsumer:
             self._pause()
 
     def _on_gone(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Nothing is written here: the next member reads again what is not committed.
+        # Nothing is written here: the partition's next member reads again what is not committed.
         for part in partitions:
             self._forget(part.partition)
             self._mine.discard(part.partition)
@@ -226,7 +230,7 @@ class FleetConsumer:
     # ---- patience
 
     def _patiently[T](self, attempt: Callable[[], T]) -> T:
-        """`attempt` until it succeeds. The partitions are paused meanwhile, and polled: we stay in the group."""
+        """Repeat `attempt` until it succeeds. Meanwhile partitions are paused but polled, so we stay in the group."""
         pause_s = _RETRY_S[0]
         try:
             while True:
@@ -297,7 +301,7 @@ class FleetConsumer:
         return False
 
     def _take(self, messages: list[_Read]) -> None:
-        """Fold a batch, a stretch at a time that touches at most `_LOADS` windows that are not in memory."""
+        """Fold a batch, in stretches that each need at most `_LOADS` windows that are not in memory."""
         for stretch, unknown in self._stretches(messages):
             stored = self._patiently(partial(self._store.load, unknown)) if unknown else {}
             now = time.monotonic()
@@ -341,7 +345,7 @@ class FleetConsumer:
     # ---- out
 
     def _flush(self, *, everything: bool = False) -> None:
-        """Write the windows that can be closed: database, then topic; both acknowledged, they are closed."""
+        """Write the windows that can be closed: database, then topic. When both have acknowledged, close them."""
         closing = self.windows.closable(time.monotonic(), everything=everything)
         current = self._patiently(lambda: self._store.save(closing)) if closing else []
         for window in current:
@@ -367,7 +371,7 @@ class FleetConsumer:
             else:
                 self._consumer.commit(offsets=parts, asynchronous=True)
         except KafkaException as error:
-            # A rebalance or a broker that is down: what is not committed is read again, and changes nothing.
+            # A rebalance, or a broker is down. What is not committed is read again, and changes nothing.
             _log.info("offsets not committed: %s", error)
             return
         self._committed |= new
@@ -383,11 +387,11 @@ class FleetConsumer:
                 self.lag[part.partition] = max(high - position, 0)
 
     def _at_the_end(self) -> bool | None:
-        """Whether the broker itself says that no partition of ours has more; None where it does not answer."""
+        """Whether the broker itself says that our partitions have no more; None if it does not answer."""
         assert self._consumer is not None
         try:
             if not self._mine:
-                # A member too many never gets one; after a rebalance or a broker's restart they are on their way.
+                # A surplus member never gets a partition; after a rebalance or a broker's restart one is on its way.
                 self._consumer.list_topics(self._plan.topic, timeout=5.0)
                 return time.monotonic() - self._alone_since >= _ALONE_S
             committed = {part.partition: part.offset for part in self._consumer.committed(self._parts(), timeout=5.0)}
@@ -402,7 +406,7 @@ class FleetConsumer:
 
 
 def _why(message: Message, error: Malformed, topic: str) -> Headers:
-    """A dead letter's headers: ours, then those it came with."""
+    """A dead letter's headers: ours, then those of the original message."""
     ours: Headers = [
         ("reason", str(error).encode(errors="replace")),
         ("source_topic", topic.encode()),
@@ -418,7 +422,7 @@ def _minute(window: Window) -> str:
 
 
 def _key(window: Window) -> bytes:
-    """Compaction keeps the last message of it."""
+    """The key; compaction keeps its last message."""
     return f"{window.run_id}/{_minute(window)}/{window.partition}".encode()
 
 

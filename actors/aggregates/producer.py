@@ -24,15 +24,15 @@ _Entry = tuple[str, bytes | None, bytes | None, Headers]
 
 
 class SettlingProducer:
-    """At least once: what was not acknowledged when a producer gave up is sent again by a new one.
+    """At least once: what was not acknowledged when a producer failed is sent again by a new one.
 
-    Bound: its caller settles it (`settle`) before it holds more than a batch.
+    Bound: the caller calls `settle` before it holds more than a batch.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = dict(config) | {
             "enable.idempotence": True,
-            "message.timeout.ms": 0,  # the log it comes from is the deadline: no message is given up
+            "message.timeout.ms": 0,  # no message is ever given up; the caller decides how long to wait
             "message.max.bytes": 10_000_000,
             "linger.ms": 5,
         }
@@ -67,13 +67,13 @@ class SettlingProducer:
             self._failure = error
 
     def settle(self, timeout_s: float) -> bool:
-        """Wait for the acknowledgements; whether all are there. SinkRefused for what no waiting would mend."""
+        """Wait for the acknowledgements; whether all have come. Raises SinkRefused for what waiting cannot mend."""
         self._producer.flush(timeout_s)
         failure, self._failure = self._failure, None
         if failure is not None:
             if failure.code() in _PERMANENT:
                 raise SinkRefused(f"Kafka refuses a message ({failure.str()}); check the topic's limits and rights")
-            # A producer that has met a fatal error takes nothing more, ever.
+            # After a fatal error a producer never takes another message.
             self._producer = Producer(self._config)
             for number in list(self._waiting):
                 self._send(number)

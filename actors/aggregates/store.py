@@ -1,7 +1,7 @@
-"""Windows in the database: table `fleet_minute`, one row a run, minute, topic and partition.
+"""Windows in the database: table `fleet_minute`, one row per run, minute, topic and partition.
 
-A row is replaced only by one that has counted as far or further, so that a member of the group that lost a partition
-without knowing it yet cannot set it back.
+A row is replaced only by one that has counted as far or further. So a member of the group that has lost a partition,
+and does not know it yet, cannot set a row back.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _STATEMENT_TIMEOUT_MS = 30_000
 
 
 class WindowStore:
-    """One connection, made anew after a failure. SinkError where the database does not do what it is asked to."""
+    """One connection, made anew after a failure. Raises SinkError if the database does not do what it is asked."""
 
     def __init__(self, target: TimescaleTarget, topic: str) -> None:
         self._target = target
@@ -47,7 +47,7 @@ class WindowStore:
         return self._transaction(lambda cursor: self._select(cursor, wanted)) if wanted else {}
 
     def save(self, windows: list[Window]) -> list[Window]:
-        """Write them; returns them as they stand now: where somebody else has counted further, that is kept."""
+        """Write windows. Returns them as they are stored now: a row of somebody who has counted further is kept."""
         return self._transaction(lambda cursor: self._upsert(cursor, windows)) if windows else []
 
     def _transaction[T](self, work: Callable[[Cursor], T]) -> T:
@@ -55,7 +55,7 @@ class WindowStore:
             if self._connection is None:
                 self._connection = self._target.connect()
                 with self._connection, self._connection.cursor() as cursor:
-                    # UTC: in a zone west of it the first minutes of year 1 would come back as before Christ.
+                    # UTC: in a zone west of it the first minutes of year 1 would come back as years BC.
                     cursor.execute(f"SET statement_timeout = {_STATEMENT_TIMEOUT_MS}; SET timezone = 'UTC'")
             with self._connection, self._connection.cursor() as cursor:
                 return work(cursor)
@@ -101,7 +101,7 @@ class WindowStore:
         return [current.get(window.key, window) for window in windows]
 
     def close(self) -> None:
-        """Let go of the connection. Never raises."""
+        """Close the connection. Never raises."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -1,8 +1,9 @@
-"""Fleet aggregates by the simulated minute: records in, windows out; no Kafka, no database, no clock of its own.
+"""Fleet aggregates per simulated minute: records in, windows out; no Kafka, no database, no clock of its own.
 
-A window is the fold of all records of one run, one minute and one partition, in the order of their offsets. It says
-through which offset it has counted (`last_offset`) and which identities (`seen`). So it can be written at any moment,
-read back later and gone on with: closing is never final, and reading the same records again changes nothing.
+A window is the fold of all records of one run, one minute and one partition, in the order of their offsets. It holds
+the offset up to which it has counted (`last_offset`) and the identities it has counted (`seen`). So it can be written
+at any moment, read back later and continued. Closing is never final, and reading the same records again changes
+nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Taken = Literal["counted", "duplicate", "again"]
 
 @dataclass
 class Window:
-    """Sums that add up over partitions. Units as in `datasets.schema`; `power_sum` in kW, one term a record."""
+    """Sums that add up over partitions. Units as in `datasets.schema`; `power_sum` is in kW, one term per record."""
 
     run_id: str
     minute: datetime
@@ -57,7 +58,7 @@ class Window:
 
     @property
     def size(self) -> int:
-        """Memory it takes, in ranges of sequence numbers (some 200 bytes each)."""
+        """Memory that the window takes, in ranges of sequence numbers (some 200 bytes each)."""
         return 1 + sum(map(len, self.seen.values())) // 2
 
     def add(self, record: dict[str, Any], offset: int) -> Taken:
@@ -103,13 +104,13 @@ def _insert(ranges: list[int], number: int) -> bool:
 
 
 def minute_of(time: datetime) -> datetime:
-    """The start of its minute."""
+    """The start of the minute of `time`."""
     return time.replace(second=0, microsecond=0)
 
 
 @dataclass
 class Counts:
-    """Since the start of this process."""
+    """Counters since the start of this process."""
 
     counted: int = 0
     duplicates: int = 0
@@ -121,8 +122,8 @@ class Counts:
 
 @dataclass
 class _Open:
-    """A window in memory: the offset it was opened by (nothing from there on may be committed), its last record's
-    arrival on the clock of the wall."""
+    """A window in memory. `first_offset` opened it, so nothing from there on may be committed. `touched_s` is the
+    arrival of its last record on the wall clock."""
 
     window: Window
     first_offset: int
@@ -138,11 +139,11 @@ class _Partition:
 class Windows:
     """The open windows of the partitions that a member of the group has.
 
-    Bound: `max_open` ranges (`Window.size`). Answer to full: the oldest windows close; a record that comes later opens
-    them again from the store.
+    Bound: `max_open` ranges (`Window.size`). When it is reached the oldest windows close. A later record of such a
+    window opens it again from the store.
     """
 
-    _RUNS = 1000  # watermarks kept a partition; a run beyond that starts anew with its next record
+    _RUNS = 1000  # watermarks kept per partition; a run beyond that starts anew with its next record
 
     def __init__(self, *, lateness_s: float = 10.0, idle_s: float = 30.0, max_open: int = 1_000_000) -> None:
         self._lateness = timedelta(seconds=lateness_s)
@@ -159,7 +160,7 @@ class Windows:
         return key in self._open
 
     def add(self, partition: int, offset: int, record: dict[str, Any], now_s: float, stored: Window | None) -> None:
-        """Fold one record. `stored` is what the store holds of its window, for one that is not open."""
+        """Fold one record. `stored` is what the store holds of its window, if the window is not open."""
         run, time = record["run_id"], record["ts"]
         state = self._partitions.setdefault(partition, _Partition())
         key = (run, minute_of(time), partition)
@@ -184,12 +185,12 @@ class Windows:
         state.position = offset + 1
 
     def skip(self, partition: int, offset: int) -> None:
-        """A message that is in no window: malformed."""
+        """Pass over a malformed message, which is in no window."""
         self.counts.malformed += 1
         self._partitions.setdefault(partition, _Partition()).position = offset + 1
 
     def _is_past(self, minute: datetime, newest: datetime) -> bool:
-        # Subtractions on this side would leave the calendar at its ends.
+        # Written so that at the ends of the calendar no datetime overflows.
         return newest - minute >= _MINUTE + self._lateness
 
     def full(self) -> bool:
@@ -197,7 +198,7 @@ class Windows:
         return sum(opened.window.size for opened in self._open.values()) > self._max_open
 
     def closable(self, now_s: float, *, everything: bool = False) -> list[Window]:
-        """Windows to write and close: behind the watermark, or quiet for long, or the oldest of too many; or all."""
+        """Windows to write and close: those behind the watermark, those long idle, the oldest of too many; or all."""
         late = []
         staying: list[_Open] = []
         for opened in self._open.values():
@@ -219,7 +220,7 @@ class Windows:
         return late
 
     def close(self, windows: Iterable[Window]) -> None:
-        """They are where they belong, acknowledged."""
+        """Drop windows that are written and acknowledged."""
         for window in windows:
             opened = self._open.get(window.key)
             if opened is not None and opened.window is window:
@@ -227,19 +228,19 @@ class Windows:
                 self.counts.windows += 1
 
     def offsets(self) -> dict[int, int]:
-        """What may be committed: all before it is in windows that were closed, or was malformed."""
+        """Offsets that may be committed: everything before them is in closed windows, or was malformed."""
         free = {number: state.position for number, state in self._partitions.items() if state.position is not None}
         for (_, _, partition), opened in self._open.items():
             free[partition] = min(free[partition], opened.first_offset)
         return free
 
     def position(self, partition: int) -> int | None:
-        """The offset after the last one seen; None where none was."""
+        """The offset after the last one seen; None if none was."""
         state = self._partitions.get(partition)
         return None if state is None else state.position
 
     def drop(self, partition: int) -> None:
-        """The partition is another member's now; it reads again what is not committed."""
+        """Forget a partition that is another member's now; that member reads again what is not committed."""
         self._partitions.pop(partition, None)
         for key in [key for key in self._open if key[2] == partition]:
             del self._open[key]

@@ -1,6 +1,6 @@
-"""One log on its way to one peer: where it stands, what the peer refused, how far back it goes when a peer is lost.
+"""One log on its way to one peer: how far it is, what the peer rejected, how far to go back when the peer is lost.
 
-What a shipper (a run's own sinks) and a replay (an old run into a new sink) have in common.
+A shipper (a run's own sinks) and a replay (an old run into a new sink) share this.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from actors.delivery.sinks import Receipt, Sink, Target
 from datasets.log import Cursor, CursorFile, DeadLetterFile, extent, log_directory
 from datasets.schema import Stream
 
-# Before what a forgetful broker had acknowledged goes out again: its subscribers, too, have to come back.
+# Wait before resending what a broker acknowledged and may have forgotten: its subscribers have to reconnect, too.
 SUBSCRIBERS_S = 2.5
 
 
 class Position:
-    """The cursor of `reader` on one log, and all that moves it. It lives as long as one connection to the peer."""
+    """The cursor of `reader` on one log, and all that moves it. It lasts as long as one connection to the peer."""
 
     def __init__(self, run_dir: Path, reader: str, stream: Stream, shard: int, target: Target) -> None:
         self.stream, self.shard = stream, shard
@@ -33,17 +33,18 @@ class Position:
         self._history: deque[tuple[float, int]] = deque()
         self.cursor = self._file.load()
         self.known = 0
-        """Up to here the peer itself says that it has the rows."""
+        """The peer itself says that it has the rows up to here."""
 
     def begin(self, known: int | None) -> None:
-        """Where to go on, with what the peer says of itself (`Sink.position`).
+        """Set the cursor to where delivery continues. `known`: how far the peer itself says it is (`Sink.position`).
 
-        A peer that is behind the file has lost something, and gets it again. One that is ahead of it had the rows when
-        we died: they come again, because a dead letter among them may not have been written; but not to a peer that
-        alone keeps the position (`Target.keeps_position`), because to it rows must not come in other batches.
+        A peer that is behind the file has lost something, and gets it again. A peer that is ahead of the file already
+        had the rows when we died. They are sent again, because a dead letter among them may not have been written. Not
+        so to a peer that alone keeps the position (`Target.keeps_position`): rows must not come to it in other batches
+        than before.
         """
         position = self.cursor.position
-        if not self._file.path.exists():  # of a log that begins later, it is all there is to deliver
+        if not self._file.path.exists():  # a log may begin later: earlier rows are not there to deliver
             position = max(known or 0, extent(self.directory).first)
         elif known is not None and (self._peer_decides or known < position):
             position = known
@@ -52,7 +53,7 @@ class Position:
         self._file.save(self.cursor)
 
     def move(self, position: int) -> None:
-        """Pass over rows that are not to be delivered."""
+        """Skip rows that are not to be delivered."""
         self.cursor = replace(self.cursor, position=position)
 
     def deliver(self, sink: Sink, batch: pa.RecordBatch) -> Receipt:
@@ -62,7 +63,7 @@ class Position:
         receipt = sink.deliver(self.stream, self.shard, batch, position)
         for letter in receipt.dead:
             self.letters.add(row + letter.row, batch.slice(letter.row, 1), letter.reason)
-        # What comes again because of us is no duplicate of theirs.
+        # Rows that we send again on purpose (up to `known`) do not count as duplicates.
         duplicates = receipt.duplicates if position > self.known else 0
         self.cursor = Cursor(position, self.cursor.duplicates + duplicates, len(self.letters))
         self._file.save(self.cursor)
@@ -74,7 +75,10 @@ class Position:
         return receipt
 
     def rewind(self) -> bool:
-        """Go back to before the last `rewind_s`: the peer may have died with what it had acknowledged. Whether so."""
+        """Go back to before the last `rewind_s`, because the peer may have died with what it had acknowledged.
+
+        Returns whether there was anything to go back to.
+        """
         since = time.monotonic() - self._rewind_s
         recent = [row for then, row in self._history if then >= since]
         self._history.clear()

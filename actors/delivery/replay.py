@@ -1,10 +1,10 @@
-"""An old run into a new sink: the log read again, in the order of time, as fast as it goes or at a pace.
+"""An old run into a new sink: the log is read again in the order of time, at full speed or at a pace.
 
-Order: that of each log, and over the logs that of simulated time: exactly at a pace, else no batch for Kafka or MQTT is
-more than `_AHEAD_US` ahead of another log. Tables and folders have no order over the logs.
+Order: each log keeps its own. Across logs the order is that of simulated time: exactly so at a pace; at full speed no
+batch for Kafka or MQTT is more than `_AHEAD_US` ahead of another log. Tables and folders have no order across logs.
 
-Idempotent: what was delivered by the same command before is not delivered again, whether that ended or was killed. The
-database and a folder say themselves how far they are; for Kafka and MQTT a cursor in the run's directory does.
+Idempotent: what the same command delivered before, completed or killed, is not delivered again. The database and a
+folder themselves say how far they are. For Kafka and MQTT a cursor in the run's directory does.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Replay:
         pace: float = math.inf,
         patience_s: float = 60.0,
     ) -> None:
-        # The log is part of the name: a database keeps the cursors of many runs.
+        # The log is part of the name, because a database keeps the cursors of many runs.
         key = hashlib.sha256(f"{log_id} {target.name} {where} {begin} {end}".encode()).hexdigest()[:12]
         self.id = f"replay-{key}"
         self._run, self._shards, self._target = directory, shards, target
@@ -78,8 +78,8 @@ class Replay:
         self.counts = Replayed()
 
     def run(self, tell: Callable[[Replayed], None], stop: threading.Event) -> Replayed:
-        """To the end of the log, or until `stop`. SinkRefused, LogDamaged; SinkUnavailable where the sink makes no
-        progress for `patience_s`."""
+        """Replay to the end of the log, or until `stop`. Raises SinkRefused and LogDamaged, and SinkUnavailable if the
+        sink makes no progress for `patience_s`."""
         last_progress = time.monotonic()
         while not stop.is_set():
             before = self.counts.records + self.counts.predictions
@@ -106,7 +106,7 @@ class Replay:
             stop.wait(SUBSCRIBERS_S)
 
     def _through(self, sink: Sink, tell: Callable[[Replayed], None], stop: threading.Event) -> None:
-        """One pass on one connection: of all logs, always the one whose next record is the oldest."""
+        """One pass on one connection. Always takes the log whose next record is the oldest."""
         self._logs = [self._log(sink, stream, shard) for stream in STREAMS for shard in range(self._shards)]
         try:
             queue: list[tuple[int, int, _Log]] = []
@@ -140,7 +140,7 @@ class Replay:
         return _Log(position, reader, pa.record_batch({}), held.end)
 
     def _push(self, queue: list[tuple[int, int, _Log]], log: _Log) -> None:
-        """Queue the log by the time of its next record that is wanted; not at all where there is none."""
+        """Queue the log by the time of its next wanted record; not at all if it has none."""
         while not log.batch.num_rows:
             frame = log.reader.read(min(self._target.batch_rows, max(1, log.end - log.reader.position)))
             if frame is None or frame.row >= log.end:
@@ -149,13 +149,13 @@ class Replay:
             if times[0] >= self._end_us:
                 return
             first, last = np.searchsorted(times, [self._begin_us, self._end_us])
-            # What is not wanted counts as passed: in front now, behind when its batch is done.
+            # Unwanted rows count as passed: those in front now, those at the end when the batch is done.
             log.position.move(frame.row + int(first))
             log.batch = frame.batch.slice(int(first), int(last - first))
         heapq.heappush(queue, (int(_times(log.batch.slice(0, 1))[0]), id(log), log))
 
     def _deliver(self, sink: Sink, log: _Log, until_us: int) -> None:
-        """The rows of the batch up to that time."""
+        """Deliver the rows of the log's batch up to `until_us`."""
         rows = int(np.searchsorted(_times(log.batch), until_us, side="right"))
         before = log.position.cursor.duplicates
         receipt = log.position.deliver(sink, log.batch.slice(0, rows))

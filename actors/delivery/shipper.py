@@ -1,9 +1,9 @@
 """Carries the logs of one node to one sink: read after the cursor, deliver, wait for the answer, move the cursor.
 
-One process a sink, so that a stuck broker holds up neither the fleet nor another sink; one thread a stream, so that
-predictions do not queue behind telemetry. Full peer, slow peer, dead peer: the records stay in the log and the backlog
-shows. The order of one vehicle's records is the log's: a batch is retried whole before the next one leaves. A record
-that the peer rejects individually goes to RUN/dead-letters, durably, before the cursor passes it.
+Each sink has its own process, so that a stuck broker holds up neither the fleet nor another sink. Each stream has its
+own thread, so that predictions do not queue behind telemetry. If the peer is full, slow or dead, the records stay in
+the log and the backlog shows. The order of one vehicle's records is the log's: a batch is retried whole before the next
+one leaves. A record that the peer rejects individually goes to RUN/dead-letters, durably, before the cursor passes it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _RETRY_REFUSED_S = 5.0
 
 @dataclass
 class ShipperStatus:
-    """Counters of one sink on one node. `cursors`: of each log, (stream, shard), since the log began."""
+    """Counters of one sink on one node. `cursors`: by log, (stream, shard), counted since the log began."""
 
     sink: str
     pid: int = 0
@@ -76,7 +76,7 @@ class _Log:
 
 
 class Shipper:
-    """Ships until it is told to stop. Restart it anywhere: it goes on from its cursors."""
+    """Ships until it is told to stop. It can be restarted at any point and continues from its cursors."""
 
     def __init__(self, target: Target, run_dir: Path, log_id: str, shards: list[int]) -> None:
         self._target = target
@@ -88,7 +88,7 @@ class Shipper:
         self._connecting = threading.Lock()
         self._waiting: dict[Stream, str] = {}
         files = {(stream, n): CursorFile(run_dir, target.name, stream, n) for stream in STREAMS for n in shards}
-        # What is delivered already is known before the peer answers.
+        # What is already delivered is known before the peer answers.
         cursors = {log: file.load() for log, file in files.items() if file.path.exists()}
         self._status = ShipperStatus(target.name, os.getpid(), cursors)
         self._sink: Sink | None = None
@@ -108,7 +108,7 @@ class Shipper:
             return copy.deepcopy(self._status)
 
     def stop(self) -> ShipperStatus:
-        """Finish the batches on their way (or give up on a peer that does not answer), save the cursors."""
+        """Finish the batches on their way (or give up on a peer that does not answer) and save the cursors."""
         self._stopping.set()
         deadline = time.monotonic() + _STOP_S
         for thread in self._threads:
@@ -119,7 +119,7 @@ class Shipper:
         return self.status()
 
     def _ship(self, stream: Stream) -> None:
-        """One stream's loop: all shards in turn, a batch each. Any failure goes back to the cursors."""
+        """One stream's loop: all shards in turn, a batch each. After any failure it goes back to the cursors."""
         sink: Sink | None = None
         logs: list[_Log] = []
         failures = 0
@@ -138,7 +138,7 @@ class Shipper:
                 self._set_waiting(stream, str(error))
                 refused = isinstance(error, SinkRefused)
             except Exception as error:
-                # A defect of ours must be seen, and must not silently end the delivery of all that follows.
+                # A defect of ours must be visible, and must not silently end the delivery of all that follows.
                 _log.exception("shipping %s to %s", stream, self._target.name)
                 self._set_waiting(stream, f"internal error, see this process's log: {error!r}")
                 refused = True
@@ -158,7 +158,7 @@ class Shipper:
         watch.close()
 
     def _look(self, stream: Stream) -> None:
-        """When the first record that waits was due, also where the peer has never answered."""
+        """Note when the first waiting record was due, also if the peer has never answered."""
         for shard in self._shards:
             if self._status.oldest_due_ns.get((stream, shard)):
                 continue
@@ -177,7 +177,7 @@ class Shipper:
             return self._sink
 
     def _drop(self, failed: Sink | None) -> None:
-        """Let go of a connection that failed, unless the other stream already has a new one."""
+        """Close a connection that failed, unless the other stream already has a new one."""
         with self._connecting:
             if failed is None or self._sink is not failed:
                 return
@@ -197,7 +197,7 @@ class Shipper:
         return logs
 
     def _ship_batch(self, sink: Sink, log: _Log) -> bool:
-        """Deliver the next batch of one log; whether there was one."""
+        """Deliver the next batch of one log. Returns whether there was one."""
         position = log.position
         most = self._target.batch_rows
         name, again = (position.stream, position.shard), position.known - position.cursor.position
@@ -218,7 +218,7 @@ class Shipper:
         return True
 
     def _count_latency(self, frame: Frame, receipt: Receipt, done_ns: int) -> None:
-        """From the append to the acknowledgement: record by record where the sink knows, else the batch as one."""
+        """From due to acknowledged: record by record where the sink knows, else the batch as one."""
         times = np.asarray(receipt.acked_ns if len(receipt.acked_ns) else [done_ns] * frame.batch.num_rows)
         latencies_s = np.maximum(0.0, (times - frame.due_ns) / 1e9)
         self._status.latencies.add(latencies_s)
@@ -232,8 +232,8 @@ class Shipper:
 
 
 class ShipperActor(Shipper):
-    """What Ray starts, and restarts by calling this again. It stands here and not with the supervisor: its process
-    loads what a shipper needs and not what a fleet needs."""
+    """What Ray starts, and restarts by constructing it anew. It is here and not with the supervisor, so that its
+    process loads what a shipper needs and not what a fleet needs."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

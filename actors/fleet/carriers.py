@@ -1,6 +1,6 @@
-"""What carries the records of a node away: a shipper for each sink, and a feeder for the predictor pool.
+"""The carriers of a node's records: a shipper for each sink, and a feeder for the predictor pool.
 
-The cluster restarts a carrier that dies; here it is asked again and again how it stands.
+The cluster restarts a carrier that dies. This module polls the carriers' status.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from datasets.schema import Stream
 
 _STOP_S = 45.0
 FEEDER = "predictor"
-"""The feeder's name among the carriers: what it stands for is the predictor pool."""
+"""The feeder's name among the carriers. It stands for the predictor pool."""
 
 
 @dataclass
 class Carrier[S, T]:
-    """One carrier on one node, as far as it has answered. `unreachable`: it died, or its node did."""
+    """One carrier on one node, with its last answer. `unreachable`: it died, or its node did."""
 
     name: str
     node: str
@@ -35,7 +35,7 @@ class Carrier[S, T]:
     unreachable: bool = False
 
     def poll(self, cluster: Cluster, patience_s: float) -> None:
-        """Take in the answer to the last question, and ask the next one."""
+        """Take the answer to the last question, and ask the next one."""
         if self.call is not None:
             if not cluster.ready([self.call], patience_s):
                 return
@@ -61,7 +61,7 @@ class Carriers:
         return [*self.feeders, *self.shippers]
 
     def place(self, node: str, shards: list[ShardPlan], first_rows: Callable[[ShardPlan], tuple[int, int]]) -> None:
-        """Start them on a node for these shards. `first_rows`: what precedes a shard's logs, where they are new."""
+        """Start carriers on a node for these shards. `first_rows`: the rows that precede a shard's logs, if new."""
         numbers, where = [shard.shard for shard in shards], place_of_carrier(node)
         for target in self.plan.targets:
             shipper = self.cluster.start_shipper(target, self.plan.run_dir, self.plan.log_id, numbers, where)
@@ -74,7 +74,7 @@ class Carriers:
             self.feeders.append(Carrier(FEEDER, node, feeder, known, Feeder.status, Feeder.stop))
 
     def end(self, node: str) -> None:
-        """End those of a node, at once."""
+        """Kill the carriers of a node, at once."""
         for carrier in self.all():
             if carrier.node == node:
                 self.cluster.kill(carrier.actor)
@@ -82,12 +82,12 @@ class Carriers:
         self.feeders = [carrier for carrier in self.feeders if carrier.node != node]
 
     def poll(self, patience_s: float) -> None:
-        """Ask each how it stands; wait at most so long for each."""
+        """Ask each carrier for its status; wait at most `patience_s` for each."""
         for carrier in self.all():
             carrier.poll(self.cluster, patience_s)
 
     def stop(self) -> list[str]:
-        """Let them finish what is on its way; what went wrong, a line each."""
+        """Let the carriers finish what is on its way. Returns what went wrong, a line each."""
         wrong = []
         for carrier in self.all():
             try:
@@ -97,18 +97,18 @@ class Carriers:
         return wrong
 
     def kill(self) -> None:
-        """End all of them."""
+        """Kill all carriers."""
         for carrier in self.all():
             self.cluster.kill(carrier.actor)
         self.shippers, self.feeders = [], []
 
     def waiting(self) -> dict[str, str]:
-        """Who waits for what."""
+        """Which carrier waits for what."""
         waiting = {c.name: c.status.waiting_for for c in self.all() if c.status.waiting_for}
         return waiting | {c.name: "its process to restart" for c in self.all() if c.unreachable}
 
     def acknowledged(self, shard: int, stream: Stream, row: int) -> bool:
-        """Whether every sink has all rows of this log before `row`; with no sink, nothing ever is."""
+        """Whether every sink has acknowledged all rows of this log before `row`. Without a sink, never."""
         log = (stream, shard)
         positions = [c.status.positions[log] for c in self.shippers if log in c.status.positions]
         return len(positions) == len(self.plan.targets) > 0 and min(positions) >= row

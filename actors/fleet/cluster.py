@@ -1,4 +1,4 @@
-"""What a fleet asks of a cluster. `ray_cluster.py` answers with Ray; a test answers in its own process."""
+"""What a fleet asks of a cluster. `ray_cluster.py` implements it with Ray; a test does so in its own process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ActorGone(Exception):
 
 
 class ActorFailed(Exception):
-    """The actor raised; it lives on. The message is the cause in one line."""
+    """The actor raised, but lives on. The message is the cause in one line."""
 
 
 class NoAnswer(Exception):
@@ -44,24 +44,24 @@ class Pending[R](Protocol):
 
 
 class Cluster(Protocol):
-    """Starts actors, asks them, notices their end."""
+    """Starts actors, calls them, notices their death."""
 
     def live_nodes(self) -> int:
         """How many nodes are alive."""
 
     def start_shard(self, plan: ShardPlan, place: Place) -> Remote[Shard]:
-        """A shard in a process of its own; its first answer comes when it is ready."""
+        """Start a shard in its own process. Its first answer comes when it is ready."""
 
     def start_shipper(
         self, target: Target, run_dir: Path, log_id: str, shards: list[int], place: Place
     ) -> Remote[Shipper]:
-        """Ships from the moment it is there."""
+        """Start a shipper. It ships from its start on."""
 
     def start_feeder(self, plan: FeederPlan, place: Place) -> Remote[Feeder]:
-        """Feeds from the moment it is there."""
+        """Start a feeder. It feeds from its start on."""
 
     def start_pool(self, plan: PoolPlan) -> None:
-        """The predictor pool; returns when its replicas answer."""
+        """Start the predictor pool; returns when its replicas answer."""
 
     def ask[S, **P, R](
         self, actor: Remote[S], method: Callable[Concatenate[S, P], R], *args: P.args, **kwargs: P.kwargs
@@ -69,10 +69,10 @@ class Cluster(Protocol):
         """Call a method of the actor's object, without waiting."""
 
     def ready(self, pending: Sequence[Pending[Any]], timeout_s: float) -> list[Pending[Any]]:
-        """Wait until one of them is answered, at most so long; those that are."""
+        """Wait until one of them is answered, at most `timeout_s`. Returns those that are."""
 
     def answer[R](self, pending: Pending[R], timeout_s: float | None = None) -> R:
-        """The answer, waited for. ActorGone, ActorFailed, NoAnswer."""
+        """Wait for the answer. Raises ActorGone, ActorFailed, NoAnswer."""
 
     def kill(self, actor: Remote[Any]) -> None:
-        """End it."""
+        """Kill the actor."""

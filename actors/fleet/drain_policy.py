@@ -18,7 +18,7 @@ class Drain:
     least: int | None = None
 
     def look(self, now: float, backlog: int, *, complete: bool, pool: PoolState) -> tuple[Drain, Verdict]:
-        """`backlog`: records on their way; `complete`: every shard is where the run had ended."""
+        """`backlog`: records on their way; `complete`: every shard is where the run ended."""
         if backlog == 0 and complete:
             return self, "done"
         if pool == "failed":

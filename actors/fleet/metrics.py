@@ -19,7 +19,7 @@ from datasets.schema import STREAMS
 
 
 class FleetCollector(Collector):
-    """Turns a `FleetStatus` into metric families. Counters go on from the log, so a restart never resets them."""
+    """Turns a `FleetStatus` into metric families. Counters continue from the log, so a restart never resets them."""
 
     def __init__(self, status: Callable[[], FleetStatus]) -> None:
         self._status = status

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from actors.fleet.plan import FleetPlan
 
 POLL_S = 0.2
-"""The longest wait for anything: so often the supervisor looks around."""
+"""The longest wait of the supervisor for anything, and so the longest time between two rounds of its loop [s]."""
 
 
 class Pacer:
-    """Begins at step `tick`, now. `clock` [s] says how much time has passed, `wall_ns` what time it is."""
+    """Starts now, at step `tick`. `clock` [s] says how much time has passed, `wall_ns` what time it is."""
 
     def __init__(
         self, plan: FleetPlan, tick: int, clock: Callable[[], float], wall_ns: Callable[[], int] = time.time_ns
@@ -29,14 +29,14 @@ class Pacer:
         return self._tick + int((self._clock() - self._began) * self._pace / self._step_s + 1e-9)
 
     def due_ns(self, tick: int) -> int | None:
-        """When step `tick` is due on the wall clock [ns since 1970]; None where nothing is ever due."""
+        """When step `tick` is due on the wall clock [ns since 1970]; None without a pace."""
         if math.isinf(self._pace):
             return None
         due_in_s = (tick - self._tick) * self._step_s / self._pace - (self._clock() - self._began)
         return self._wall_ns() + int(due_in_s * 1e9)
 
     def sleep_s(self, tick: int) -> float:
-        """How long the supervisor may wait for a block before there is something new to hand out."""
+        """How long the supervisor may wait before there is a new block to hand out."""
         if math.isinf(self._pace):
             return POLL_S
         next_tick = (tick // self._period + 1) * self._period

@@ -16,22 +16,22 @@ from datasets.log.retention import Retention
 from datasets.names import Fsync
 from models.features import is_predicted
 
-# A block of so many records is written as one sealed segment: throughput, and bounded memory whatever the fleet's size.
+# A block of so many records is written as one sealed segment: fast, and memory is bounded whatever the fleet's size.
 _BLOCK_ROWS = 2 * DIRECT_ROWS
-# And no longer than this at about 40 ns a vehicle-step, so that Ctrl-C and a restarted shard need not wait for long.
+# A block has at most so many vehicle-steps of about 40 ns, so that Ctrl-C and a restarted shard do not wait for long.
 _BLOCK_STEPS = 20_000_000
 _FAST_FORWARD_DAYS = 365
 
 
 def vehicle_ranges(vehicles: int, shards: int) -> list[tuple[int, int]]:
-    """(first vehicle, how many) of each shard: contiguous, their sizes as equal as can be."""
+    """(first vehicle, how many) of each shard: contiguous, of sizes as equal as possible."""
     bounds = np.linspace(0, vehicles, shards + 1).astype(int).tolist()
     return [(first, end - first) for first, end in itertools.pairwise(bounds)]
 
 
 @dataclass(frozen=True)
 class PopulationPlan:
-    """Who is in the fleet: the arguments of `physics.draw_population`. `cells`: (name, share) pairs."""
+    """The composition of the fleet: the arguments of `physics.draw_population`. `cells`: (name, share) pairs."""
 
     seed: int
     cells: tuple[tuple[str, float], ...]
@@ -42,7 +42,7 @@ class PopulationPlan:
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """All that decides a shard's records: the same plan makes the same records, anywhere, any number of times."""
+    """Everything that decides a shard's records: the same plan gives the same records, anywhere and every time."""
 
     run_dir: Path
     run_id: str
@@ -55,11 +55,11 @@ class ShardPlan:
     telemetry_ticks: int
     checkpoint_ticks: int
     fast_forward: bool = False
-    """Live days in full only now and then; telemetry at multiples of a day."""
+    """Simulate only some days in full; telemetry is at multiples of a day."""
     fsync: Fsync = "checkpoint"
     retention: Retention | None = None
     restart: bytes = b""
-    """A checkpoint from elsewhere, for a shard whose log was lost with its node: where its log begins anew."""
+    """A checkpoint from the driver, for a shard whose log was lost with its node. The new log begins there."""
 
     def rows(self, tick: int) -> int:
         """Telemetry rows made up to `tick`."""
@@ -99,7 +99,7 @@ class FleetPlan:
         return math.isfinite(self.pace)
 
     def retention(self) -> Retention | None:
-        """For one shard; None where all is kept."""
+        """The retention of one shard; None if all is kept."""
         if math.isinf(self.log_max_age_s) and math.isinf(self.log_max_bytes):
             return None
         sinks = tuple(target.name for target in self.targets)
@@ -109,7 +109,7 @@ class FleetPlan:
         )
 
     def shard_plans(self) -> list[ShardPlan]:
-        """One for each of `vehicle_ranges`."""
+        """One plan for each of `vehicle_ranges`."""
         return [
             ShardPlan(
                 run_dir=self.run_dir,
@@ -130,7 +130,7 @@ class FleetPlan:
         ]
 
     def feeder_plan(self, first_rows: dict[int, tuple[int, int]]) -> FeederPlan:
-        """For the shards of one node, by the rows that precede their logs."""
+        """The feeder's plan for the shards of one node. `first_rows`: the rows that precede their logs."""
         retention = self.retention()
         return FeederPlan(
             run_dir=self.run_dir,
@@ -149,7 +149,7 @@ class FleetPlan:
     def longest_block(self, vehicles: int) -> int:
         """Steps of the longest block of a shard of so many vehicles."""
         period = self.telemetry_ticks
-        # In fast-forward every vehicle jumps by itself, and waits at the end of a block for the slowest: few ends.
+        # In fast-forward each vehicle jumps by itself and waits at a block's end for the slowest. So blocks are long.
         if self.fast_forward:
             return period * max(_FAST_FORWARD_DAYS, _BLOCK_ROWS // vehicles)
         return period * max(1, min(_BLOCK_ROWS, _BLOCK_STEPS // period) // vehicles)

@@ -1,4 +1,4 @@
-"""A cluster of Ray: the one place where the fleet's classes become actors."""
+"""A cluster of Ray. Only here the fleet's classes become actors."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class RayCluster:
         return self._start(Feeder, FeederActor, place, plan)
 
     def start_pool(self, plan: PoolPlan) -> None:
-        from actors.prediction.pool import deploy  # Serve, FastAPI: only where a pool is started
+        from actors.prediction.pool import deploy  # loads Serve and FastAPI, so only where a pool is started
 
         try:
             deploy(plan)
-        except Exception as error:  # Ray's and Serve's own kinds are many; what they wrap is what a person can mend
+        except Exception as error:  # Ray and Serve have many kinds; what they wrap is what a person can mend
             raise ActorFailed(first_cause(error)) from error
 
     @staticmethod
@@ -68,7 +68,7 @@ class RayCluster:
             "num_cpus": place.cpus,
             "scheduling_strategy": where,
             "max_restarts": -1 if place.restarts else 0,
-            # Ray's head would remember each of the dozen calls a second: 4.5 kB a call, up to 450 MB.
+            # Else Ray's head remembers each of the dozen calls per second: 4.5 kB per call, up to 450 MB.
             "enable_task_events": False,
         }
         handle: Any = ray.remote(actor).options(**options).remote(*arguments)
@@ -105,7 +105,7 @@ class RayCluster:
 
 
 def first_cause(error: BaseException) -> str:
-    """One line of what went wrong, out of Ray's wrappings."""
+    """What went wrong, in one line, without Ray's wrappings."""
     cause = getattr(error, "cause", None) or error.__cause__ or error
     lines = [line.strip() for line in str(cause).strip().splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(cause).__name__

@@ -1,8 +1,9 @@
-"""Where a shard begins again when its node, with its log and its checkpoints, is gone.
+"""Where a shard begins again when its node is lost with its log and its checkpoints.
 
-The driver keeps copies of checkpoints on its own disk, in `restart/`. A copy becomes the restart point only once every
-sink has acknowledged all records that precede it: what the lost log held before it is where it belongs, what came after
-is made again. With no sink the log is the only place there is: no restart point, the shard makes all again from step 0.
+The driver keeps copies of checkpoints on its own disk, in `restart/`. A copy becomes the restart point only when every
+sink has acknowledged all records before it. So what the lost log held before that point has been delivered, and what
+came after is computed again. Without a sink the log is the only copy of the records. Then there is no restart point,
+and the shard computes everything again from step 0.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datasets.log.durable import replace_file
 
 
 class RestartPoints:
-    """One pending copy and one confirmed restart point for each shard. Tick 0 is where every shard can begin."""
+    """One pending copy and one confirmed restart point for each shard. Every shard can always begin at tick 0."""
 
     def __init__(self, run_dir: Path) -> None:
         self._directory = run_dir / "restart"
@@ -28,7 +29,7 @@ class RestartPoints:
         return self._directory / f"shard-{shard:04d}.{tick}{suffix}"
 
     def wants(self, shard: int, tick: int) -> bool:
-        """Whether a copy of the checkpoint at `tick` is of use: one after another, so that slow sinks confirm one."""
+        """Whether to copy the checkpoint at `tick`. Only one copy waits at a time, so slow sinks can confirm it."""
         return shard not in self._pending and tick > self.tick(shard)
 
     def offer(self, shard: int, tick: int, content: bytes) -> None:
@@ -41,7 +42,7 @@ class RestartPoints:
         return dict(self._pending)
 
     def confirm(self, shard: int) -> None:
-        """Every sink has acknowledged all before the pending copy: it is the restart point from now on."""
+        """Make the pending copy the restart point: every sink has acknowledged all records before it."""
         tick, before = self._pending.pop(shard), self._confirmed.get(shard)
         os.replace(self._path(shard, tick, ".pending"), self._path(shard, tick))
         self._confirmed[shard] = tick
@@ -53,5 +54,5 @@ class RestartPoints:
         return self._confirmed.get(shard, 0)
 
     def load(self, shard: int) -> bytes:
-        """The checkpoint there; b"" for step 0."""
+        """The checkpoint at the restart point; b"" for step 0."""
         return self._path(shard, tick).read_bytes() if (tick := self.tick(shard)) else b""

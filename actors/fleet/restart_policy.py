@@ -1,4 +1,4 @@
-"""Whether a shard that died is worth another start: facts in, decision out."""
+"""Whether to restart a shard that died: facts in, decision out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """A shard that dies again and again without a step forward will not live: stop and say so.
+    """A shard that dies repeatedly without a step forward cannot be saved, so the fleet gives up.
 
-    With several nodes it may be placed a few times on one that is dying before the cluster knows.
+    With several nodes the limit is higher: a shard may be placed a few times on a dying node before the cluster knows.
     """
 
     most: int = 3

@@ -1,6 +1,7 @@
 """A shard: many vehicles as arrays in one process, stepped block by block into the log.
 
-Restart it anywhere: it goes on from its checkpoint and its log, and makes the same records again. No Ray.
+It can be restarted at any point. It continues from its checkpoint and its log, and computes the same records again. No
+Ray.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from physics import Fault, FleetLives, FleetPhysics, draw_population
 
 _log = logging.getLogger(__name__)
 
-# Below this much free space a shard waits before it appends: room for the seals and cursors of what is already made.
+# Below this much free space a shard waits before it appends. The rest is for sealing and cursors of existing records.
 MIN_FREE_BYTES = 256 << 20
 
 
@@ -37,7 +38,7 @@ _RETAIN_EVERY_S = 2.0
 
 @dataclass(frozen=True)
 class ShardStatus:
-    """What a shard tells of itself after each block; counters since the run began, but for `compute_s`."""
+    """What a shard reports after each block. Counters are since the run began, except `compute_s` (this process)."""
 
     shard: int
     pid: int
@@ -48,19 +49,19 @@ class ShardStatus:
     waiting_for: str = ""
     checkpoint_tick: int = 0
     cut_bytes: int = 0
-    """Damaged bytes that opening the log cut off its end; their records were made again."""
+    """Damaged bytes that opening the log cut off its end; their records were computed again."""
 
 
 @dataclass(frozen=True)
 class _Running:
-    """Nothing keeps it from the next block."""
+    """Nothing prevents the next block."""
 
     waiting_for: str = ""
 
 
 @dataclass(frozen=True)
 class _NoRoom:
-    """The volume is full: `block` is made and waits to be appended."""
+    """The volume is full: `block` is computed and waits to be appended."""
 
     block: pa.RecordBatch
     waiting_for: str
@@ -68,19 +69,19 @@ class _NoRoom:
 
 @dataclass(frozen=True)
 class _AtLimit:
-    """The log has reached its limit, and somebody's cursor still needs all of it."""
+    """The log has reached its limit, and a reader's cursor still needs all of it."""
 
     waiting_for: str = "a sink to take what fills the log up to its limit"
 
 
 def _arrays(content: bytes) -> dict[str, np.ndarray]:
-    """What a checkpoint holds."""
+    """The arrays of a checkpoint."""
     with np.load(io.BytesIO(content)) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
 class Shard:
-    """Steps its vehicles and logs what they report. Restart it anywhere: it goes on from its checkpoint and its log."""
+    """Steps its vehicles and logs what they report. After a restart it continues from its checkpoint and its log."""
 
     def __init__(self, plan: ShardPlan, node: str = "") -> None:
         self._plan = plan
@@ -130,7 +131,7 @@ class Shard:
     def _restore(self) -> None:
         """Bring the physics to the log's end: checkpoint, then the steps whose records the log already holds."""
         logged = max(self._log.mark, 0)
-        # A checkpoint ahead of a log that lost its tail is of no use: the same records are made again, from 0 at worst.
+        # A checkpoint ahead of a log that lost its tail is unusable. The records are computed again, at worst from 0.
         known = [self._restart] if self._restart else []
         try:
             known.append(_arrays(self._checkpoint_path.read_bytes()))
@@ -146,11 +147,11 @@ class Shard:
             self._keep_last(self._physics.advance(min(stride, logged - self._physics.tick), self._plan.telemetry_ticks))
 
     def advance(self, until_tick: int, due_ns: int | None = None) -> ShardStatus:
-        """Step to `until_tick` as one block and append its telemetry. Already past it: nothing is done twice.
+        """Step to `until_tick` as one block and append its telemetry. If already past it, nothing is done twice.
 
-        A full disk makes the shard wait: the block is kept, `waiting_for` says so, and the next call tries again. So
-        does a log that has reached its limit while a cursor still needs all of it. `due_ns`: when the records of this
-        block were due [ns since 1970], default now.
+        If the disk is full the shard waits: the block is kept, `waiting_for` says so, and the next call tries again. It
+        also waits if the log has reached its limit while a cursor still needs all of it. `due_ns`: when the records of
+        this block were due [ns since 1970], default now.
         """
         begun = time.perf_counter()
         self._due_ns = due_ns
@@ -171,7 +172,7 @@ class Shard:
             self._last = {name: values[-1].copy() for name, values in samples.items()}
 
     def _batch(self, samples: dict[str, np.ndarray]) -> pa.RecordBatch:
-        """Rows in order of time, then vehicle."""
+        """Telemetry rows in order of time, then vehicle."""
         plan, count = self._plan, self._plan.vehicles
         shape = samples["soc"].shape
         last_seq = self._physics.tick // plan.telemetry_ticks - 1
@@ -194,7 +195,7 @@ class Shard:
         return pa.record_batch([columns[field.name] for field in FIELDS["telemetry"]], schema=SCHEMAS["telemetry"])
 
     def _appended(self, block: pa.RecordBatch) -> _Running | _NoRoom:
-        """What follows from appending a block."""
+        """Append a block. Returns the state that follows."""
         stats = os.statvfs(self._plan.run_dir)
         if stats.f_bavail * stats.f_frsize < MIN_FREE_BYTES:
             return _NoRoom(block, f"room on the volume of {self._plan.run_dir}")
@@ -205,7 +206,7 @@ class Shard:
         return _Running()
 
     def _tried_again(self) -> _Running | _NoRoom | _AtLimit:
-        """The state before a new block: a kept block is appended first, then the log is held against its limit."""
+        """The state before a new block: first append a kept block, then check the log against its limit."""
         state = self._state
         if isinstance(state, _NoRoom) and isinstance(self._appended(state.block), _NoRoom):
             return state
@@ -215,7 +216,7 @@ class Shard:
             self._retain_at = time.monotonic() + _RETAIN_EVERY_S
             at_limit = not retain(self._plan.run_dir, self._plan.shard, retention)
             if at_limit:
-                self._log.roll()  # an open segment cannot go: sealed, it can
+                self._log.roll()  # an open segment cannot be dropped, a sealed one can
         return _AtLimit() if at_limit else _Running()
 
     def _checkpoint(self) -> None:
@@ -226,7 +227,7 @@ class Shard:
         self._checkpoint_tick = self._physics.tick
 
     def _write_truth(self) -> None:
-        """What no vehicle reports, at this moment: aging by mechanism, faults; one row a vehicle."""
+        """Write what no vehicle reports, as it is now: aging by mechanism, and faults. One row per vehicle."""
         truth = self._physics.truth()
         truth["vehicle_id"] = np.array([vehicle_id(int(v)) for v in truth.pop("vehicle")])
         truth["tick"] = np.full(self._plan.vehicles, self._physics.tick)
@@ -234,14 +235,16 @@ class Shard:
         replace_file(path, lambda file: pq.write_table(pa.table(truth), file))
 
     def inject(self, vehicle: int, kind: str, onset_s: float, severity: float) -> None:
-        """Give a vehicle a fault, from the next block on; ValueError for an unknown kind. Part of the next checkpoint:
-        a shard that dies before it makes the records without it again, so a checkpoint follows at once."""
+        """Give a vehicle a fault, from the next block on. An unknown kind raises ValueError.
+
+        A checkpoint follows at once, because a shard that died before it would compute the records without the fault.
+        """
         self._physics.inject(vehicle - self._plan.first_vehicle, Fault(kind, onset_s, severity))
         if not isinstance(self._state, _NoRoom):
             self._checkpoint()
 
     def status(self) -> ShardStatus:
-        """Where this shard stands."""
+        """The status of this shard."""
         return ShardStatus(
             shard=self._plan.shard,
             pid=os.getpid(),
@@ -262,7 +265,7 @@ class Shard:
             return 0, b""
 
     def vehicle_state(self, vehicle: int) -> dict[str, Any]:
-        """The last telemetry record of one vehicle, as Python values; the initial state has none and gives {}."""
+        """The last telemetry record of one vehicle, as Python values; {} before the first record."""
         if not self._last:
             return {}
         lane = vehicle - self._plan.first_vehicle

@@ -1,4 +1,4 @@
-"""A shard as Ray starts it. A file of its own, so that its process loads no more than a shard needs."""
+"""A shard as Ray starts it. It has its own file, so that its process loads no more than a shard needs."""
 
 from __future__ import annotations
 

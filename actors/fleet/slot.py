@@ -1,4 +1,4 @@
-"""The supervisor's side of one shard: what it was asked, what it answered, which state it is in.
+"""The supervisor's side of one shard: what the shard was asked, what it answered, which state it is in.
 
                  sent, answered                 the shard says that it waits
                +----------------+             +-----------------------------+
@@ -8,7 +8,7 @@
                |  back                           sent, answered             |
     Restarting +<------- died (from Stepping or Waiting) <------------------+
 
-A move that the picture does not have is a defect of ours, and raises with the last moves.
+A move that is not in the picture is a defect of ours. It raises an error with the last moves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from actors.fleet.cluster import Pending, Remote
 from actors.fleet.plan import ShardPlan
 from actors.fleet.shard import Shard, ShardStatus
 
-# How long a shard that waits (for room on its disk, for a sink) is left alone before it is asked again.
+# How long [s] a shard that waits (for room on its disk, for a sink) is left alone before it is asked again.
 RETRY_S = 1.0
 
 
@@ -39,7 +39,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Restarting:
-    """Its process is new, and has not said yet where it begins again."""
+    """Its process is new and has not yet said where it begins again."""
 
 
 State = Stepping | Waiting | Restarting
@@ -51,8 +51,8 @@ class IllegalMove(AssertionError):
 
 @dataclass
 class ShardSlot:
-    """One shard. `asked_tick`: to where it was asked to step; `goal_tick`: where the last run ended, so that a shard
-    which begins again further back comes there anew."""
+    """One shard. `asked_tick`: how far it was asked to step. `goal_tick`: where the last run ended, so that a shard
+    that begins again further back is stepped there anew."""
 
     plan: ShardPlan
     actor: Remote[Shard]
@@ -61,9 +61,9 @@ class ShardSlot:
     asked_tick: int = 0
     goal_tick: int = 0
     deaths: int = 0
-    """Since its last step forward."""
+    """Deaths since its last step forward."""
     calls: list[Pending[Any]] = field(default_factory=list)
-    """On their way, in order."""
+    """Calls on their way, in order."""
     copying: Pending[tuple[int, bytes]] | None = None
     """A checkpoint on its way to the driver."""
     _moves: deque[str] = field(default_factory=lambda: deque(maxlen=10))
@@ -77,7 +77,7 @@ class ShardSlot:
 
     @property
     def complete(self) -> bool:
-        """Whether it is where the run had ended."""
+        """Whether it is where the last run ended."""
         return self.status.tick >= self.goal_tick and not self.restarting
 
     def may_send(self, now: float, most_in_flight: int) -> bool:
@@ -87,8 +87,8 @@ class ShardSlot:
         return not isinstance(self.state, Waiting) or now >= self.state.retry_at
 
     def next_block(self, allowed_tick: int, until_tick: int, period: int, longest: int) -> int | None:
-        """Where the next block ends; None where there is nothing to ask for. Blocks end where a telemetry record is
-        due, so that it is in the log at that moment."""
+        """Where the next block ends; None if there is nothing to ask for. Blocks end where a telemetry record is due,
+        so that it is in the log at that moment."""
         goal = until_tick if allowed_tick >= until_tick else allowed_tick // period * period
         end = min(self.asked_tick // period * period + longest, goal)
         return end if end > self.asked_tick else None
@@ -100,12 +100,12 @@ class ShardSlot:
         self.calls.append(call)
 
     def asked(self, call: Pending[ShardStatus]) -> None:
-        """It was asked how it stands."""
+        """The shard was asked for its status."""
         self._move("asked", Stepping, Waiting)
         self.calls.append(call)
 
     def answered(self, call: Pending[ShardStatus], status: ShardStatus, now: float) -> None:
-        """A block is done, or as much of it as could be."""
+        """A block is done, or as much of it as was possible."""
         self._move("answered", Stepping, Waiting)
         self.calls.remove(call)
         if status.tick > self.status.tick:
@@ -117,7 +117,7 @@ class ShardSlot:
             self.state = Stepping()
 
     def died(self, actor: Remote[Shard], call: Pending[ShardStatus]) -> None:
-        """Its process is gone; a new one was started and asked where it is."""
+        """Its process is gone. A new one was started and asked where it begins again."""
         self._move("died", Stepping, Waiting, Restarting)
         self.actor, self.calls, self.copying, self.state = actor, [call], None, Restarting()
 

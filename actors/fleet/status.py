@@ -1,4 +1,4 @@
-"""What the supervisor knows of the fleet at one moment: for progress, metrics, the ledger of a run."""
+"""What the supervisor knows about the fleet at one moment: for progress, metrics and the ledger of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from datasets.schema import STREAMS, Stream
 
 @dataclass(frozen=True)
 class LogStatus:
-    """One log on its way to one sink. `oldest_due_ns`: when the first record that waits was due, 0 where unknown."""
+    """One log on its way to one sink. `oldest_due_ns`: when the first waiting record was due, 0 if unknown."""
 
     stream: Stream
     shard: int
@@ -33,7 +33,7 @@ class LogStatus:
 
 @dataclass(frozen=True)
 class SinkStatus:
-    """One sink over all nodes."""
+    """One sink, over all nodes."""
 
     name: str
     logs: tuple[LogStatus, ...]
@@ -69,7 +69,7 @@ class SinkStatus:
 
 @dataclass(frozen=True)
 class FleetStatus:
-    """`waiting`: who waits for what (`fleet`, `predictor` or a sink's name -> reason); empty when all flows."""
+    """`waiting`: what each part waits for (`fleet`, `predictor` or a sink's name -> reason); empty when all flows."""
 
     vehicles: int
     tick: int
@@ -82,7 +82,7 @@ class FleetStatus:
     prediction_latency_s: float
     restarts: int
     cut_bytes: int = 0
-    """Damaged bytes cut off the ends of logs; their records were made again."""
+    """Damaged bytes cut off the ends of logs; their records were computed again."""
     prediction_latencies: Latencies = field(default_factory=Latencies)
     """From when a telemetry record was due to its logged prediction."""
     shards: tuple[ShardStatus, ...] = ()
@@ -106,7 +106,7 @@ def measure(
     restarts: int,
     waiting: dict[str, str],
 ) -> FleetStatus:
-    """The fleet, from what each of its parts has said last; `shards` by their number."""
+    """The fleet's status, from what each of its parts said last; `shards` by their number."""
     statuses = tuple(shards.values())
     made: dict[tuple[Stream, int], int] = {("telemetry", shard): status.records for shard, status in shards.items()}
     made |= {("predictions", shard): rows for feeder in feeders for shard, rows in feeder.made.items()}
@@ -156,7 +156,7 @@ class Rate:
         self._seen: deque[tuple[float, float]] = deque()
 
     def at(self, now: float, value: float) -> float:
-        """Take in a value at `now` [s]; its growth a second."""
+        """Add a value at `now` [s]; return its growth per second."""
         self._seen.append((now, value))
         while len(self._seen) > 2 and now - self._seen[1][0] > self._window_s:
             self._seen.popleft()

@@ -1,6 +1,6 @@
-"""Watches the fleet: places shards, hands out blocks at the pace asked for, restarts what died, counts.
+"""Supervises the fleet: places shards, hands out blocks at the requested pace, restarts what died, counts.
 
-The supervisor lives in the driver. It holds no data that is not also on disk.
+The supervisor runs in the driver. It holds no data that is not also on disk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from actors.prediction.plan import PoolPlan
 
 _log = logging.getLogger(__name__)
 
-# Blocks on their way to one shard, so that it never waits for the driver. Paced blocks come one by one.
+# Most blocks on their way to one shard: two, so that it never waits for the driver. Paced blocks come one by one.
 _IN_FLIGHT, _IN_FLIGHT_PACED = 2, 1
 _PING_S = 2.0
 _CLOSE_S = 120.0
@@ -37,11 +37,11 @@ OnStatus = Callable[[FleetStatus], None]
 
 
 class FleetFailed(RuntimeError):
-    """The fleet cannot go on; the message says why. What was made is on disk."""
+    """The fleet cannot continue; the message says why. All records made so far are on disk."""
 
 
 class Supervisor:
-    """Start it, `run` it to a tick as often as you like, `drain`, `close`."""
+    """`start` it, `run` it to a tick as often as you like, `drain`, `close`."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Supervisor:
     # ---- life
 
     def start(self) -> None:
-        """Place the shards, then what carries their records away; returns when every shard is ready to step."""
+        """Place the shards, then the carriers of their records; returns when every shard is ready to step."""
         plans = self._plan.shard_plans()
         self._several_nodes = self._cluster.live_nodes() > 1
         actors = [self._spawn(plan) for plan in plans]
@@ -81,7 +81,7 @@ class Supervisor:
         self._slots = [ShardSlot(*of) for of in zip(plans, actors, ready, strict=True)]
         for node in shards_by_node({slot.plan.shard: slot.status.node for slot in self._slots}):
             self._place_carriers(node)
-        # Serve takes 10-25 s to start: the fleet does not wait for it, the feeder catches up from the log.
+        # Serve takes 10-25 s to start. The fleet does not wait for it; the feeder catches up from the log.
         self._pool.start()
         self._began = self._clock()
 
@@ -92,12 +92,12 @@ class Supervisor:
             self._carriers.place(node, plans, lambda plan: self._plan.rows_before(plan, points.tick(plan.shard)))
 
     def _spawn(self, plan: ShardPlan, last_node: str = "") -> Remote[Shard]:
-        # The restart point counts only where the log is gone: a log that is there says better where to go on.
+        # The restart point matters only if the log is gone; a log that is there says better where to continue.
         plan = dataclasses.replace(plan, restart=self._points.load(plan.shard))
         return self._cluster.start_shard(plan, place_of_shard(last_node))
 
     def close(self) -> FleetStatus:
-        """Seal every log, save every cursor; the last status. What is not delivered stays on disk."""
+        """Seal every log and save every cursor. Returns the last status. What is not delivered stays on disk."""
         calls = [(slot, self._cluster.ask(slot.actor, Shard.close)) for slot in self._slots]
         for slot, call in calls:
             try:
@@ -116,7 +116,7 @@ class Supervisor:
     # ---- running
 
     def run(self, until_tick: int, on_status: OnStatus, stop: Callable[[], bool] = lambda: False) -> None:
-        """Step every shard to `until_tick` at the fleet's pace; `on_status` is called a few times a second."""
+        """Step every shard to `until_tick` at the fleet's pace. `on_status` is called a few times per second."""
         pacer = Pacer(self._plan, self._tick(), self._clock)
         while not stop():
             allowed = min(pacer.allowed_tick(), until_tick)
@@ -148,7 +148,7 @@ class Supervisor:
             slot.sent(end, self._cluster.ask(slot.actor, Shard.advance, end, due_ns(end)))
 
     def _collect(self, timeout_s: float) -> None:
-        """Take in finished blocks; restart the shards whose process is gone."""
+        """Take the answers of finished blocks; restart the shards whose process is gone."""
         waiting = {id(slot.calls[0]): slot for slot in self._slots if slot.calls}
         if not waiting:
             self._sleep(timeout_s)
@@ -177,7 +177,7 @@ class Supervisor:
         slot.died(actor, self._cluster.ask(actor, Shard.status))
 
     def _back(self, slot: ShardSlot, status: ShardStatus) -> None:
-        """A restarted shard has told where it is: on another node, its records need new carriers there."""
+        """A restarted shard has said where it is. If that is another node, its records need new carriers there."""
         before = slot.status.node
         slot.back(status)
         if status.cut_bytes:
@@ -185,7 +185,7 @@ class Supervisor:
         moved = carriers_to_replace(before, status.node)
         if moved:
             _log.warning(
-                "shard %d goes on at step %d on another node: its own is gone, and so is its log there",
+                "shard %d goes on at step %d on another node, because its own node is gone and its log with it",
                 slot.plan.shard,
                 status.tick,
             )
@@ -198,9 +198,9 @@ class Supervisor:
             self._collect(1.0)
 
     def drain(self, on_status: OnStatus, patience_s: float, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Wait until everything made is predicted and delivered; False after `patience_s` without any progress.
+        """Wait until all records are predicted and delivered; False after `patience_s` without any progress.
 
-        A shard that dies meanwhile is restarted, and made to catch up where its log is gone.
+        A shard that dies meanwhile is restarted. If its log is gone, it is stepped to where the run ended.
         """
         drain = Drain(patience_s, self._clock())
         ping_at = self._clock()
@@ -223,7 +223,7 @@ class Supervisor:
         self._finish_blocks()
         return False
 
-    # ---- knowing
+    # ---- status
 
     def _slot_of(self, vehicle: int) -> ShardSlot:
         for slot in self._slots:
@@ -242,7 +242,7 @@ class Supervisor:
         self._cluster.answer(self._cluster.ask(actor, Shard.inject, vehicle, kind, onset_s, severity))
 
     def processes(self) -> dict[str, list[int]]:
-        """Pids by what they do: `shard`, `predictor` (the feeder), a sink's name; of those that have told theirs."""
+        """Pids by role: `shard`, `predictor` (the feeder) or a sink's name. Only processes that have said theirs."""
         found = {"shard": [slot.status.pid for slot in self._slots]}
         for carrier in self._carriers.all():
             if carrier.status.pid:
@@ -257,7 +257,7 @@ class Supervisor:
         return min(slot.status.tick for slot in self._slots)
 
     def _poll(self, on_status: OnStatus, *, at_once: bool = False) -> FleetStatus:
-        """Ask the carriers how they stand, a few times a second."""
+        """Ask the carriers for their status, a few times per second."""
         now = self._clock()
         if self._status is not None and not at_once and now - self._polled_at < POLL_S:
             return self._status
@@ -270,14 +270,14 @@ class Supervisor:
         return self._status
 
     def _keep_restart_points(self) -> None:
-        """Copy new checkpoints to the driver; confirm those before which every sink has acknowledged everything."""
+        """Copy new checkpoints to the driver; confirm a copy when every sink has acknowledged all records before it."""
         for slot in self._slots:
             shard = slot.plan.shard
             if slot.copying is not None:
                 if not self._cluster.ready([slot.copying], 0.0):
                     continue
                 call, slot.copying = slot.copying, None
-                with suppress(ActorGone, ActorFailed):  # it comes again with the next checkpoint
+                with suppress(ActorGone, ActorFailed):  # the next checkpoint gives another chance
                     tick, content = self._cluster.answer(call)
                     if self._points.wants(shard, tick):
                         self._points.offer(shard, tick, content)

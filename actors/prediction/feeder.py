@@ -1,8 +1,8 @@
 """Feeds the predictor pool: one more reader of the telemetry log.
 
-Because it reads the log, telemetry goes on while the pool is down and predictions are made up afterwards; because each
-frame of the predictions log carries the telemetry position behind it as its mark, a prediction is made exactly once.
-How the pool is asked is an argument: no Ray here.
+Because it reads the log, telemetry goes on while the pool is down, and the predictions are computed later from the log.
+Each frame of the predictions log carries as its mark the telemetry position that it covers, so a prediction is made
+exactly once. The way to ask the pool is an argument, so there is no Ray here.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _ANSWER_TIMEOUT_S = 60.0
 
 
 class Answer(Protocol):
-    """What the pool will say of a batch."""
+    """The pool's answer about a batch, which may still be on its way."""
 
     def result(self, *, timeout_s: float) -> dict[str, Any]:
-        """An array for each of `MODEL_OUTPUTS`, shape (n,), and `model_version`; waited for."""
+        """Wait for the answer: an array for each of `MODEL_OUTPUTS`, shape (n,), and `model_version`."""
 
 
 Ask = Callable[[npt.NDArray[np.float32]], Answer]
@@ -50,8 +50,8 @@ Ask = Callable[[npt.NDArray[np.float32]], Answer]
 
 @dataclass
 class FeederStatus:
-    """`read`: telemetry rows looked at of each shard; `made`: predictions. `latency_s`: of the last batch, asked to
-    answered; `latencies`: due to predicted, a record each."""
+    """`read`: telemetry rows looked at, by shard; `made`: predictions, by shard. `latency_s`: of the last batch, from
+    question to answer; `latencies`: of each record, from due to predicted."""
 
     pid: int
     read: dict[int, int]
@@ -63,13 +63,13 @@ class FeederStatus:
 
     @property
     def predictions(self) -> int:
-        """Predictions made of all shards."""
+        """Predictions made, over all shards."""
         return sum(self.made.values())
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A batch that the pool was asked about: `rows` of `shard`, all telemetry before `position` looked at."""
+    """A batch that the pool was asked about: `rows` of `shard`. All telemetry before `position` has been looked at."""
 
     shard: int
     position: int
@@ -80,10 +80,10 @@ class _Asked:
 
 
 class Feeder:
-    """Asks the pool about the records of one node whose turn it is, and logs what it answers.
+    """Asks the pool about those records of one node that are due for a prediction, and logs the answers.
 
     `connect` gives the way to ask; it raises while the pool is not up. Queue: at most `_IN_FLIGHT` batches are asked
-    about and not answered; full: the oldest answer is waited for, the records stay in the log.
+    about and not answered. When it is full the feeder waits for the oldest answer; the records stay in the log.
     """
 
     def __init__(self, plan: FeederPlan, connect: Callable[[], Ask]) -> None:
@@ -114,7 +114,7 @@ class Feeder:
             return copy.deepcopy(self._status)
 
     def stop(self) -> FeederStatus:
-        """Finish what was asked, seal the predictions log."""
+        """Finish what was asked and seal the predictions log."""
         self._stopping.set()
         self._thread.join(timeout=30)
         for writer in self._writers.values():
@@ -128,9 +128,9 @@ class Feeder:
             try:
                 self._feed_until_failure(watch)
             except Exception as error:
-                # Whatever the pool's failure is called, the answer is the same: go back to the last logged prediction.
+                # Whatever the pool's failure is, the reaction is the same: go back to the last logged prediction.
                 reason = str(error).strip().splitlines() or [type(error).__name__]
-                _log.warning("predictor pool: %s; predictions are made up later", reason[0])
+                _log.warning("predictor pool: %s; predictions will be computed later from the log", reason[0])
                 self._wait_for(f"the predictor pool ({reason[0][:120]})")
                 self._stopping.wait(_RETRY_S)
         watch.close()
@@ -162,7 +162,7 @@ class Feeder:
                         answer = ask(input_matrix(rows))
                         asked.append(_Asked(shard, position, rows, frame.due_ns, answer, time.perf_counter()))
                     else:
-                        # Nothing in it to ask about: it counts as read once all that precedes it is answered.
+                        # Nothing in this frame to ask about: it counts as read once all before it is answered.
                         while any(earlier.shard == shard for earlier in asked):
                             self._log_answer(asked.popleft())
                         with self._lock:
@@ -194,7 +194,7 @@ class Feeder:
             except LogFull:
                 self._wait_for(f"room on the volume of {self._plan.run_dir}")
                 if self._stopping.wait(_RETRY_S):
-                    raise  # and log nothing that comes after it: the next start asks again from here
+                    raise  # nothing after it is logged either: the next start asks again from here
         with self._lock:
             self._status.read[shard] = position
             self._status.made[shard] += count

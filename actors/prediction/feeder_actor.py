@@ -1,4 +1,4 @@
-"""A feeder as Ray starts it, connected to the pool on Serve. A file of its own: a feeder itself needs neither."""
+"""A feeder as Ray starts it, connected to the pool on Serve. It has its own file because a feeder needs neither."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from actors.prediction.plan import APP_NAME, FeederPlan
 
 
 class FeederActor(Feeder):
-    """Feeds from its first moment on; Ray restarts it by making it anew."""
+    """Feeds from its start on; Ray restarts it by constructing it anew."""
 
     def __init__(self, plan: FeederPlan) -> None:
         super().__init__(plan, pool_on_serve)
@@ -22,7 +22,7 @@ class FeederActor(Feeder):
 
 
 def pool_on_serve() -> Ask:
-    """How to ask the pool; raises while it is not up."""
+    """The way to ask the pool; raises while the pool is not up."""
     handle: DeploymentHandle[Any] = serve.get_app_handle(APP_NAME)
 
     def ask(inputs: npt.NDArray[np.float32]) -> Answer:

@@ -1,4 +1,4 @@
-"""What the predictor pool and its feeders are told. Light to import: a feeder need not load what the pool loads."""
+"""Settings of the predictor pool and its feeders. Light to import: a feeder need not load what the pool loads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ APP_NAME = "predictor"
 
 @dataclass(frozen=True)
 class PoolPlan:
-    """`replicas`: (least, most), between which Serve scales. `token`: what REST callers must bear, if anything."""
+    """`replicas`: (least, most), between which Serve scales. `token`: the bearer token of REST callers, if any."""
 
     bundle: Path
     replicas: tuple[int, int] = (1, 2)
@@ -22,8 +22,8 @@ class PoolPlan:
 
 @dataclass(frozen=True)
 class FeederPlan:
-    """The logs of one node. `first_rows`: by shard, the rows of telemetry and of predictions before its logs begin,
-    where they are new."""
+    """The logs of one node. `first_rows`: by shard, how many rows of telemetry and of predictions precede its logs, if
+    these are new."""
 
     run_dir: Path
     first_rows: dict[int, tuple[int, int]]

@@ -1,4 +1,4 @@
-"""The predictor pool: Ray Serve replicas of one bundle, fed in batches by handle, and by anyone over REST.
+"""The predictor pool: Ray Serve replicas of one bundle. Feeders ask it in batches by handle, anyone else over REST.
 
 REST: `POST /predict` (one object or a list of the seven inputs), `GET /health`, `GET /model`, OpenAPI at `/docs`.
 """
@@ -44,7 +44,7 @@ class PredictRequest(BaseModel):
 _OUTPUTS: dict[str, Any] = {field.name: (float, Field(description=field.described)) for field in MODEL_OUTPUTS}
 PredictResponse = create_model(
     "PredictResponse",
-    __doc__="What the model says of one vehicle, by the columns of predictions.",
+    __doc__="What the model predicts for one vehicle: the model's columns of predictions.",
     model_version=(str, Field(description="Version of the bundle that predicted")),
     **_OUTPUTS,
 )
@@ -70,7 +70,7 @@ class Pool:
         return arrays | {"model_version": self._bundle.manifest.version}
 
     def predict_rows(self, rows: list[PredictRequest]) -> list[BaseModel]:
-        """The same for REST rows."""
+        """Predictions for REST rows."""
         inputs = np.array([[getattr(row, name) for name in FEATURES] for row in rows])
         answer = self.predict_batch(inputs)
         version = answer.pop("model_version")
@@ -85,7 +85,7 @@ class Pool:
 
 
 def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
-    """The routes. `pool` gives the replica that answers: it is asked at each call, for Serve makes it after the app."""
+    """The routes. `pool` gives the replica that answers. It is called per request, as Serve makes it after the app."""
     app = FastAPI(title="EV battery predictor pool", version="1")
 
     def authorised(authorization: Annotated[str | None, Header()] = None) -> None:
@@ -113,7 +113,7 @@ def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
         try:
             rows = _MANY.validate_json(body) if many else [_ONE.validate_json(body)]
         except ValidationError as error:
-            # What came as text: NaN and broken UTF-8 would not survive as JSON.
+            # Inputs are shown as text: NaN and broken UTF-8 would not survive as JSON.
             details = [
                 {"type": d["type"], "loc": ("body", *d["loc"]), "msg": d["msg"], "input": repr(d["input"])[:200]}
                 for d in error.errors(include_url=False, include_context=False)
@@ -134,10 +134,10 @@ def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
 
 
 def deploy(plan: PoolPlan) -> None:
-    """Start Serve and the pool; returns when the replicas answer. BundleError before anything starts."""
+    """Start Serve and the pool; returns when the replicas answer. A bad bundle raises BundleError before the start."""
     Bundle.load(plan.bundle)
     least, most = plan.replicas
-    for name in ("ray", "ray.serve"):  # Serve, when it is imported, lets both tell the terminal of each step
+    for name in ("ray", "ray.serve"):  # importing Serve makes both log each step to the terminal
         logging.getLogger(name).setLevel(logging.ERROR)
     serve.start(http_options={"host": plan.host, "port": plan.port})
 
@@ -158,5 +158,5 @@ def deploy(plan: PoolPlan) -> None:
 
 
 def undeploy() -> None:
-    """Take the pool off a cluster that lives on."""
+    """Remove the pool from a cluster that keeps running."""
     serve.delete(APP_NAME)

@@ -2,7 +2,7 @@
 
 Open `segments.py` first: it has the format of the files. `writer.py` appends, `reader.py` reads while the log grows.
 `cursor.py` remembers how far a reader is, `retention.py` says what may be dropped, `watch.py` waits for something new,
-`durable.py` is how a file reaches the disk. No Ray; the wall clock only stamps when a record was due.
+`durable.py` writes files safely to the disk. No Ray. The wall clock only stamps when a record was due.
 """
 
 from datasets.log.cursor import Cursor, CursorFile, DeadLetterFile

@@ -1,7 +1,7 @@
-"""What one reader of a log remembers: how far it has got, and the records that its peer refused for themselves.
+"""What one reader of a log remembers: how far it has got, and the records that its peer rejected individually.
 
 RUN/cursors/<reader>/<stream>-shard-0000.json           replaced atomically
-RUN/dead-letters/<reader>/<stream>-shard-0000.jsonl     one JSON object a line: position, id, reason, payload
+RUN/dead-letters/<reader>/<stream>-shard-0000.jsonl     one JSON object per line: position, id, reason, payload
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from datasets.schema import Stream
 
 @dataclass(frozen=True)
 class Cursor:
-    """`position`: rows dealt with. Of them `duplicates` the peer already had, and `dead` are dead letters."""
+    """`position` counts the rows dealt with. Of these the peer already had `duplicates`; `dead` are dead letters."""
 
     position: int = 0
     duplicates: int = 0
@@ -34,7 +34,7 @@ class CursorFile:
         self.path = run / "cursors" / reader / f"{stream}-shard-{shard:04d}.json"
 
     def load(self) -> Cursor:
-        """What was saved; files of older versions hold the position alone."""
+        """What was saved. Files of older versions hold only the position."""
         try:
             saved = json.loads(self.path.read_text())
         except FileNotFoundError:
@@ -42,12 +42,12 @@ class CursorFile:
         return Cursor(**{name: int(saved.get(name, 0)) for name in ("position", "duplicates", "dead")})
 
     def save(self, cursor: Cursor) -> None:
-        """Remember; a crash leaves the old or the new one."""
+        """Save the cursor; a crash leaves the old or the new one."""
         replace_file(self.path, json.dumps(asdict(cursor)).encode())
 
 
 class DeadLetterFile:
-    """The dead letters of one sink on one log, each position once: a batch that comes again adds nothing new."""
+    """The dead letters of one sink on one log, each position once. A batch that comes again adds nothing new."""
 
     def __init__(self, run: Path, reader: str, stream: Stream, shard: int) -> None:
         self.path = run / "dead-letters" / reader / f"{stream}-shard-{shard:04d}.jsonl"
@@ -58,7 +58,7 @@ class DeadLetterFile:
         except FileNotFoundError:
             return
         whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):  # killed in the middle of a line; its batch comes again
+        if len(whole) < len(text):  # killed in the middle of a line; its batch will come again
             os.truncate(self.path, len(whole))
         self._positions = {json.loads(line)["position"] for line in whole.splitlines()}
 
@@ -66,7 +66,7 @@ class DeadLetterFile:
         return len(self._positions)
 
     def add(self, position: int, row: pa.RecordBatch, reason: str) -> None:
-        """Append the one-row batch `row` of that position, durably, unless it is there."""
+        """Append the one-row batch `row` of that position durably, unless it is already there."""
         if position in self._positions:
             return
         message = encode_json(row, self._stream)

@@ -1,4 +1,4 @@
-"""How a file reaches the disk: whole or not at all, and, where it is asked for, so that it survives the machine."""
+"""Writes files whole or not at all and, where asked, so that they survive the death of the machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 def sync_file(path: Path) -> None:
-    """Make what was written to a file, or the names in a directory, survive the machine."""
+    """Make what was written to a file, or the names in a directory, survive the death of the machine."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -20,8 +20,8 @@ def sync_file(path: Path) -> None:
 def replace_file(path: Path, content: bytes | Callable[[BinaryIO], object], *, sync: bool = False) -> None:
     """Write `path` under another name, then rename: a crash leaves the old file or the new one.
 
-    `content`: the bytes, or what writes them. `sync`: the bytes reach the disk before the name does. The directory is
-    made where it is not there.
+    `content`: the bytes, or a function that writes them. `sync`: the bytes reach the disk before the name does. A
+    missing directory is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")

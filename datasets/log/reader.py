@@ -1,4 +1,4 @@
-"""Reads a log from a position on, while it grows. The format: `segments.py`."""
+"""Reads a log from a position on, while it grows. `segments.py` has the format."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LogReader:
         return Frame(frame.row, frame.batch.slice(0, taken), frame.mark, frame.due_ns)
 
     def seek(self, position: int) -> None:
-        """Go on from `position`."""
+        """Continue from `position`."""
         self.close()
         self.position = position
 
@@ -66,7 +66,7 @@ class LogReader:
         if batch is None:
             self._sealed = None
             return None
-        # Only the last frame's mark and time outlive sealing; a reader of old rows needs neither.
+        # Of marks and times only the last frame's mark outlives sealing; a reader of old rows needs neither.
         frame = Frame(self._sealed_end, batch, -1, 0)
         self._sealed_end += batch.num_rows
         return frame
@@ -101,7 +101,7 @@ class LogReader:
     def _enter_sealed(self, first: int) -> bool:
         path = segment_path(self._directory, first, SEALED)
         if not path.exists():
-            return False  # sealed and replaced between two looks: the next call finds it
+            return False  # replaced between two looks at the directory: the next call finds it
         try:
             file = pq.ParquetFile(path, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
@@ -131,7 +131,7 @@ class LogReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files; `read` opens them again."""
+        """Close the files; `read` opens them again."""
         if self._open is not None:
             self._open.close()
         self._open, self._sealed, self._rest = None, None, None

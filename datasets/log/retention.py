@@ -1,4 +1,4 @@
-"""How long a run's log is kept: by age and by size, and never past what a reader still needs."""
+"""How long a run's log is kept: age and size limit it, but what a reader still needs is never dropped."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from datasets.schema import STREAMS, Stream
 
 @dataclass(frozen=True)
 class Retention:
-    """Sealed segments go when they are older than `max_age_s` [s] or while the log is larger than `max_bytes`.
+    """Sealed segments are dropped when they are older than `max_age_s` [s] or while the log exceeds `max_bytes`.
 
-    `readers`: whose cursors count, for each stream. A stream nobody reads goes by age and size alone.
+    `readers`: for each stream, the readers whose cursors count. A stream without readers goes by age and size alone.
     """
 
     readers: tuple[tuple[Stream, tuple[str, ...]], ...]
@@ -25,14 +25,14 @@ class Retention:
 
     @property
     def segment_bytes(self) -> int:
-        """Size of an open segment, so that a small log, too, is made of parts that can go one by one."""
+        """Size of an open segment, chosen so that even a small log has parts that can be dropped one by one."""
         return int(min(SEGMENT_BYTES, self.max_bytes / 8))
 
 
 def retain(run: Path, shard: int, retention: Retention, now: float | None = None) -> bool:
-    """Drop what may go of one shard's logs, the larger stream first; whether the shard may go on [`now`: s since 1970].
+    """Drop what may go of one shard's logs, the larger stream first. Returns whether the shard may continue.
 
-    It has to wait where more than `max_bytes` remains because a cursor still needs it.
+    It must wait where more than `max_bytes` remains because a cursor still needs it. `now` is in seconds since 1970.
     """
     now = time.time() if now is None else now
     held = {stream: extent(log_directory(run, stream, shard)) for stream in STREAMS}

@@ -5,25 +5,28 @@ A log is a directory of segments named by the row they begin with::
     telemetry/shard-0003/00000000000000000000.parquet   sealed: any Parquet reader opens it
     telemetry/shard-0003/00000000000000120000.open      growing: framed Arrow IPC, one frame a batch
 
-A batch of `DIRECT_ROWS` or more becomes a sealed segment at once: as fast as it goes, each record is written only once.
+A batch of `DIRECT_ROWS` or more becomes a sealed segment at once, so a run at full speed writes each record only once.
 
 A frame is a header (`_HEADER`: magic, payload length, CRC-32C, rows, mark, time its records were due) and one complete
 Arrow IPC stream. One write(2) appends a frame, so a process killed at any byte leaves a log readable to its last whole
-frame; `LogWriter` cuts a torn tail when it opens. A position is a count of rows since the log began: it means the same
+frame. `LogWriter` cuts a torn tail when it opens. A position is a count of rows since the log began. It means the same
 before and after sealing, so a cursor never has to know about segments.
 
-Durability: a frame survives the death of the process at once (it is in the page cache). It survives the machine's after
-the next `sync`, which every checkpoint does (`fsync="checkpoint"`), or at once (`fsync="always"`, a disk's round trip
-for each batch). What a dead machine took with it is made again, the same: a checkpoint is never ahead of the log.
+Durability: a frame survives the death of the process at once, because it is in the page cache. It survives the death of
+the machine after the next `sync`, which every checkpoint does (`fsync="checkpoint"`), or at once (`fsync="always"`, a
+disk round trip per batch). A checkpoint is never ahead of the log, so rows lost with a machine are computed again and
+come out the same.
 
-Damage: opening a log for writing reads its last segment whole (CRC-32C a frame, a checksum a Parquet page) and cuts it
-before the first byte that does not fit; `cut_bytes` says how much. A damaged segment further back stays, and reading it
-is LogDamaged: to make it again, everything behind it would have to go.
+Damage: opening a log for writing reads its last segment whole (one CRC-32C per frame, one checksum per Parquet page).
+An open segment is cut before its first damaged frame; a damaged sealed one is removed. `cut_bytes` says how much went.
+A damaged segment further back stays, and reading it raises LogDamaged: to compute it again, everything after it would
+have to go.
 
-One process writes a log: a lock on `.lock` in its directory makes the next one wait for a dying one, then LogBusy.
+One process writes a log. A lock on `.lock` in its directory makes the next one wait for a dying one; then it raises
+LogBusy.
 
-The `mark` is the writer's own progress (the shard's tick; the row a prediction was made from), stored with the frame so
-that data and progress can never disagree.
+The `mark` is the writer's own progress (the shard's tick, or the row a prediction was made from). It is stored with the
+frame, so that data and progress can never disagree.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ import pyarrow.parquet as pq
 from datasets.log.durable import sync_file
 
 _MAGIC = b"EVL1"
-# magic, payload bytes, CRC-32C of what follows it and the payload, rows, mark, time due [ns since the epoch]
+# magic, payload bytes, CRC-32C of the rest of the header and the payload, rows, mark, time due [ns since the epoch]
 _HEADER = struct.Struct("<4sIIIqq")
 _CRC_FROM = struct.calcsize("<4sII")
 _MARK_KEY = b"ev_log_mark"
@@ -69,7 +72,7 @@ class LogBusy(RuntimeError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One batch as it was appended. `row` is the position of its first row; `due_ns` is 0 where it is forgotten."""
+    """One batch as it was appended. `row` is the position of its first row; `due_ns` is 0 where it is not kept."""
 
     row: int
     batch: pa.RecordBatch
@@ -87,7 +90,7 @@ def segment_path(directory: Path, row: int, suffix: str) -> Path:
 
 
 def segments_of(directory: Path) -> list[tuple[int, str]]:
-    """(first row, suffix) of every segment, in order; a sealed one before its not yet removed open twin."""
+    """(first row, suffix) of every segment, in order; a sealed one comes before its open twin that still exists."""
     found = []
     for entry in os.scandir(directory):
         stem, suffix = os.path.splitext(entry.name)
@@ -107,7 +110,7 @@ def encode_frame(batch: pa.RecordBatch, mark: int, due_ns: int | None) -> bytes:
 
 
 class OpenSegment:
-    """Reads the frames of a growing segment from a file descriptor it keeps, so sealing cannot pull it away."""
+    """Reads the frames of a growing segment. It keeps the file open, so sealing cannot take it away."""
 
     def __init__(self, path: Path, row: int) -> None:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (lives as long as this object)
@@ -133,7 +136,7 @@ class OpenSegment:
         return frame
 
     def skip(self, position: int | None = None) -> int | None:
-        """Pass over one frame (that ends at or before `position`) without reading its payload; its mark, or None."""
+        """Skip one frame (if it ends at or before `position`) without reading its payload; returns its mark or None."""
         header = os.pread(self._file.fileno(), _HEADER.size, self.offset)
         if len(header) < _HEADER.size:
             return None
@@ -148,7 +151,7 @@ class OpenSegment:
         return int(mark)
 
     def skip_to(self, position: int) -> None:
-        """Pass over the frames that end at or before `position`."""
+        """Skip the frames that end at or before `position`."""
         while self.skip(position) is not None:
             pass
 
@@ -165,7 +168,8 @@ def write_sealed(directory: Path, row: int, frames: Iterable[Frame]) -> Path:
     schema = frame.batch.schema
     floats = [f.name for f in schema if pa.types.is_floating(f.type)]
     keys = [f.name for f in schema if not pa.types.is_floating(f.type)]
-    # Statistics for what queries cut by: time and sequence. Of 5,000 names in every row group they would be no use.
+    # Statistics for what queries filter by: time and sequence. With 5,000 names in every row group, statistics of names
+    # would be useless.
     cuts = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_timestamp(f.type)]
     try:
         with pq.ParquetWriter(
@@ -209,7 +213,7 @@ def seal(directory: Path, row: int) -> None:
 
 
 def sealed_end(path: Path, first: int, *, whole: bool) -> tuple[int, int]:
-    """(row behind it, mark) of a sealed segment; LogDamaged where it cannot be read. `whole` reads every page."""
+    """(end row, mark) of a sealed segment. Raises LogDamaged if it cannot be read. `whole` reads every page."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if whole:
@@ -222,7 +226,7 @@ def sealed_end(path: Path, first: int, *, whole: bool) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Extent:
-    """What a log holds: rows [first, end), its bytes, and the writer's mark behind them (-1: none known)."""
+    """What a log holds: rows [first, end), its bytes, and the writer's mark at its end (-1: none known)."""
 
     first: int
     end: int
@@ -231,7 +235,7 @@ class Extent:
 
 
 def extent(directory: Path) -> Extent:
-    """Look at a log without writing, also while it grows. LogDamaged where its last segment cannot be read.
+    """Look at a log without writing, also while it grows. Raises LogDamaged if its last segment cannot be read.
 
     Segments are named by their first row, so only the last one is opened, however long the log.
     """
@@ -264,10 +268,10 @@ def extent(directory: Path) -> Extent:
 
 
 def drop_segments(directory: Path, before_row: int, *, older_than_s: float, excess_bytes: int, now: float) -> int:
-    """Remove sealed segments that end at or before `before_row`, oldest first; the bytes that gave.
+    """Remove sealed segments that end at or before `before_row`, oldest first. Returns the bytes freed.
 
-    A segment goes if it was written more than `older_than_s` ago, or as long as `excess_bytes` are not yet freed.
-    Never the last segment: it says where the log goes on.
+    A segment goes if it was written more than `older_than_s` ago, or while `excess_bytes` are not yet freed. The last
+    segment always stays, because it says where the log continues.
     """
     freed = 0
     segments = segments_of(directory) if directory.is_dir() else []

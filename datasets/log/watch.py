@@ -1,4 +1,4 @@
-"""Waiting until files in some directories change: by inotify on Linux, by looking again and again elsewhere."""
+"""Waits until files in some directories change: by inotify on Linux, by polling elsewhere."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _MODIFY, _MOVED_TO, _CREATE = 0x2, 0x80, 0x100
-_LOOK_S = 0.01  # where there is no inotify
+_LOOK_S = 0.01  # polling period where there is no inotify
 
 
 class Watch:
     """`wait` returns soon after something was written in one of the directories, or when the time is up.
 
-    It may return for nothing. A change between two waits is not missed: the next one returns at once.
+    It may return without a reason. A change between two waits is not missed: the next wait returns at once.
     """
 
     def __init__(self, directories: Iterable[Path]) -> None:
@@ -33,7 +33,7 @@ class Watch:
             time.sleep(min(timeout_s, _LOOK_S))
             return
         self._missing = [directory for directory in self._missing if not self._added(directory)]
-        for directory in self._missing:  # its making is seen in the nearest one that is there
+        for directory in self._missing:  # its creation shows in the nearest existing parent
             next(parent for parent in directory.parents if self._added(parent))
         if select.select([self._fd], [], [], timeout_s)[0]:
             os.read(self._fd, 1 << 16)
@@ -43,7 +43,7 @@ class Watch:
         return bool(self._libc.inotify_add_watch(self._fd, os.fsencode(directory), mask) >= 0)
 
     def close(self) -> None:
-        """Let go of the kernel's queue."""
+        """Close the inotify queue."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

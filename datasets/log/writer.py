@@ -1,4 +1,4 @@
-"""Appends to a log: the one process that writes it. The format and what survives which death: `segments.py`."""
+"""Appends to a log, in the one process that writes it. `segments.py` has the format and what survives which death."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _LOCK_PATIENCE_S = 15.0
 class LogWriter:
     """The one writer of a log. Opening it repairs what a crash left and seals it; then `append` adds batches.
 
-    `segment_bytes` bounds an open segment; sealing runs in a thread of its own, at most `_PENDING` behind (then
-    `append` waits). `first_row`, `first_mark`: where a log that is not there yet begins (one that was lost with its
-    node, and goes on from a restart point). LogBusy where another process writes it.
+    `segment_bytes` bounds an open segment. Sealing runs in its own thread. If more than `_PENDING` tasks wait,
+    `append` waits. `first_row`, `first_mark`: where a new log begins, such as one that was lost with its node and
+    continues from a restart point. Raises LogBusy if another process writes the log.
     """
 
     _PENDING = 2
@@ -73,7 +73,7 @@ class LogWriter:
             self._open_segment()  # so that readers see where this log begins
 
     def _recover(self, rows: int, mark: int) -> tuple[int, int]:
-        """Cut what is damaged, seal what was open, drop whatever does not join on; the end row and the last mark."""
+        """Cut what is damaged, seal what was open, drop what does not join on. Returns end row and last mark."""
         for temporary in self._directory.glob("*.tmp"):
             temporary.unlink()
         segments = segments_of(self._directory)
@@ -84,7 +84,7 @@ class LogWriter:
             if suffix == OPEN and segment_path(self._directory, first, SEALED).exists():
                 path.unlink()  # killed between rename and unlink: the sealed twin is whole
                 continue
-            if first != rows:  # behind a cut: the deterministic writer makes these rows again
+            if first != rows:  # after a cut: the deterministic simulation makes these rows again
                 self.cut_bytes += path.stat().st_size
                 path.unlink()
                 continue
@@ -111,7 +111,7 @@ class LogWriter:
         return rows, mark
 
     def append(self, batch: pa.RecordBatch, mark: int, due_ns: int | None = None) -> None:
-        """Add a batch, readable when this returns. LogFull (nothing written) where there is no room.
+        """Add a batch; it is readable when this returns. Raises LogFull, with nothing written, if there is no room.
 
         `due_ns`: when its records were due [ns since the epoch]; default now. Latencies count from then.
         """
@@ -174,7 +174,7 @@ class LogWriter:
         self._later(self._seal_or_leave, self._first_row)
 
     def _seal_or_leave(self, row: int) -> None:
-        """A segment for whose Parquet form there is no room stays open: readers read it all the same."""
+        """Seal a segment. If there is no room for its Parquet form it stays open, and readers can still read it."""
         try:
             seal(self._directory, row)
         except OSError as error:
@@ -183,13 +183,13 @@ class LogWriter:
             self._left_open.append(row)
 
     def _later(self, task: Callable[..., None], *arguments: Any) -> None:
-        """Hand the disk's work to the background thread; wait for it where it is `_PENDING` behind."""
+        """Hand disk work to the background thread; wait if it is more than `_PENDING` tasks behind."""
         self._tasks.append(self._background.submit(task, *arguments))
         while len(self._tasks) > self._PENDING or (self._tasks and self._tasks[0].done()):
             self._tasks.popleft().result()
 
     def sync(self) -> None:
-        """Make all that was appended survive the machine."""
+        """Make all that was appended survive the death of the machine."""
         while self._tasks:
             self._tasks.popleft().result()
         if self._fd is not None:
@@ -210,7 +210,7 @@ class LogWriter:
 
 
 def _lock(directory: Path) -> int:
-    """A lock that ends with this process. POSIX: between processes; the same process may open its log again."""
+    """A lock that ends with this process. It acts between processes (POSIX), so one process may open its log again."""
     descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     deadline = time.monotonic() + _LOCK_PATIENCE_S
     while True:

@@ -1,4 +1,4 @@
-"""The cells we know, one file each, named by their source. Open `chen2020.py` for an example."""
+"""The known cells, one file each, named after their source. Open `chen2020.py` for an example."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ CHEN2020 = CellParameters(
     sources=("Chen2020", "Nyman2008", "OKane2022", "ORegan2022", "Yang2017"),
     does_not_claim=(
         "silicon's hysteresis",
-        "cycling at 1C and above, or shallow and fast: stress makes too much of the rate, too little of the depth",
+        "cycling at 1C and above, or shallow and fast: the stress law overrates the C-rate and underrates the depth",
         "damage by cold charging: nothing was fitted to it",
         "the life of this very cell: the SEI constants are fitted to cells of electric vehicles (see `sei` below)",
         "cooling of a particular pack (10 W/m2K is still air around a single cell)",
@@ -153,11 +153,12 @@ CHEN2020 = CellParameters(
         resistivity_Ohm_m=2e5,
         initial_thickness_m=5e-9,
     ),
-    # O'Kane's law has no threshold: a pool of metal stands at rest, too. At the published 1e-6 1/s its dying would cost
-    # 1 to 2 points in ten years of rest, for which the calendar data, fitted without it, have no room; a tenth has.
+    # O'Kane's law has no threshold, so some metal is present at rest, too. At the published 1e-6 1/s its dying would
+    # cost 1 to 2 points in ten years of rest. The calendar fit, made without it, leaves no room for that. A tenth fits.
     plating=PlatingParameters(rate_m_s=1e-9, dead_rate_1_s=1e-7, metal_molar_volume_m3_mol=1.3e-5),
     # Fitted to cycling of the same cells at C/3 and C/2, 10-90 % charge, 10-45 degC, up to 1,000 equivalent full
-    # cycles: 0.8 points rms. Capacity cannot tell the electrodes apart: both lose the same part at C/2 and 25 degC.
+    # cycles: 0.8 points rms. Capacity data cannot tell the electrodes apart, so both lose the same share at C/2 and 25
+    # degC.
     lam_negative=LamParameters(
         rate_1_s=1.335e-6,
         activation_J_mol=53600.0,

@@ -1,11 +1,11 @@
 """ANR26650M1, 2.3 Ah: LFP against graphite, a power cell.
 
 Cell: Prada et al. 2013, J. Electrochem. Soc. 160, A616 (doi 10.1149/2.053304jes), as collected in PyBaMM's Prada2013
-set. That set lends what the paper lacks, and so do we: open-circuit potential of LFP from Afshar, Morris and Khajepour
-2017 (arXiv 1709.03970); of graphite, and its exchange current, from Chen et al. 2020 (doi 10.1149/1945-7111/ab9050);
-exchange current of LFP from Kashkooli et al. 2017, J. Appl. Electrochem. 47, 281.
+set. That set borrows what the paper lacks, and so do we: open-circuit potential of LFP from Afshar, Morris and
+Khajepour 2017 (arXiv 1709.03970); of graphite, and its exchange current, from Chen et al. 2020 (doi
+10.1149/1945-7111/ab9050); exchange current of LFP from Kashkooli et al. 2017, J. Appl. Electrochem. 47, 281.
 
-The set has no thermal side. Activation energies of the solid diffusivities, the electrolyte, heat capacity and
+The set has no thermal parameters. Activation energies of the solid diffusivities and the electrolyte, heat capacity and
 density of the cell: About:Energy's open parameters of a 2 Ah LFP-graphite 18650 (BPX example `lfp_18650_cell`,
 December 2022). Entropic change of LFP: Gerver and Meyers 2011 (doi 10.1149/1.3591799), from the same file; of
 graphite: O'Regan et al. 2022 (doi 10.1016/j.electacta.2022.140700). SEI law: Yang et al. 2017
@@ -80,7 +80,7 @@ PRADA2013 = CellParameters(
     cooling_area_m2=math.pi * 0.026 * 0.065 + 2.0 * math.pi / 4.0 * 0.026**2,
     heat_transfer_W_m2K=10.0,
     reference_temperature_K=298.15,
-    # 1,940 kg/m3 and 999 J/kgK throughout: the average of the cell is what was published, not its layers. 67 J/K.
+    # 1,940 kg/m3 and 999 J/kgK in every layer: only the average of the cell was published. It gives 67 J/K.
     separator_thickness_m=2.5e-5,
     separator_porosity=0.45,
     separator_density_kg_m3=1940.0,
@@ -134,8 +134,8 @@ PRADA2013 = CellParameters(
     ),
     sei=SeiParameters(
         # Fitted to calendar life of Sony-Murata's 3 Ah LFP-graphite cell, 10-45 degC, 30-100 % charge, ten years; 1.1
-        # points rms (docs/aging-calibration.md). A large prismatic cell ages 2.5 times slower: 1.9e-17, 1.3e-22 and
-        # 77,000 J/mol.
+        # points rms (docs/aging-calibration.md). A large prismatic cell ages 2.5 times slower; its fit is 1.9e-17,
+        # 1.3e-22 and 77,000 J/mol.
         rate_m_s=1.36e-16,
         ec_diffusivity_m2_s=6.2e-22,
         ec_concentration_mol_m3=4541.0,
@@ -147,10 +147,10 @@ PRADA2013 = CellParameters(
         resistivity_Ohm_m=2e5,
         initial_thickness_m=5e-9,
     ),
-    # O'Kane's law has no threshold: a pool of metal stands at rest, too. At the published 1e-6 1/s its dying would cost
-    # 1 to 2 points in ten years of rest, for which the calendar data, fitted without it, have no room; a tenth has.
+    # O'Kane's law has no threshold, so some metal is present at rest, too. At the published 1e-6 1/s its dying would
+    # cost 1 to 2 points in ten years of rest. The calendar fit, made without it, leaves no room for that. A tenth fits.
     plating=PlatingParameters(rate_m_s=1e-9, dead_rate_1_s=1e-7, metal_molar_volume_m3_mol=1.3e-5),
-    # Fitted to the same cell's cycling, 0.2 points rms. LFP's 50 nm particles are never under stress worth the name.
+    # Fitted to the same cell's cycling, 0.2 points rms. LFP's 50 nm particles are never under notable stress.
     lam_negative=LamParameters(
         rate_1_s=1.1e-8,
         activation_J_mol=65400.0,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from actors.fleet.metrics import FleetCollector
 from actors.fleet.status import FleetStatus, LogStatus, SinkStatus
-from actors.latency import BUCKETS_S
+from actors.latency import BUCKETS_S, Latencies
 from datasets.log.cursor import Cursor
 
 
-def fleet(*sinks: SinkStatus, **more: object) -> CollectorRegistry:
+def fleet(*sinks: SinkStatus, **more: Any) -> CollectorRegistry:
     status = FleetStatus(
         vehicles=9, tick=12, simulated_s=12.0, elapsed_s=1.0, real_time_factor=12.0, records=54, predictions=6,
         predictor_backlog=0, prediction_latency_s=0.0, restarts=1, sinks=sinks, **more,
@@ -23,7 +24,7 @@ def fleet(*sinks: SinkStatus, **more: object) -> CollectorRegistry:
     return registry
 
 
-def test_a_sink_in_the_metrics_is_the_sink_in_the_ledger():
+def test_a_sink_in_the_metrics_is_the_sink_in_the_ledger() -> None:
     """Two shards: of the first, 8 of 24 records are dealt with, one dead, two known before; the second is done."""
     since_ns = time.time_ns() - 30_000_000_000
     counts = [0] * (len(BUCKETS_S) + 1)
@@ -33,10 +34,12 @@ def test_a_sink_in_the_metrics_is_the_sink_in_the_ledger():
         LogStatus("telemetry", 1, 30, Cursor(30), 0),
         LogStatus("predictions", 0, 3, Cursor(3), since_ns),  # nothing waits here: its time counts for nothing
     )
-    registry = fleet(SinkStatus("kafka", logs, 4, counts, 0.5), waiting={"kafka": "a broker"})
+    registry = fleet(SinkStatus("kafka", logs, 4, Latencies(counts, 0.5)), waiting={"kafka": "a broker"})
 
-    def value(name: str, **labels: str) -> float | None:
-        return registry.get_sample_value(name, {"sink": "kafka", **labels})
+    def value(name: str, **labels: str) -> float:
+        found = registry.get_sample_value(name, {"sink": "kafka", **labels})
+        assert found is not None, (name, labels)
+        return found
 
     telemetry = {"stream": "telemetry"}
     made = value("ev_sink_made_records_total", **telemetry)
@@ -54,10 +57,10 @@ def test_a_sink_in_the_metrics_is_the_sink_in_the_ledger():
     assert registry.get_sample_value("ev_waiting", {"part": "fleet"}) == 0
 
 
-def test_the_histogram_counts_from_due_and_is_cumulative():
+def test_the_histogram_counts_from_due_and_is_cumulative() -> None:
     counts = [0] * (len(BUCKETS_S) + 1)
     counts[0], counts[3], counts[-1] = 5, 2, 1
-    registry = fleet(SinkStatus("mqtt", (), 0, counts, 612.5))
+    registry = fleet(SinkStatus("mqtt", (), 0, Latencies(counts, 612.5)))
 
     def bucket(bound: str) -> float | None:
         return registry.get_sample_value("ev_sink_latency_seconds_bucket", {"sink": "mqtt", "le": bound})
@@ -68,7 +71,7 @@ def test_the_histogram_counts_from_due_and_is_cumulative():
     assert registry.get_sample_value("ev_sink_latency_seconds_count", {"sink": "mqtt"}) == 8
 
 
-def test_a_fleet_without_sinks_has_no_sink_in_its_metrics():
+def test_a_fleet_without_sinks_has_no_sink_in_its_metrics() -> None:
     names = {sample.name for family in fleet().collect() for sample in family.samples}
     assert not {name for name in names if name.startswith("ev_sink_")}
     assert {"ev_vehicles", "ev_telemetry_records_total", "ev_shard_restarts_total"} <= names

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from actors.fleet.plan import PopulationPlan, ShardPlan
 from actors.fleet.restart_points import RestartPoints
-from actors.fleet.shard import PopulationPlan, Shard, ShardPlan
+from actors.fleet.shard import Shard
 from datasets.log import LogReader, extent, log_directory
 from datasets.log.cursor import Cursor, CursorFile
 from datasets.log.retention import Retention
@@ -17,13 +19,13 @@ from datasets.log.retention import Retention
 VEHICLES = 20
 
 
-def plan(run: Path, **changes: object) -> ShardPlan:
-    values: dict[str, object] = {
+def plan(run: Path, **changes: Any) -> ShardPlan:
+    values: dict[str, Any] = {
         "run_dir": run, "run_id": "run-test", "shard": 0, "first_vehicle": 0, "vehicles": VEHICLES,
         "population": PopulationPlan(1, (("chen2020", 1.0),), None, 10.0, 0.02), "start_s": 1_780_300_800,
         "step_s": 1.0, "telemetry_ticks": 2, "checkpoint_ticks": 60,
     }  # fmt: skip
-    return ShardPlan(**(values | changes))  # type: ignore[arg-type]
+    return ShardPlan(**(values | changes))
 
 
 def rows(run: Path, first: int = 0) -> pa.Table:
@@ -34,7 +36,9 @@ def rows(run: Path, first: int = 0) -> pa.Table:
     return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
 
 
-def test_a_log_at_its_limit_waits_for_the_slowest_sink_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_log_at_its_limit_waits_for_the_slowest_sink_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("actors.fleet.shard._RETAIN_EVERY_S", 0.0)
     retention = Retention((("telemetry", ("kafka",)), ("predictions", ("kafka",))), max_bytes=200_000)
     shard = Shard(plan(tmp_path, retention=retention))
@@ -57,10 +61,15 @@ def test_a_log_at_its_limit_waits_for_the_slowest_sink_and_says_so(tmp_path: Pat
     again.close()
 
 
-def test_always_means_that_each_block_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_always_means_that_each_block_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(fd), real(fd))[1])
+
+    def counted(descriptor: int) -> None:
+        synced.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", counted)
     counts = {}
     for policy in ("checkpoint", "always"):
         shard = Shard(plan(tmp_path / policy, fsync=policy, checkpoint_ticks=1000))
@@ -73,7 +82,7 @@ def test_always_means_that_each_block_is_on_the_disk(tmp_path: Path, monkeypatch
     assert counts["always"] >= 10
 
 
-def test_a_shard_whose_node_is_lost_makes_the_same_records_from_its_restart_point(tmp_path: Path):
+def test_a_shard_whose_node_is_lost_makes_the_same_records_from_its_restart_point(tmp_path: Path) -> None:
     """Elsewhere, with nothing but the copy of a checkpoint: the same rows at the same positions."""
     first = Shard(plan(tmp_path / "lost"))
     for tick in range(60, 301, 60):
@@ -91,7 +100,7 @@ def test_a_shard_whose_node_is_lost_makes_the_same_records_from_its_restart_poin
     assert rows(tmp_path / "elsewhere", begin).equals(rows(tmp_path / "lost", begin))
 
 
-def test_a_checkpoint_becomes_the_restart_point_only_when_it_is_confirmed(tmp_path: Path):
+def test_a_checkpoint_becomes_the_restart_point_only_when_it_is_confirmed(tmp_path: Path) -> None:
     points = RestartPoints(tmp_path)
     assert (points.tick(0), points.load(0)) == (0, b"")
     assert points.wants(0, 60)
@@ -107,7 +116,7 @@ def test_a_checkpoint_becomes_the_restart_point_only_when_it_is_confirmed(tmp_pa
     assert len(list((tmp_path / "restart").iterdir())) == 1
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path):
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     shard = Shard(plan(tmp_path / "run"))
     shard.advance(120)
     shard.close()

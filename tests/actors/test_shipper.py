@@ -9,24 +9,17 @@ from actors.delivery.shipper import Shipper
 from actors.delivery.sinks import SinkUnavailable
 from datasets.log import LogWriter, log_directory
 from datasets.log.cursor import Cursor, CursorFile
-from tests.support import make_batch
+from tests.support import OwnSink, make_batch
 
 
-class Away:
+class Away(OwnSink):
     """A target that nobody can connect to."""
-
-    name, rewind_s = "kafka", 0.0
-
-    def sink(self, log_id: str, part: int = 0) -> Away:
-        return self
 
     def open(self) -> None:
         raise SinkUnavailable("nobody there")
 
-    def close(self) -> None: ...
 
-
-def test_backlog_and_age_are_known_of_a_peer_that_never_answered(tmp_path: Path):
+def test_backlog_and_age_are_known_of_a_peer_that_never_answered(tmp_path: Path) -> None:
     with_log = LogWriter(log_directory(tmp_path, "telemetry", 0))
     with_log.append(make_batch(4, range(2)), 1, 1_780_000_000_000_000_000)
     with_log.append(make_batch(4, range(2, 4)), 2, 1_780_000_001_000_000_000)

@@ -47,12 +47,12 @@ class Process:
             self.position = offset + 1
 
     def write(self, now_s: float = 0.0, *, everything: bool = False, commit: bool = True) -> list[Window]:
-        due = self.windows.due(now_s, everything=everything)
-        self.stored |= {window.key: copy.deepcopy(window) for window in due}
-        self.windows.close(due)
+        closable = self.windows.closable(now_s, everything=everything)
+        self.stored |= {window.key: copy.deepcopy(window) for window in closable}
+        self.windows.close(closable)
         if commit:
             self.committed = self.windows.offsets().get(0, self.committed)
-        return due
+        return closable
 
 
 def expected(log: list[dict[str, Any]]) -> dict[Key, tuple[int, int]]:
@@ -67,7 +67,7 @@ def result(process: Process) -> dict[Key, tuple[int, int]]:
     return {key: (window.records, window.vehicles) for key, window in process.stored.items()}
 
 
-def test_a_window_closes_behind_the_watermark():
+def test_a_window_closes_behind_the_watermark() -> None:
     process = Process([record(0, seq) for seq in range(60)], lateness_s=10)
     process.read(35)  # the newest is at 68 s: the first minute waits until 70 s
     assert process.write() == []
@@ -79,7 +79,7 @@ def test_a_window_closes_behind_the_watermark():
     assert process.committed == 30, "the first record of the minute that is open"
 
 
-def test_a_quiet_window_closes_after_the_idle_time():
+def test_a_quiet_window_closes_after_the_idle_time() -> None:
     process = Process([record(0, 0)], idle_s=30)
     process.read(1, now_s=100.0)
     assert process.write(129.9) == []
@@ -87,19 +87,19 @@ def test_a_quiet_window_closes_after_the_idle_time():
     assert process.committed == 1
 
 
-def test_runs_and_partitions_have_watermarks_of_their_own():
+def test_runs_and_partitions_have_watermarks_of_their_own() -> None:
     windows = Windows(lateness_s=10)
     windows.add(0, 0, record(0, 0), 0.0, None)
     windows.add(1, 0, record(1, 500), 0.0, None)
     windows.add(0, 1, record(2, 500, run="other"), 0.0, None)
-    assert windows.due(0.0) == []
+    assert windows.closable(0.0) == []
     assert windows.offsets() == {0: 0, 1: 0}
     windows.drop(1)
     assert windows.offsets() == {0: 0}
     assert len(windows) == 2
 
 
-def test_late_is_counted_and_the_window_opens_again():
+def test_late_is_counted_and_the_window_opens_again() -> None:
     process = Process([*(record(0, seq) for seq in range(60)), record(1, 3), record(1, 4)])
     process.read(60)
     process.write()
@@ -111,7 +111,7 @@ def test_late_is_counted_and_the_window_opens_again():
     assert process.committed == 62
 
 
-def test_the_same_identity_counts_once_and_the_same_offset_too():
+def test_the_same_identity_counts_once_and_the_same_offset_too() -> None:
     process = Process([record(0, 0), record(0, 1), record(0, 1), record(0, 0)])
     process.read(4)
     process.write(everything=True, commit=False)
@@ -122,7 +122,7 @@ def test_the_same_identity_counts_once_and_the_same_offset_too():
     assert dataclasses.astuple(process.windows.counts)[:3] == (0, 0, 4), "counted, duplicates, again"
 
 
-def test_full_closes_the_oldest():
+def test_full_closes_the_oldest() -> None:
     process = Process([record(vehicle, 30 * minute) for minute in range(10) for vehicle in range(3)], max_open=12,
                       lateness_s=1e6)  # fmt: skip
     process.read(30)
@@ -133,7 +133,7 @@ def test_full_closes_the_oldest():
     assert process.committed == 21
 
 
-def test_the_ends_of_the_calendar():
+def test_the_ends_of_the_calendar() -> None:
     ends = [record(0, 0, second=0) | {"ts": time} for time in (datetime.min, datetime.max)]
     process = Process([made | {"ts": made["ts"].replace(tzinfo=UTC)} for made in ends])
     process.read(2)
@@ -141,7 +141,7 @@ def test_the_ends_of_the_calendar():
     assert len(process.stored) == 2
 
 
-def test_a_malformed_message_is_passed_over():
+def test_a_malformed_message_is_passed_over() -> None:
     windows = Windows()
     windows.skip(3, 41)
     assert windows.offsets() == {3: 42}
@@ -151,7 +151,7 @@ def test_a_malformed_message_is_passed_over():
 
 
 @given(st.lists(st.integers(0, 30)))
-def test_ranges_are_a_set(numbers: list[int]):
+def test_ranges_are_a_set(numbers: list[int]) -> None:
     ranges: list[int] = []
     seen: set[int] = set()
     for number in numbers:
@@ -178,7 +178,9 @@ STEPS = st.lists(
     STEPS,
     st.sampled_from([3, 1000]),
 )
-def test_crashes_anywhere_change_nothing(log: list[dict[str, Any]], steps: list[tuple[str, int]], max_open: int):
+def test_crashes_anywhere_change_nothing(
+    log: list[dict[str, Any]], steps: list[tuple[str, int]], max_open: int
+) -> None:
     """Any order of records and repeats, any break: the rows are those of one undisturbed reading, to the last bit."""
     process = Process(log, max_open=max_open)
     for now, (step, number) in enumerate(steps):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,8 +22,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 VEHICLES, DAYS = 16, 400
 
 
-def years(out: Path, shards: int, on_status=lambda status: None) -> pa.Table:
-    settings = {"telemetry_every": "1d", "cell": "chen2020:0.5,prada2013:0.5", "fault_share": 0.3}
+def years(out: Path, shards: int, on_status: Callable[[FleetStatus], None] = lambda status: None) -> pa.Table:
+    settings: dict[str, Any] = {"telemetry_every": "1d", "cell": "chen2020:0.5,prada2013:0.5", "fault_share": 0.3}
     with Fleet(vehicles=VEHICLES, seed=11, shards=shards, out=out, predict=False, **settings) as fleet:
         fleet.run(f"{DAYS}d", on_status)
     return records(out)
@@ -32,7 +34,7 @@ def undisturbed(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> 
     return years(tmp_path_factory.mktemp("years") / "one", 1)
 
 
-def test_every_day_of_every_vehicle_is_there(undisturbed: pa.Table):
+def test_every_day_of_every_vehicle_is_there(undisturbed: pa.Table) -> None:
     assert undisturbed.num_rows == VEHICLES * DAYS
     assert undisturbed.column("seq").to_pylist() == list(range(DAYS)) * VEHICLES
     soh = undisturbed.column("soh").to_numpy().reshape(VEHICLES, DAYS)
@@ -40,11 +42,11 @@ def test_every_day_of_every_vehicle_is_there(undisturbed: pa.Table):
     assert (soh[:, -1] < soh[:, 0] - 0.005).all()
 
 
-def test_years_do_not_depend_on_the_sharding(undisturbed: pa.Table, tmp_path: Path):
+def test_years_do_not_depend_on_the_sharding(undisturbed: pa.Table, tmp_path: Path) -> None:
     assert years(tmp_path / "run", 5).equals(undisturbed)
 
 
-def test_a_killed_shard_lives_the_same_years(undisturbed: pa.Table, tmp_path: Path):
+def test_a_killed_shard_lives_the_same_years(undisturbed: pa.Table, tmp_path: Path) -> None:
     killed: list[int] = []
 
     def kill(status: FleetStatus) -> None:
@@ -56,7 +58,7 @@ def test_a_killed_shard_lives_the_same_years(undisturbed: pa.Table, tmp_path: Pa
     assert killed
 
 
-def test_the_ground_truth_of_each_vehicle_is_written(undisturbed: pa.Table, tmp_path: Path):
+def test_the_ground_truth_of_each_vehicle_is_written(undisturbed: pa.Table, tmp_path: Path) -> None:
     run = tmp_path / "run"
     years(run, 2)
     truth = pq.read_table(run / "truth").sort_by("vehicle_id").to_pandas()
@@ -68,7 +70,7 @@ def test_the_ground_truth_of_each_vehicle_is_written(undisturbed: pa.Table, tmp_
     assert (truth["fault_onset_s"][truth["fault"] != "none"] >= 0.0).all()
 
 
-def test_an_injected_fault_acts_and_is_known(tmp_path: Path):
+def test_an_injected_fault_acts_and_is_known(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with Fleet(vehicles=4, seed=3, shards=2, out=run, predict=False, fault_share=0.0) as fleet:
         fleet.run("1min")

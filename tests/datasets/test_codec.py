@@ -29,7 +29,7 @@ def messages(stream: Stream, payload: Payload) -> list[bytes]:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_both_forms_give_the_same_values(stream: Stream):
+def test_both_forms_give_the_same_values(stream: Stream) -> None:
     batch = make_batch(3, range(2, 5), stream=stream)
     for row, text, binary in zip(batch.to_pylist(), *(messages(stream, p) for p in PAYLOADS), strict=True):
         record = decode(text, stream)
@@ -45,7 +45,7 @@ def test_both_forms_give_the_same_values(stream: Stream):
 
 
 @given(st.floats(-1e4, 1e4, width=32), st.floats(-1e6, 1e6))
-def test_any_value_is_the_same_in_both_forms(narrow: float, wide: float):
+def test_any_value_is_the_same_in_both_forms(narrow: float, wide: float) -> None:
     batch = make_batch(1, range(1))
     changed = {"soc": pa.array([narrow], pa.float32()), "distance_traveled": pa.array([wide], pa.float64())}
     for name, column in changed.items():
@@ -59,7 +59,7 @@ def test_any_value_is_the_same_in_both_forms(narrow: float, wide: float):
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("stream", STREAMS)
-def test_messages_of_version_1_are_read_for_good(stream: Stream, payload: Payload):
+def test_messages_of_version_1_are_read_for_good(stream: Stream, payload: Payload) -> None:
     """The files are never made anew: they are what version 1 once wrote."""
     value = (GOLDEN / f"{stream}-v1.{payload}").read_bytes()
     expected = json.loads((GOLDEN / f"{stream}-v1.json").read_text())
@@ -80,14 +80,14 @@ def of_version_2(stream: Stream, payload: Payload) -> bytes:
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("stream", STREAMS)
-def test_old_reads_new(stream: Stream, payload: Payload):
+def test_old_reads_new(stream: Stream, payload: Payload) -> None:
     old = decode(messages(stream, payload)[0], stream)
     assert decode(of_version_2(stream, payload), stream) == old | {"schema": 2}
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("stream", STREAMS)
-def test_new_reads_old_and_new(stream: Stream, payload: Payload):
+def test_new_reads_old_and_new(stream: Stream, payload: Payload) -> None:
     reader = version_2(stream)
     read = reader.from_json if payload == "json" else reader.from_avro
     old = messages(stream, payload)[0]
@@ -95,7 +95,7 @@ def test_new_reads_old_and_new(stream: Stream, payload: Payload):
     assert read(of_version_2(stream, payload))[NEW.name] == 123.5
 
 
-def test_a_version_2_message_without_its_field_is_malformed():
+def test_a_version_2_message_without_its_field_is_malformed() -> None:
     record = orjson.loads(messages("telemetry", "json")[0]) | {"schema": 2}
     with pytest.raises(Malformed, match="insulation_resistance, got none"):
         version_2("telemetry").from_json(orjson.dumps(record))
@@ -153,14 +153,14 @@ def changed(**values: Any) -> bytes:
         (messages("predictions", "json")[0], "the field soc, got none"),
     ],
 )
-def test_malformed_with_a_reason_in_one_line(value: bytes, says: str):
+def test_malformed_with_a_reason_in_one_line(value: bytes, says: str) -> None:
     with pytest.raises(Malformed, match=says) as caught:
         decode(value, "telemetry")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("expected ")
 
 
-def test_avro_with_a_number_that_is_none():
+def test_avro_with_a_number_that_is_none() -> None:
     good = messages("telemetry", "avro")[0]
     soc = struct.pack("<f", decode(good, "telemetry")["soc"])
     assert good.count(soc) == 1
@@ -169,7 +169,7 @@ def test_avro_with_a_number_that_is_none():
             decode(good.replace(soc, struct.pack("<f", float(wrong))), "telemetry")
 
 
-def test_whole_numbers_and_further_fields_are_fine():
+def test_whole_numbers_and_further_fields_are_fine() -> None:
     record = decode(changed(soc=1, seq=3.0, schema=1.0, another={"deep": [1]}), "telemetry")
     assert (record["soc"], record["seq"], record["schema"]) == (1.0, 3, 1)
     assert "another" not in record
@@ -178,7 +178,7 @@ def test_whole_numbers_and_further_fields_are_fine():
 @pytest.mark.parametrize("payload", PAYLOADS)
 @settings(max_examples=400)
 @given(data=st.data())
-def test_damage_gives_a_record_or_malformed_and_nothing_else(payload: Payload, data: st.DataObject):
+def test_damage_gives_a_record_or_malformed_and_nothing_else(payload: Payload, data: st.DataObject) -> None:
     value = bytearray(messages("telemetry", payload)[0])
     for _ in range(data.draw(st.integers(1, 4))):
         position = data.draw(st.integers(0, len(value) - 1))
@@ -208,7 +208,7 @@ VALIDATOR = Draft202012Validator(json_schema("telemetry"), format_checker=CHECKE
         st.lists(st.integers(), max_size=2), st.sampled_from(["2026-06-01T07:00:02Z", "parked", "EV-000001"]),
     ),
 )  # fmt: skip
-def test_decode_accepts_what_the_json_schema_accepts(name: str, other: Any):
+def test_decode_accepts_what_the_json_schema_accepts(name: str, other: Any) -> None:
     value = changed(**{name: other})
     valid = VALIDATOR.is_valid(json.loads(value))
     try:
@@ -219,7 +219,7 @@ def test_decode_accepts_what_the_json_schema_accepts(name: str, other: Any):
         assert valid
 
 
-def test_fields_of_a_later_version_need_a_default():
+def test_fields_of_a_later_version_need_a_default() -> None:
     for stream in STREAMS:
         for field in FIELDS[stream]:
             assert dataclasses.asdict(field)["since"] == 1 or field.default is not None

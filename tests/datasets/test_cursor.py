@@ -12,7 +12,7 @@ from datasets.log.watch import Watch
 from tests.support import make_batch
 
 
-def test_a_cursor_comes_back(tmp_path: Path):
+def test_a_cursor_comes_back(tmp_path: Path) -> None:
     file = CursorFile(tmp_path, "kafka", "telemetry", 3)
     assert file.load() == Cursor()
     file.save(Cursor(120, 5, 2))
@@ -20,14 +20,14 @@ def test_a_cursor_comes_back(tmp_path: Path):
     assert CursorFile(tmp_path, "mqtt", "telemetry", 3).load() == Cursor()
 
 
-def test_a_cursor_of_an_older_version(tmp_path: Path):
+def test_a_cursor_of_an_older_version(tmp_path: Path) -> None:
     file = CursorFile(tmp_path, "kafka", "telemetry", 0)
     file.path.parent.mkdir(parents=True)
     file.path.write_text('{"position": 77}')
     assert file.load() == Cursor(77)
 
 
-def test_a_dead_letter_is_kept_once(tmp_path: Path):
+def test_a_dead_letter_is_kept_once(tmp_path: Path) -> None:
     batch = make_batch(2, range(3))
     letters = DeadLetterFile(tmp_path, "kafka", "telemetry", 0)
     for _ in range(2):
@@ -44,7 +44,7 @@ def test_a_dead_letter_is_kept_once(tmp_path: Path):
     assert lines[0]["payload"]["seq"] == 2
 
 
-def test_a_line_torn_by_a_crash_is_written_again(tmp_path: Path):
+def test_a_line_torn_by_a_crash_is_written_again(tmp_path: Path) -> None:
     batch = make_batch(2, range(1))
     letters = DeadLetterFile(tmp_path, "mqtt", "telemetry", 0)
     letters.add(0, batch.slice(0, 1), "a")
@@ -58,7 +58,7 @@ def test_a_line_torn_by_a_crash_is_written_again(tmp_path: Path):
     assert [json.loads(line)["position"] for line in letters.path.read_text().splitlines()] == [0, 1]
 
 
-def test_a_watch_wakes_when_a_file_grows(tmp_path: Path):
+def test_a_watch_wakes_when_a_file_grows(tmp_path: Path) -> None:
     later = tmp_path / "run" / "later"
     watch = Watch([tmp_path, later])
     watch.wait(0)

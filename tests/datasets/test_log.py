@@ -54,10 +54,13 @@ def drain(log: LogReader | Path, max_rows: int = 7) -> list[int]:
     steps=st.lists(st.sampled_from([1, 2, 5, 13, "read", "reopen", "fresh"]), min_size=1, max_size=25),
     segment_bytes=st.sampled_from([1, 3000, 1 << 20]),
 )
-def test_every_reader_sees_every_row_once_and_in_order(steps, segment_bytes, tmp_path_factory):
+def test_every_reader_sees_every_row_once_and_in_order(
+    steps: list[int | str], segment_bytes: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     directory = tmp_path_factory.mktemp("log")
     writer = LogWriter(directory, segment_bytes=segment_bytes)
-    follower, seen = LogReader(directory), []
+    follower = LogReader(directory)
+    seen: list[int] = []
     for step in steps:
         if step == "read":
             seen += drain(follower)
@@ -67,6 +70,7 @@ def test_every_reader_sees_every_row_once_and_in_order(steps, segment_bytes, tmp
         elif step == "fresh":
             follower.seek(len(seen))
         else:
+            assert isinstance(step, int)
             writer.append(batch(writer.rows, step), mark=writer.rows + step)
     assert writer.mark == (writer.rows or -1)
     seen += drain(follower)
@@ -82,7 +86,7 @@ def test_every_reader_sees_every_row_once_and_in_order(steps, segment_bytes, tmp
     follower.close()
 
 
-def test_a_crash_at_any_byte_leaves_the_whole_frames(tmp_path: Path):
+def test_a_crash_at_any_byte_leaves_the_whole_frames(tmp_path: Path) -> None:
     original = tmp_path / "original"
     writer = LogWriter(original)
     ends = [0]
@@ -106,7 +110,7 @@ def test_a_crash_at_any_byte_leaves_the_whole_frames(tmp_path: Path):
         assert drain(torn) == list(range(4 * whole + 2))
 
 
-def test_flipped_bytes_end_the_log_before_them(tmp_path: Path):
+def test_flipped_bytes_end_the_log_before_them(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path)
     writer.append(batch(0, 4), mark=1)
     good = next(tmp_path.glob("*.open")).stat().st_size
@@ -121,7 +125,7 @@ def test_flipped_bytes_end_the_log_before_them(tmp_path: Path):
     assert LogWriter(tmp_path).rows == 4
 
 
-def test_killed_between_rename_and_unlink(tmp_path: Path):
+def test_killed_between_rename_and_unlink(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path)
     writer.append(batch(0, 4), mark=1)
     kept = next(tmp_path.glob("*.open")).read_bytes()
@@ -132,7 +136,7 @@ def test_killed_between_rename_and_unlink(tmp_path: Path):
     assert not list(tmp_path.glob("*.open")) + list(tmp_path.glob("*.tmp"))
 
 
-def test_a_follower_survives_sealing_under_its_feet(tmp_path: Path):
+def test_a_follower_survives_sealing_under_its_feet(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path)
     writer.append(batch(0, 10), mark=1)
     follower = LogReader(tmp_path)
@@ -143,10 +147,11 @@ def test_a_follower_survives_sealing_under_its_feet(tmp_path: Path):
     follower.close()
 
 
-def test_full_volume_is_said_and_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_full_volume_is_said_and_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = LogWriter(tmp_path)
     writer.append(batch(0, 4), mark=1)
-    real_write, calls = os.write, []
+    real_write = os.write
+    calls: list[int] = []
 
     def full(fd: int, data: memoryview) -> int:
         calls.append(1)
@@ -162,12 +167,13 @@ def test_full_volume_is_said_and_nothing_is_half_written(tmp_path: Path, monkeyp
     writer.append(batch(4, 4), mark=2)
     assert drain(tmp_path) == list(range(8))
     table = read_all(tmp_path)
+    assert table is not None
     assert table.num_rows == 8
 
 
-def test_a_large_batch_is_a_sealed_segment_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_large_batch_is_a_sealed_segment_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In line with the frames before and after it, for readers that follow and for those that come late."""
-    monkeypatch.setattr("datasets.log.DIRECT_ROWS", 10)
+    monkeypatch.setattr("datasets.log.writer.DIRECT_ROWS", 10)
     writer = LogWriter(tmp_path)
     follower = LogReader(tmp_path)
     seen: list[int] = []
@@ -184,9 +190,9 @@ def test_a_large_batch_is_a_sealed_segment_at_once(tmp_path: Path, monkeypatch: 
     assert pq.read_table(tmp_path).num_rows == 42
 
 
-def test_a_segment_is_sealed_group_by_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_segment_is_sealed_group_by_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never all of it in memory; frames whose dictionaries differ share a group."""
-    monkeypatch.setattr("datasets.log._ROW_GROUP", 100)
+    monkeypatch.setattr("datasets.log.segments._ROW_GROUP", 100)
     writer = LogWriter(tmp_path)
     for number in range(30):
         writer.append(make_batch(1 + number % 3, range(10 * number, 10 * number + 10)), mark=number)
@@ -196,6 +202,7 @@ def test_a_segment_is_sealed_group_by_group(tmp_path: Path, monkeypatch: pytest.
     groups = pq.ParquetFile(path).metadata
     assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups)] == [120] * 5
     table = read_all(tmp_path)
+    assert table is not None
     assert (table.num_rows, extent(tmp_path).mark) == (rows, 29)
     assert table.column("vehicle_id").to_pylist() == [
         f"EV-{v:06d}" for n in range(30) for _ in range(10) for v in range(1 + n % 3)
@@ -204,7 +211,7 @@ def test_a_segment_is_sealed_group_by_group(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("form", ["open", "sealed"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
-def test_a_damaged_end_is_cut_and_told(tmp_path: Path, form: str, damage: str):
+def test_a_damaged_end_is_cut_and_told(tmp_path: Path, form: str, damage: str) -> None:
     writer = LogWriter(tmp_path, segment_bytes=1)
     for _ in range(3):
         writer.append(batch(writer.rows, 400), mark=writer.rows + 400)
@@ -229,7 +236,7 @@ def test_a_damaged_end_is_cut_and_told(tmp_path: Path, form: str, damage: str):
     assert drain(tmp_path) == list(range(kept + 400))
 
 
-def test_damage_further_back_is_said_and_not_passed_over(tmp_path: Path):
+def test_damage_further_back_is_said_and_not_passed_over(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path, segment_bytes=1)
     for _ in range(3):
         writer.append(batch(writer.rows, 400), mark=writer.rows + 400)
@@ -244,7 +251,7 @@ def test_damage_further_back_is_said_and_not_passed_over(tmp_path: Path):
     assert "\n" not in str(error.value)
 
 
-def test_a_log_can_begin_later(tmp_path: Path):
+def test_a_log_can_begin_later(tmp_path: Path) -> None:
     """Where it was lost with its node: from a restart point on, with the same positions."""
     writer = LogWriter(tmp_path, first_row=100, first_mark=20)
     assert (writer.rows, writer.mark) == (100, 20)
@@ -258,7 +265,7 @@ def test_a_log_can_begin_later(tmp_path: Path):
     assert ahead.read() is None
 
 
-def test_segments_go_from_the_front_and_never_what_is_needed(tmp_path: Path):
+def test_segments_go_from_the_front_and_never_what_is_needed(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path, segment_bytes=1)
     for _ in range(5):
         writer.append(batch(writer.rows, 10), mark=writer.rows + 10)
@@ -277,7 +284,7 @@ def test_segments_go_from_the_front_and_never_what_is_needed(tmp_path: Path):
     assert drain(LogReader(tmp_path, 40)) == list(range(40, 53))
 
 
-def test_one_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_one_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = subprocess.Popen(
         [
             sys.executable,
@@ -291,7 +298,7 @@ def test_one_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     )
     assert other.stdout is not None
     assert other.stdout.readline() == "has it\n"
-    monkeypatch.setattr("datasets.log._LOCK_PATIENCE_S", 0.2)
+    monkeypatch.setattr("datasets.log.writer._LOCK_PATIENCE_S", 0.2)
     with pytest.raises(LogBusy, match="is being written by another process"):
         LogWriter(tmp_path)
     other.kill()

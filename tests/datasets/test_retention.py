@@ -10,15 +10,20 @@ import pytest
 from datasets.log import LogReader, LogWriter, extent, log_directory
 from datasets.log.cursor import Cursor, CursorFile
 from datasets.log.retention import Retention, retain
+from datasets.schema import Stream
 from tests.support import make_batch
 
-READERS = (("telemetry", ("kafka", "predictor")), ("predictions", ("kafka",)))
+READERS: tuple[tuple[Stream, tuple[str, ...]], ...] = (
+    ("telemetry", ("kafka", "predictor")),
+    ("predictions", ("kafka",)),
+)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """Ten segments of telemetry, three of predictions."""
-    for stream, count in (("telemetry", 10), ("predictions", 3)):
+    counts: dict[Stream, int] = {"telemetry": 10, "predictions": 3}
+    for stream, count in counts.items():
         writer = LogWriter(log_directory(tmp_path, stream, 0), segment_bytes=1)
         for number in range(count):
             writer.append(make_batch(10, range(number * 10, number * 10 + 10), stream=stream), number)
@@ -36,7 +41,7 @@ def first(run: Path) -> int:
     return extent(log_directory(run, "telemetry", 0)).first
 
 
-def test_the_slowest_cursor_decides(run: Path):
+def test_the_slowest_cursor_decides(run: Path) -> None:
     cursors(run, kafka_telemetry=1000, predictor_telemetry=350, kafka_predictions=300)
     assert retain(run, 0, Retention(READERS, max_age_s=10), now=time.time() + 100)
     assert first(run) == 300
@@ -47,7 +52,7 @@ def test_the_slowest_cursor_decides(run: Path):
     assert frame.row == 350
 
 
-def test_a_full_log_that_is_needed_makes_the_shard_wait(run: Path):
+def test_a_full_log_that_is_needed_makes_the_shard_wait(run: Path) -> None:
     retention = Retention(READERS, max_bytes=1)
     assert not retain(run, 0, retention), "nobody has read anything"
     assert first(run) == 0
@@ -58,7 +63,7 @@ def test_a_full_log_that_is_needed_makes_the_shard_wait(run: Path):
     assert first(run) == 900
 
 
-def test_by_size_the_oldest_go(run: Path):
+def test_by_size_the_oldest_go(run: Path) -> None:
     cursors(run, kafka_telemetry=1000, predictor_telemetry=1000, kafka_predictions=300)
     size = sum(extent(log_directory(run, stream, 0)).bytes for stream in ("telemetry", "predictions"))
     assert retain(run, 0, Retention(READERS, max_bytes=size * 0.75))
@@ -67,6 +72,6 @@ def test_by_size_the_oldest_go(run: Path):
     assert held > size * 0.5, "no more than asked for"
 
 
-def test_what_nobody_reads_goes_by_age_alone(run: Path):
+def test_what_nobody_reads_goes_by_age_alone(run: Path) -> None:
     assert retain(run, 0, Retention((), max_age_s=10), now=time.time() + 100)
     assert first(run) == 900

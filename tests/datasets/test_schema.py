@@ -10,12 +10,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from datasets.codec import encode_json
-from datasets.schema import FIELDS, MODEL_INPUTS, STREAMS, json_schema, vehicle_id, vehicle_index
+from datasets.schema import FIELDS, MODEL_INPUTS, STREAMS, Stream, json_schema, vehicle_id, vehicle_index
 from tests.support import make_batch
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_json_keeps_every_value_and_fits_its_schema(stream):
+def test_json_keeps_every_value_and_fits_its_schema(stream: Stream) -> None:
     batch = make_batch(3, range(2, 5), stream=stream)
     messages = encode_json(batch, stream)
     validator = Draft202012Validator(json_schema(stream))
@@ -33,17 +33,17 @@ def test_json_keeps_every_value_and_fits_its_schema(stream):
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_the_documented_schema_is_this_one(stream):
+def test_the_documented_schema_is_this_one(stream: Stream) -> None:
     documented = Path(__file__).parents[2] / "docs" / f"{stream}.schema.json"
     assert json.loads(documented.read_text()) == json_schema(stream)
 
 
-def test_model_inputs_are_telemetry_columns():
+def test_model_inputs_are_telemetry_columns() -> None:
     assert set(MODEL_INPUTS.values()) <= {field.name for field in FIELDS["telemetry"]}
     assert len(MODEL_INPUTS) == 7
 
 
-def test_vehicle_ids_go_both_ways():
+def test_vehicle_ids_go_both_ways() -> None:
     for index in (0, 42, 999_999, 1_234_567):
         assert vehicle_index(vehicle_id(index)) == index
     for wrong in ("EV-42", "EV-00004x", "000042", "EV-", ""):

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from actors.delivery.sinks import MqttTarget
+from actors.delivery.sinks import SinkOptions
+from actors.delivery.sinks.mqtt import MqttTarget
 from actors.fleet.status import FleetStatus
 from tests.services import Kafka, Mosquitto, Postgres
 from twin import Fleet
@@ -98,7 +99,9 @@ class Scene:
         }
         self.run_id = run_id
         self.recoveries: list[tuple[str, float]] = []
-        self.archive = Archive(MqttTarget.parse(self.urls["mqtt"]), self.archive_folder, f"archive-{run_id}", 0)
+        self.archive = Archive(
+            MqttTarget.parse(self.urls["mqtt"], SinkOptions()), self.archive_folder, f"archive-{run_id}", 0
+        )
         self.archive.start()
 
     @contextmanager

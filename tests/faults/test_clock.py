@@ -11,8 +11,12 @@ import time
 import pytest
 
 from actors.delivery.shipper import Shipper
-from actors.delivery.sinks import KafkaTarget, MqttTarget, TimescaleTarget
-from actors.fleet.shard import PopulationPlan, Shard, ShardPlan
+from actors.delivery.sinks import SinkOptions, Target
+from actors.delivery.sinks.kafka import KafkaTarget
+from actors.delivery.sinks.mqtt import MqttTarget
+from actors.delivery.sinks.timescale import TimescaleTarget
+from actors.fleet.plan import PopulationPlan, ShardPlan
+from actors.fleet.shard import Shard
 from datasets.log.cursor import CursorFile
 from datasets.log.retention import Retention
 from tests.faults.scene import VEHICLES, Scene
@@ -20,7 +24,7 @@ from tests.faults.scene import VEHICLES, Scene
 pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
 
 
-def test_wall_clock_stepped_backwards(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+def test_wall_clock_stepped_backwards(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour back in mid-run: pace, order and cursors do not look at it; latencies are never below zero."""
     sinks = ("kafka", "mqtt", "timescale")
     plan = ShardPlan(
@@ -39,10 +43,10 @@ def test_wall_clock_stepped_backwards(scene: Scene, monkeypatch: pytest.MonkeyPa
     scene.run.mkdir()
     scene.write_run(VEHICLES, plan.population.seed)
     shard = Shard(plan)
-    targets = [
-        KafkaTarget.parse(scene.urls["kafka"]),
-        MqttTarget.parse(scene.urls["mqtt"]),
-        TimescaleTarget.parse(scene.urls["timescale"]),
+    targets: list[Target] = [
+        KafkaTarget.parse(scene.urls["kafka"], SinkOptions()),
+        MqttTarget.parse(scene.urls["mqtt"], SinkOptions()),
+        TimescaleTarget.parse(scene.urls["timescale"], SinkOptions()),
     ]
     shippers = [Shipper(target, scene.run, scene.run_id, [0]) for target in targets]
     for shipper in shippers:
@@ -66,5 +70,5 @@ def test_wall_clock_stepped_backwards(scene: Scene, monkeypatch: pytest.MonkeyPa
     statuses = [shipper.stop() for shipper in shippers]
     shard.close()
     assert all(status.retries == 0 for status in statuses)
-    assert all(0.0 <= status.latency_sum_s < 60.0 * rows for status in statuses)
+    assert all(0.0 <= status.latencies.sum_s < 60.0 * rows for status in statuses)
     scene.balance()

@@ -35,7 +35,7 @@ def small_volume(scene: Scene) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(scene.run)], check=True)
 
 
-def test_disk_full(scene: Scene, small_volume: Path):
+def test_disk_full(scene: Scene, small_volume: Path) -> None:
     """The shards wait and say so; when there is room they go on with the block they kept."""
     ballast = small_volume / "ballast"
     with scene.fleet() as running:
@@ -55,7 +55,7 @@ def _kill_shards(running: Running) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
-def test_last_segment_damaged(scene: Scene, damage: str):
+def test_last_segment_damaged(scene: Scene, damage: str) -> None:
     """A shard dies and the end of its log is not what it wrote: that is cut, told, and made again."""
     with scene.fleet() as running:
         running.on(60)

@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 
-def test_shard_actor_killed(scene: Scene):
+def test_shard_actor_killed(scene: Scene) -> None:
     with scene.fleet() as running:
         victim = running.fleet.status().shards[1]
         os.kill(victim.pid, signal.SIGKILL)
@@ -45,7 +45,7 @@ def _kill_replicas() -> list[str]:
     return killed
 
 
-def test_predictor_replica_killed(scene: Scene, free_port: int):
+def test_predictor_replica_killed(scene: Scene, free_port: int) -> None:
     with scene.fleet(predict=True, rest_port=free_port, pace=20) as running:
         running.until("predictions", lambda s: s.predictions > 0, 120)
         assert _kill_replicas()
@@ -56,7 +56,7 @@ def test_predictor_replica_killed(scene: Scene, free_port: int):
     scene.balance()
 
 
-def test_all_predictor_replicas_gone_for_a_while(scene: Scene, free_port: int):
+def test_all_predictor_replicas_gone_for_a_while(scene: Scene, free_port: int) -> None:
     """Telemetry goes on; the predictions of that time are made up from the log."""
     with scene.fleet(predict=True, rest_port=free_port, pace=20) as running:
         running.until("predictions", lambda s: s.predictions > 0, 120)
@@ -75,7 +75,7 @@ def test_all_predictor_replicas_gone_for_a_while(scene: Scene, free_port: int):
     assert made["predictions"] > 0
 
 
-def test_driver_killed_then_resumed(scene: Scene, tmp_path: Path):
+def test_driver_killed_then_resumed(scene: Scene, tmp_path: Path) -> None:
     """kill -9 of `twin run`; `twin resume` makes the records it would have made, and the sinks have each of them."""
     minutes = 12
     command = [sys.executable, "-m", "twin"]

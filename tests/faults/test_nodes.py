@@ -24,7 +24,7 @@ def _may_unshare() -> bool:
     return subprocess.run(test, capture_output=True).returncode == 0
 
 
-def test_worker_node_killed(scene: Scene, tmp_path: Path):
+def test_worker_node_killed(scene: Scene, tmp_path: Path) -> None:
     """The log of a shard is gone with its node: the shard begins at its restart point elsewhere, nothing is lost."""
     if not _may_unshare():
         unavailable("nodes of their own need the right to unshare namespaces")

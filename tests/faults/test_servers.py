@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import psycopg2
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from tests.faults.scene import Scene
 from tests.services.proxy import Proxy
@@ -22,7 +23,7 @@ pytestmark = [
 ]
 
 
-def test_broker_killed_and_restarted(scene: Scene):
+def test_broker_killed_and_restarted(scene: Scene) -> None:
     with scene.fleet() as running:
         scene.kafka.kill()
         running.piling_up("kafka")
@@ -32,7 +33,7 @@ def test_broker_killed_and_restarted(scene: Scene):
     scene.balance()
 
 
-def test_broker_unreachable_for_longer_than_the_clients_timeouts(scene: Scene):
+def test_broker_unreachable_for_longer_than_the_clients_timeouts(scene: Scene) -> None:
     """Packets vanish: nothing is refused, nothing is answered, until the client's patience is at its end."""
     with Proxy(scene.kafka.port) as proxy:
         with scene.fleet(kafka=f"127.0.0.1:{proxy.port}", patience_s=5.0) as running:
@@ -56,7 +57,7 @@ def _accept(scene: Scene, oldest_ms: int) -> None:
         done.result(10)
 
 
-def test_broker_refuses_a_topic(scene: Scene):
+def test_broker_refuses_a_topic(scene: Scene) -> None:
     """It answers, and what it answers is no."""
     with scene.fleet() as running:
         _accept(scene, 0)
@@ -70,7 +71,7 @@ def test_broker_refuses_a_topic(scene: Scene):
     scene.balance()
 
 
-def test_connection_cut_in_mid_copy(scene: Scene):
+def test_connection_cut_in_mid_copy(scene: Scene) -> None:
     """Ten times, each in the middle of a COPY's bytes: nothing of that batch is in the store, or all of it."""
     with Proxy(scene.postgres.port) as proxy:
         url = scene.database.replace(f":{scene.postgres.port}/", f":{proxy.port}/")
@@ -86,7 +87,7 @@ def test_connection_cut_in_mid_copy(scene: Scene):
         scene.balance()
 
 
-def test_database_killed_and_restarted(scene: Scene):
+def test_database_killed_and_restarted(scene: Scene) -> None:
     with scene.fleet() as running:
         scene.postgres.kill()
         running.waiting("timescale")
@@ -103,7 +104,7 @@ def _administrator(scene: Scene) -> Iterator[psycopg2.extensions.cursor]:
         yield cursor
 
 
-def test_database_read_only(scene: Scene):
+def test_database_read_only(scene: Scene) -> None:
     name = scene.database.rpartition("/")[2]
     with scene.fleet() as running:
         with _administrator(scene) as cursor:
@@ -118,7 +119,7 @@ def test_database_read_only(scene: Scene):
     scene.balance()
 
 
-def test_mqtt_broker_restarted_without_persistence(scene: Scene):
+def test_mqtt_broker_restarted_without_persistence(scene: Scene) -> None:
     """It forgets sessions and queues: what it had acknowledged last goes out again once its subscribers are back."""
     with scene.fleet() as running:
         scene.mosquitto.kill()

@@ -14,22 +14,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg2
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from kafka import KafkaProducer
 
 from actors.delivery.replay import Replay, Replayed
-from actors.delivery.sinks import KafkaTarget, MqttTarget, ParquetTarget, SinkUnavailable, Target, TimescaleTarget
+from actors.delivery.sinks import Receipt, SinkOptions, SinkUnavailable, Target
+from actors.delivery.sinks.kafka import KafkaTarget
+from actors.delivery.sinks.mqtt import MqttTarget
+from actors.delivery.sinks.parquet import ParquetTarget
+from actors.delivery.sinks.timescale import TimescaleTarget
 from datasets.log import LogWriter, log_directory
-from datasets.schema import STREAMS
+from datasets.schema import STREAMS, Stream
 from physics import physics_version
 from tests.integration.witness import Identity, MqttWitness, Received, from_database, from_kafka
 from tests.services import Kafka, Mosquitto, Postgres
-from tests.support import make_batch, records
-from twin import cli
-from twin.books.archive import archive_until, messages
+from tests.support import OwnSink, make_batch, records
+from twin import Fleet, cli
+from twin.books.messages import messages
+from twin.commands.archive import archive_until
 from twin.run_directory import load_run
 
 pytestmark = [
@@ -118,11 +125,9 @@ def delivered(
     postgres: Postgres,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Delivered]:
-    from twin import Fleet
-
     folder = tmp_path_factory.mktemp("delivered")
     database = f"books_{time.time_ns()}"
-    urls = {
+    urls: dict[str, Any] = {
         "kafka": kafka.bootstrap_servers,
         "mqtt": f"mqtt://127.0.0.1:{mosquitto.port}",
         "timescale": postgres.create_database(database),
@@ -157,7 +162,7 @@ def delivered(
         kafka.empty()
 
 
-def test_a_delivered_run_is_complete(delivered: Delivered, twin: Twin):
+def test_a_delivered_run_is_complete(delivered: Delivered, twin: Twin) -> None:
     answer = twin("ledger", delivered.run, "--verify", "--archive", delivered.archive, *delivered.flags)
     assert answer.code == 0, answer.out + answer.err
     assert "DIFFERENT" not in answer.out
@@ -167,7 +172,7 @@ def test_a_delivered_run_is_complete(delivered: Delivered, twin: Twin):
     assert answer.err.splitlines() == [f"twin: asking {peer}" for peer in ("log", "kafka", "mqtt", "timescale")]
 
 
-def test_json_is_for_programs(delivered: Delivered, twin: Twin):
+def test_json_is_for_programs(delivered: Delivered, twin: Twin) -> None:
     answer = twin("ledger", delivered.run, "--verify", "--archive", delivered.archive, "--json", *delivered.flags)
     facts = json.loads(answer.out)
     assert facts["complete"] is True
@@ -176,7 +181,7 @@ def test_json_is_for_programs(delivered: Delivered, twin: Twin):
     assert sum(line["made"] for line in facts["lines"] if line["sink"] == "kafka") == VEHICLES * TICKS
 
 
-def test_without_an_archive_mqtt_cannot_be_asked(delivered: Delivered, twin: Twin):
+def test_without_an_archive_mqtt_cannot_be_asked(delivered: Delivered, twin: Twin) -> None:
     answer = twin("ledger", delivered.run, "--verify", *delivered.flags)
     assert answer.code == 4
     assert answer.err.splitlines()[-1].startswith("twin: mqtt could not be asked (MQTT keeps no messages")
@@ -186,7 +191,7 @@ def test_without_an_archive_mqtt_cannot_be_asked(delivered: Delivered, twin: Twi
     assert twin("ledger", delivered.run).code == 0, "the files alone say that all is delivered"
 
 
-def test_what_somebody_changed_is_found_and_named(delivered: Delivered, twin: Twin, tmp_path: Path):
+def test_what_somebody_changed_is_found_and_named(delivered: Delivered, twin: Twin, tmp_path: Path) -> None:
     """Rows deleted in the database, a line taken from the archive, strangers in Kafka: each by vehicle and seq."""
     of_the_run = f"run_id = '{delivered.run_id}'"
     rows = f"{of_the_run} AND vehicle_id = 'EV-000005' AND seq BETWEEN 17 AND 19"
@@ -222,7 +227,7 @@ def test_what_somebody_changed_is_found_and_named(delivered: Delivered, twin: Tw
     assert "timescale telemetry: 3 without vehicle and seq that can be read" in answer.out
 
 
-def test_a_peer_that_cannot_be_asked_is_said(delivered: Delivered, twin: Twin, free_port: int):
+def test_a_peer_that_cannot_be_asked_is_said(delivered: Delivered, twin: Twin, free_port: int) -> None:
     away = f"postgresql://twin:hush@127.0.0.1:{free_port}/twin"
     answer = twin(
         "ledger", delivered.run, "--verify", "--archive", delivered.archive, *delivered.flags, "--timescale", away
@@ -232,7 +237,7 @@ def test_a_peer_that_cannot_be_asked_is_said(delivered: Delivered, twin: Twin, f
     assert "hush" not in answer.out + answer.err
 
 
-def test_books_while_records_wait(tmp_path: Path, twin: Twin, free_port: int):
+def test_books_while_records_wait(tmp_path: Path, twin: Twin, free_port: int) -> None:
     out = tmp_path / "run"
     database = ("--timescale", f"postgresql://twin@127.0.0.1:{free_port}/twin")
     answer = twin(
@@ -253,14 +258,15 @@ def test_books_while_records_wait(tmp_path: Path, twin: Twin, free_port: int):
 # ---- replay
 
 ROWS, PREDICTIONS, HALF = 900, 60, 5
-MADE = {"telemetry": 2 * HALF * ROWS, "predictions": 2 * HALF * PREDICTIONS}
+MADE: dict[Stream, int] = {"telemetry": 2 * HALF * ROWS, "predictions": 2 * HALF * PREDICTIONS}
 FIRST = datetime.fromtimestamp(1_780_000_002, UTC)
 
 
 def write_run(folder: Path, run_id: str, rows: int = ROWS, predictions: int = PREDICTIONS) -> Path:
     """A run of two shards that had no sink."""
+    made: dict[Stream, range] = {"telemetry": range(rows), "predictions": range(predictions)}
     for shard in range(2):
-        for stream, seqs in (("telemetry", range(rows)), ("predictions", range(predictions))):
+        for stream, seqs in made.items():
             writer = LogWriter(log_directory(folder, stream, shard))
             for begin in range(seqs.start, seqs.stop, 300):
                 part = range(begin, min(begin + 300, seqs.stop))
@@ -284,8 +290,8 @@ def old_run(tmp_path: Path, unique_name: Callable[[str], str]) -> Path:
     return write_run(tmp_path / "run", unique_name("run"))
 
 
-def in_folder(folder: Path, run_id: str) -> dict[str, Received]:
-    found = {}
+def in_folder(folder: Path, run_id: str) -> dict[Stream, Received]:
+    found: dict[Stream, Received] = {}
     for stream in STREAMS:
         received = found[stream] = Received()
         for path in sorted((folder / stream).glob("**/*.parquet")):
@@ -299,33 +305,33 @@ def sink_flags(kind: str, request: pytest.FixtureRequest, folder: Path) -> tuple
     """Target, its text, flags of `twin replay`."""
     if kind == "kafka":
         url = request.getfixturevalue("kafka").bootstrap_servers
-        return KafkaTarget.parse(url), url, ["--kafka", url]
+        return KafkaTarget.parse(url, SinkOptions()), url, ["--kafka", url]
     if kind == "mqtt":
         url = f"mqtt://127.0.0.1:{request.getfixturevalue('mosquitto').port}"
-        return MqttTarget.parse(url), url, ["--mqtt", url]
+        return MqttTarget.parse(url, SinkOptions()), url, ["--mqtt", url]
     if kind == "timescale":
         url = request.getfixturevalue("postgres_database")
-        return TimescaleTarget.parse(url), url, ["--timescale", url]
+        return TimescaleTarget.parse(url, SinkOptions()), url, ["--timescale", url]
     return ParquetTarget(folder), str(folder), ["--out", str(folder)]
 
 
 @pytest.mark.parametrize("kind", ["kafka", "mqtt", "timescale", "parquet"])
 def test_replay_stopped_then_again_delivers_all_once(
     kind: str, old_run: Path, twin: Twin, tmp_path: Path, request: pytest.FixtureRequest
-):
+) -> None:
     """The command is stopped by a signal half-way, run again, and once more: everything arrives, nothing twice."""
     run_id = load_run(old_run)["run_id"]
     target, url, flags = sink_flags(kind, request, tmp_path / "out")
-    witnesses = {}
+    witnesses: dict[Stream, MqttWitness] = {}
     if kind == "mqtt":
-        port = target.port
-        witnesses = {s: MqttWitness(port, f"ev/battery/{s.removesuffix('s')}/+") for s in STREAMS}
+        assert isinstance(target, MqttTarget)
+        witnesses = {s: MqttWitness(target.port, f"ev/battery/{s.removesuffix('s')}/+") for s in STREAMS}
     try:
         command = ("replay", old_run, "--to", kind, *flags)
         original = Replay._deliver
-        calls = []
+        calls: list[tuple[Any, ...]] = []
 
-        def stop_after_two(self: Replay, *arguments: object) -> None:
+        def stop_after_two(self: Replay, *arguments: Any) -> None:
             original(self, *arguments)
             calls.append(arguments)
             if len(calls) == 2:
@@ -361,20 +367,24 @@ def test_replay_stopped_then_again_delivers_all_once(
             witness.close()
 
 
-def test_a_replay_killed_between_database_and_cursor_file_stores_once(old_run: Path, postgres_database: str):
-    target = TimescaleTarget.parse(postgres_database)
-    run = load_run(old_run)
+def replay_of(run: Path, target: Target) -> Replay:
+    facts = load_run(run)
+    return Replay(run, facts["log_id"], facts["settings"]["shards"], target, where="here")
+
+
+def test_a_replay_killed_between_database_and_cursor_file_stores_once(old_run: Path, postgres_database: str) -> None:
+    target = TimescaleTarget.parse(postgres_database, SinkOptions())
     stop = threading.Event()
-    first = Replay(old_run, run, target, where="here").run(lambda counts: stop.set(), stop)
+    first = replay_of(old_run, target).run(lambda counts: stop.set(), stop)
     assert first.records + first.predictions > 0
     shutil.rmtree(old_run / "cursors")
-    second = Replay(old_run, run, target, where="here").run(lambda counts: None, threading.Event())
+    second = replay_of(old_run, target).run(lambda counts: None, threading.Event())
     assert (first.records + second.records, first.predictions + second.predictions) == (9000, 600)
     assert (second.duplicates, second.dead) == (0, 0)
-    assert set(from_database(postgres_database, run["run_id"]).ids.values()) == {1}
+    assert set(from_database(postgres_database, load_run(old_run)["run_id"]).ids.values()) == {1}
 
 
-def test_two_runs_into_one_database(tmp_path: Path, twin: Twin, postgres_database: str):
+def test_two_runs_into_one_database(tmp_path: Path, twin: Twin, postgres_database: str) -> None:
     """The cursors of one run are not those of the other."""
     for name in ("run-one", "run-two"):
         run = write_run(tmp_path / name, name, 20, 10)
@@ -383,7 +393,7 @@ def test_two_runs_into_one_database(tmp_path: Path, twin: Twin, postgres_databas
         assert len(from_database(postgres_database, name).ids) == 200
 
 
-def test_an_interval_is_what_it_says(old_run: Path, twin: Twin, tmp_path: Path):
+def test_an_interval_is_what_it_says(old_run: Path, twin: Twin, tmp_path: Path) -> None:
     out = tmp_path / "out"
     bounds = [datetime.fromtimestamp(FIRST.timestamp() + s, UTC).isoformat() for s in (1000, 1060)]
     command = ("replay", old_run, "--to", "parquet", "--out", out, "--from", bounds[0], "--to-time", bounds[1])
@@ -398,7 +408,7 @@ def test_an_interval_is_what_it_says(old_run: Path, twin: Twin, tmp_path: Path):
     assert "replayed 10 records, 10 predictions" in twin(*command[:4], "--out", tmp_path / "utc", *naive).err
 
 
-def test_pace_and_order_over_shards(old_run: Path, twin: Twin, mosquitto: Mosquitto):
+def test_pace_and_order_over_shards(old_run: Path, twin: Twin, mosquitto: Mosquitto) -> None:
     """Twenty simulated seconds ten times as fast as they were, at the same moment for all shards."""
     run_id = load_run(old_run)["run_id"]
     until = datetime.fromtimestamp(FIRST.timestamp() + 20, UTC).isoformat()
@@ -416,7 +426,7 @@ def test_pace_and_order_over_shards(old_run: Path, twin: Twin, mosquitto: Mosqui
         witness.close()
 
 
-def test_as_fast_as_it_goes_no_shard_is_far_ahead(old_run: Path, twin: Twin, mosquitto: Mosquitto):
+def test_as_fast_as_it_goes_no_shard_is_far_ahead(old_run: Path, twin: Twin, mosquitto: Mosquitto) -> None:
     run_id = load_run(old_run)["run_id"]
     until = datetime.fromtimestamp(FIRST.timestamp() + 400, UTC).isoformat()
     witness = MqttWitness(mosquitto.port, "ev/battery/telemetry/+")
@@ -432,7 +442,7 @@ def test_as_fast_as_it_goes_no_shard_is_far_ahead(old_run: Path, twin: Twin, mos
         witness.close()
 
 
-class Forgetful:
+class Forgetful(OwnSink):
     """An MQTT-like target that fails in mid-replay after having acknowledged, as a killed broker does."""
 
     name, rewind_s = "mqtt", 60.0
@@ -441,18 +451,7 @@ class Forgetful:
         self.taken: list[Identity] = []
         self.failed = False
 
-    def sink(self, log_id: str, part: int = 0) -> Forgetful:
-        return self
-
-    def open(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def position(self, stream: str, shard: int) -> None: ...
-
-    def deliver(self, stream: str, shard: int, batch: object, position: int) -> object:
-        from actors.delivery.sinks import Receipt
-
+    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
         if not self.failed and len(self.taken) > 50:
             self.failed, self.taken = True, []
             raise SinkUnavailable("connection lost")
@@ -460,13 +459,13 @@ class Forgetful:
         return Receipt()
 
 
-def test_what_a_broker_forgot_goes_out_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_a_broker_forgot_goes_out_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actors.delivery.replay.SUBSCRIBERS_S", 0.0)
     monkeypatch.setattr("actors.delivery.replay._RETRY_S", 0.0)
     run = write_run(tmp_path / "run", "run-forgotten", 30, 10)
     target = Forgetful()
     said: list[Replayed] = []
-    Replay(run, load_run(run), target, where="here").run(said.append, threading.Event())
+    replay_of(run, target).run(said.append, threading.Event())
     assert target.failed
     assert len(set(target.taken)) == len(target.taken) == 2 * HALF * 40
 
@@ -474,7 +473,7 @@ def test_what_a_broker_forgot_goes_out_again(tmp_path: Path, monkeypatch: pytest
 # ---- resume
 
 
-def test_an_interrupted_run_goes_on_to_the_same_records(tmp_path: Path, twin: Twin):
+def test_an_interrupted_run_goes_on_to_the_same_records(tmp_path: Path, twin: Twin) -> None:
     """SIGINT, exit 130, resume for longer than it was begun: the records of a run that nobody disturbed."""
     fleet = ("--vehicles", 10, "--shards", 2, "--no-predict", "--seed", 3, "--checkpoint-every", "1min", *QUIET)
     whole, torn = tmp_path / "whole", tmp_path / "torn"
@@ -513,7 +512,7 @@ def test_an_interrupted_run_goes_on_to_the_same_records(tmp_path: Path, twin: Tw
 HOLD = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
 
 
-def test_resume_refuses_what_it_cannot_go_on_with(old_run: Path, twin: Twin, tmp_path: Path):
+def test_resume_refuses_what_it_cannot_go_on_with(old_run: Path, twin: Twin, tmp_path: Path) -> None:
     twin("resume", tmp_path).complaint(2, "expected a run directory")
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(old_run / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -555,13 +554,15 @@ def test_resume_refuses_what_it_cannot_go_on_with(old_run: Path, twin: Twin, tmp
         ([], ["--to"]),
     ],
 )
-def test_replay_complains_in_one_line(arguments: list[str], says: list[str], old_run: Path, twin: Twin, tmp_path: Path):
+def test_replay_complains_in_one_line(
+    arguments: list[str], says: list[str], old_run: Path, twin: Twin, tmp_path: Path
+) -> None:
     given = [str(tmp_path / "out") if part == "OUT" else part for part in arguments]
     twin("replay", old_run, *given).complaint(2, *says)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wrong_password_is_one_line(old_run: Path, twin: Twin, postgres: Postgres, tmp_path: Path):
+def test_a_wrong_password_is_one_line(old_run: Path, twin: Twin, postgres: Postgres, tmp_path: Path) -> None:
     url = f"postgresql://twin:hush@127.0.0.1:{postgres.port}/twin_data"
     answer = twin("replay", old_run, "--to", "timescale", "--timescale", url)
     answer.complaint(2, "--timescale", "password authentication failed")
@@ -569,20 +570,22 @@ def test_a_wrong_password_is_one_line(old_run: Path, twin: Twin, postgres: Postg
     twin("replay", tmp_path / "nothing", "--to", "timescale").complaint(2, "expected a run directory")
 
 
-def test_a_silent_server_is_not_waited_for_without_end(old_run: Path, twin: Twin, free_port: int):
+def test_a_silent_server_is_not_waited_for_without_end(old_run: Path, twin: Twin, free_port: int) -> None:
     answer = twin("replay", old_run, "--to", "mqtt", "--mqtt", f"mqtt://127.0.0.1:{free_port}", "--drain-timeout", "1s")
     assert answer.code == 3
     assert answer.err.splitlines()[-1].endswith("run the same command again to go on from here")
 
 
-def test_a_damaged_log_is_one_line(old_run: Path, twin: Twin, tmp_path: Path):
+def test_a_damaged_log_is_one_line(old_run: Path, twin: Twin, tmp_path: Path) -> None:
     segment = next(log_directory(old_run, "telemetry", 0).glob("*.parquet"))
     segment.write_bytes(segment.read_bytes()[:-100])
     twin("ledger", old_run, "--kafka", "127.0.0.1:9").complaint(4, "is damaged")
     twin("replay", old_run, "--to", "parquet", "--out", tmp_path / "out").complaint(1, "is damaged")
 
 
-def test_ledger_and_archive_complain_in_one_line(twin: Twin, tmp_path: Path, free_port: int, mosquitto: Mosquitto):
+def test_ledger_and_archive_complain_in_one_line(
+    twin: Twin, tmp_path: Path, free_port: int, mosquitto: Mosquitto
+) -> None:
     here = f"mqtt://127.0.0.1:{mosquitto.port}"
     twin("ledger", tmp_path).complaint(2, "expected a run directory")
     twin("archive", "--out", tmp_path / "a").complaint(2, "--mqtt")
@@ -596,17 +599,16 @@ def test_ledger_and_archive_complain_in_one_line(twin: Twin, tmp_path: Path, fre
     twin("archive", "--mqtt", here, "--out", tmp_path / "c", "--keep", "soon").complaint(2, "--keep", "like 90s")
 
 
-def test_an_archive_goes_on_where_it_was(tmp_path: Path, mosquitto: Mosquitto, old_run: Path, twin: Twin):
+def test_an_archive_goes_on_where_it_was(tmp_path: Path, mosquitto: Mosquitto, old_run: Path, twin: Twin) -> None:
     """What was published while nobody listened comes when somebody does, unless it was told that nobody would."""
-    url, said = f"mqtt://127.0.0.1:{mosquitto.port}", []
+    url = f"mqtt://127.0.0.1:{mosquitto.port}"
     bounds = [datetime.fromtimestamp(FIRST.timestamp() + s, UTC).isoformat() for s in (0, 4, 8, 12)]
 
     def listen(expected: int, keep: str = "1d") -> int:
-        stop, written = threading.Event(), []
+        stop = threading.Event()
+        written: list[int] = []
         thread = threading.Thread(
-            target=lambda: written.append(
-                archive_until(url, tmp_path / "a", old_run.name + str(tmp_path), stop, said.append, keep)
-            )
+            target=lambda: written.append(archive_until(url, tmp_path / "a", old_run.name + str(tmp_path), stop, keep))
         )
         thread.start()
         deadline = time.monotonic() + 10

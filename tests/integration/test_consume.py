@@ -24,13 +24,16 @@ import psycopg2.extras
 import pyarrow as pa
 import pytest
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
 from actors.aggregates.consumer import ConsumePlan, FleetConsumer
-from actors.delivery.sinks import KafkaTarget, TimescaleTarget
+from actors.delivery.sinks import SinkOptions
+from actors.delivery.sinks.kafka import KafkaTarget
+from actors.delivery.sinks.timescale import TimescaleTarget
 from datasets.codec import Messages, encode
 from datasets.schema import FIELDS, Payload, json_schema
 from tests.services import Kafka, Postgres
@@ -94,8 +97,9 @@ class Stream:
         ]  # fmt: skip
         if until_idle:
             command += ["--until-idle", until_idle]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        self.processes.append(subprocess.Popen(command, cwd=ROOT, **pipes))
+        self.processes.append(
+            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
         return self.processes[-1]
 
     def finish(self, process: subprocess.Popen[str] | None = None) -> str:
@@ -167,10 +171,14 @@ def read(kafka: Kafka, topic: str) -> Iterator[tuple[str, bytes, dict[str, str]]
             if message.error():
                 ends += 1
                 continue
-            headers = {name: value.decode() for name, value in message.headers() or []}
-            yield message.key().decode(), message.value(), headers
+            headers = {name: _text(value) for name, value in dict(message.headers() or ()).items()}
+            yield _text(message.key()), message.value() or b"", headers
     finally:
         consumer.close()
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""
 
 
 @pytest.fixture
@@ -189,7 +197,7 @@ def batch(seqs: range, vehicles: int = 40) -> pa.RecordBatch:
 @pytest.mark.parametrize("payload", ["json", "avro"])
 def test_aggregates_of_a_real_run(
     payload: Payload, kafka: Kafka, postgres_database: str, unique_name: Callable[[str], str], tmp_path: Path
-):
+) -> None:
     run_id, out = unique_name("run"), tmp_path / "run"
     kafka.empty()  # other tests have left their records there, some of them malformed on purpose
     with Fleet(
@@ -205,11 +213,15 @@ def test_aggregates_of_a_real_run(
     stream.assert_equals(records(out), run_id)
 
 
-def test_two_members_share_the_partitions(stream: Stream):
+def test_two_members_share_the_partitions(stream: Stream) -> None:
     plan = ConsumePlan(
-        KafkaTarget.parse(stream.kafka.bootstrap_servers), TimescaleTarget.parse(stream.database), group=stream.topic,
-        topic=stream.topic, output=stream.output, until_idle_s=6.0,
-    )  # fmt: skip
+        KafkaTarget.parse(stream.kafka.bootstrap_servers, SinkOptions()),
+        TimescaleTarget.parse(stream.database, SinkOptions()),
+        group=stream.topic,
+        topic=stream.topic,
+        output=stream.output,
+        until_idle_s=6.0,
+    )
     members = [FleetConsumer(plan), FleetConsumer(plan)]
     threads = [threading.Thread(target=member.run, args=(threading.Event(),)) for member in members]
     made = [batch(range(first, first + 60)) for first in range(0, 300, 60)]
@@ -231,7 +243,7 @@ def test_two_members_share_the_partitions(stream: Stream):
     stream.assert_equals(pa.Table.from_batches(made).unify_dictionaries(), "run-test")
 
 
-def test_killed_again_and_again_counts_nothing_twice(stream: Stream):
+def test_killed_again_and_again_counts_nothing_twice(stream: Stream) -> None:
     """Half of the fleet is a minute behind the other half: minutes overlap, and are written more than once."""
     made = []
     for first in range(0, 500, 20):
@@ -261,7 +273,7 @@ def test_killed_again_and_again_counts_nothing_twice(stream: Stream):
 
 
 @pytest.mark.parametrize("victim", ["postgres", "kafka"])
-def test_a_server_down_for_a_while(victim: str, stream: Stream, postgres: Postgres):
+def test_a_server_down_for_a_while(victim: str, stream: Stream, postgres: Postgres) -> None:
     server = {"postgres": postgres, "kafka": stream.kafka}[victim]
     first, second = batch(range(100)), batch(range(100, 300))
     stream.send(encode(first, "telemetry"))
@@ -288,7 +300,7 @@ def test_a_server_down_for_a_while(victim: str, stream: Stream, postgres: Postgr
     stream.assert_equals(pa.Table.from_batches([first, second]).unify_dictionaries(), "run-test")
 
 
-def test_late_and_twice(stream: Stream):
+def test_late_and_twice(stream: Stream) -> None:
     """A minute that was written takes what comes after it; what comes twice counts once."""
     made = batch(range(240))
     messages = encode(made, "telemetry")
@@ -304,7 +316,7 @@ def test_late_and_twice(stream: Stream):
     stream.assert_equals(pa.Table.from_batches([made]).unify_dictionaries(), "run-test")
 
 
-def test_late_records_are_said(stream: Stream):
+def test_late_records_are_said(stream: Stream) -> None:
     ahead, behind = batch(range(200, 260), 8), batch(range(60), 8)
     stream.send(encode(ahead, "telemetry"))
     stream.send(encode(behind, "telemetry"))
@@ -314,14 +326,14 @@ def test_late_records_are_said(stream: Stream):
     stream.assert_equals(pa.Table.from_batches([ahead, behind]).unify_dictionaries(), "run-test")
 
 
-def test_few_windows_in_memory_give_the_same(stream: Stream):
+def test_few_windows_in_memory_give_the_same(stream: Stream) -> None:
     made = batch(range(400))
     stream.send(encode(made, "telemetry", "avro"))
     stream.finish(stream.consume("--max-open", "15", "--lateness", "1h"))
     stream.assert_equals(pa.Table.from_batches([made]).unify_dictionaries(), "run-test")
 
 
-def test_sigterm_writes_what_is_open_and_exits_0(stream: Stream, free_port: int):
+def test_sigterm_writes_what_is_open_and_exits_0(stream: Stream, free_port: int) -> None:
     made = batch(range(60))
     stream.send(encode(made, "telemetry"))
     process = stream.consume(
@@ -369,7 +381,7 @@ def is_valid(value: bytes) -> bool:
         record = json.loads(value.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return False
-    return VALIDATOR.is_valid(record)
+    return bool(VALIDATOR.is_valid(record))
 
 
 GOOD = [orjson.loads(value) for value in encode(batch(range(20), 5), "telemetry").values]
@@ -427,7 +439,7 @@ def draw_many(count: int) -> list[bytes]:
     return values
 
 
-def test_malformed_messages_go_to_the_dead_letters(stream: Stream):
+def test_malformed_messages_go_to_the_dead_letters(stream: Stream) -> None:
     """Each message that the JSON Schema refuses, with its bytes, key and a reason; the good ones all count."""
     mutated = draw_many(600)
     bad = {f"bad-{number}": value for number, value in enumerate(mutated) if not is_valid(value)}

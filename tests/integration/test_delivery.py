@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,7 +40,7 @@ class Sinks:
         self._kafka = kafka
         self._database = database
         self._mqtt = MqttWitness(mosquitto.port, "ev/battery/telemetry/+")
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "kafka": kafka.bootstrap_servers,
             "mqtt": f"mqtt://127.0.0.1:{mosquitto.port}",
             "timescale": database,
@@ -79,7 +80,7 @@ def sinks(
     kafka.empty()
 
 
-def test_all_sinks_hold_what_the_log_holds(sinks: Sinks, tmp_path: Path):
+def test_all_sinks_hold_what_the_log_holds(sinks: Sinks, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with Fleet(vehicles=VEHICLES, shards=3, predict=False, out=run, **sinks.settings) as fleet:
         fleet.run("10min")
@@ -92,7 +93,7 @@ def test_all_sinks_hold_what_the_log_holds(sinks: Sinks, tmp_path: Path):
     assert status.backlog == 0
 
 
-def test_the_same_run_twice_is_stored_once(postgres_database: str, tmp_path: Path):
+def test_the_same_run_twice_is_stored_once(postgres_database: str, tmp_path: Path) -> None:
     for name in ("one", "two"):
         with Fleet(
             vehicles=5, shards=1 if name == "one" else 2, predict=False, out=tmp_path / name,
@@ -104,7 +105,9 @@ def test_the_same_run_twice_is_stored_once(postgres_database: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("absent", ["kafka", "mosquitto", "postgres"])
-def test_a_server_that_is_down_at_the_start(absent: str, sinks: Sinks, tmp_path: Path, request: pytest.FixtureRequest):
+def test_a_server_that_is_down_at_the_start(
+    absent: str, sinks: Sinks, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     server = request.getfixturevalue(absent)
     server.kill()
     run = tmp_path / "run"
@@ -124,7 +127,7 @@ def test_a_server_that_is_down_at_the_start(absent: str, sinks: Sinks, tmp_path:
 
 def test_predictions_are_delivered_too(
     sinks: Sinks, tmp_path: Path, free_port: int, kafka: Kafka, postgres_database: str
-):
+) -> None:
     run = tmp_path / "run"
     with Fleet(vehicles=10, shards=2, out=run, rest_port=free_port, **sinks.settings) as fleet:
         fleet.run("2min")
@@ -135,7 +138,7 @@ def test_predictions_are_delivered_too(
     assert set(from_database(postgres_database, sinks.run_id, "predictions").ids) == made
 
 
-def test_a_shipper_killed_in_mid_run_goes_on_from_its_cursors(sinks: Sinks, tmp_path: Path):
+def test_a_shipper_killed_in_mid_run_goes_on_from_its_cursors(sinks: Sinks, tmp_path: Path) -> None:
     killed: list[int] = []
     run = tmp_path / "run"
     with Fleet(vehicles=VEHICLES, shards=2, pace=60, predict=False, out=run, **sinks.settings) as fleet:
@@ -152,7 +155,7 @@ def test_a_shipper_killed_in_mid_run_goes_on_from_its_cursors(sinks: Sinks, tmp_
     sinks.assert_equal_to(run)
 
 
-def test_a_wrong_password_ends_the_run_before_it_begins(postgres: Postgres, tmp_path: Path):
+def test_a_wrong_password_ends_the_run_before_it_begins(postgres: Postgres, tmp_path: Path) -> None:
     url = f"postgresql://twin:wrong-{postgres.password}@127.0.0.1:{postgres.port}/twin_data"
     with pytest.raises(BadInput, match=r"--timescale: .* refused us: password authentication failed") as error:
         Fleet(vehicles=1, predict=False, out=tmp_path / "run", timescale=url).start()
@@ -161,7 +164,7 @@ def test_a_wrong_password_ends_the_run_before_it_begins(postgres: Postgres, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_values_survive_the_way_to_the_database(postgres_database: str, tmp_path: Path):
+def test_values_survive_the_way_to_the_database(postgres_database: str, tmp_path: Path) -> None:
     """Not only ids: every value of every column reads back from the database as it stands in the log."""
     import psycopg2
 

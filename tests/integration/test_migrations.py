@@ -17,7 +17,7 @@ from yoyo import get_backend, read_migrations
 from datasets.schema import FIELDS, STREAMS, Stream
 from tests.services import TimescaleDB
 
-SQL = Path(__file__).resolve().parents[1] / "cluster" / "sql"
+SQL = Path(__file__).resolve().parents[2] / "cluster" / "sql"
 PLAIN = (SQL,)
 TIMESCALE = (SQL, SQL / "timescaledb")
 TYPES = {"string": "text", "int64": "bigint", "int32": "integer", "float": "double precision"}
@@ -403,12 +403,15 @@ def insert(url: str, stream: Stream, records: list[tuple[object, ...]]) -> int:
     names = ", ".join(field.name for field in FIELDS[stream])
     sql = f"INSERT INTO {stream} ({names}) VALUES %s ON CONFLICT DO NOTHING"
     with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(*) FROM {stream}")
-        [before] = cursor.fetchone()
+        before = _count(cursor, stream)
         execute_values(cursor, sql, records, page_size=100)  # TimescaleDB in WebAssembly takes no long messages
-        cursor.execute(f"SELECT count(*) FROM {stream}")
-        [after] = cursor.fetchone()
-        return after - before
+        return _count(cursor, stream) - before
+
+
+def _count(cursor: psycopg2.extensions.cursor, stream: Stream) -> int:
+    cursor.execute(f"SELECT count(*) FROM {stream}")
+    [(count,)] = cursor.fetchall()
+    return int(count)
 
 
 def query(url: str, sql: str, *parameters: object) -> list[tuple[Any, ...]]:

@@ -13,9 +13,12 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Literal
 
+import paho.mqtt.client as mqtt
 import psycopg2
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.services import (
     Kafka,
@@ -30,7 +33,7 @@ from tests.services import (
 )
 from tests.services.base import free_ports, install_once
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 pytestmark = [
     pytest.mark.services,
@@ -96,7 +99,7 @@ def test_kafka_topics_have_four_partitions(kafka: Kafka, kafka_topic: str) -> No
 
 
 @pytest.mark.parametrize("transport", ["tcp", "websockets"])
-def test_mosquitto_delivers(mosquitto: Mosquitto, transport: str, unique_name: Callable[[str], str]) -> None:
+def test_mosquitto_delivers(mosquitto: Mosquitto, transport: Literal["tcp", "websockets"], unique_name: Callable[[str], str]) -> None:
     topic = unique_name("ev/battery/telemetry/EV-000001")
     with Subscriber(mosquitto, topic, transport=transport) as subscriber:
         publish(mosquitto, topic, [b"1", b"2"])
@@ -119,9 +122,7 @@ def test_mosquitto_keeps_an_absent_subscribers_queue_over_a_restart(
 
 
 def publish(broker: Mosquitto, topic: str, values: list[bytes]) -> None:
-    import paho.mqtt.client as mqtt
-
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.max_inflight_messages_set(1000)
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
@@ -135,17 +136,22 @@ def publish(broker: Mosquitto, topic: str, values: list[bytes]) -> None:
 class Subscriber:
     """QoS 1; with a client id, in a session that outlives the connection."""
 
-    def __init__(self, broker: Mosquitto, topic: str, *, transport: str = "tcp", client_id: str = "") -> None:
-        import paho.mqtt.client as mqtt
-
+    def __init__(
+        self,
+        broker: Mosquitto,
+        topic: str,
+        *,
+        transport: Literal["tcp", "websockets"] = "tcp",
+        client_id: str = "",
+    ) -> None:
         self._got: list[bytes] = []
         self._changed = threading.Condition()
         self._subscribed = threading.Event()
         port = broker.port if transport == "tcp" else broker.websocket_port
         self._client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id, clean_session=not client_id, transport=transport
+            CallbackAPIVersion.VERSION2, client_id, clean_session=not client_id, transport=transport
         )
-        self._client.on_message = lambda _client, _data, message: self._add(message.payload)
+        self._client.on_message = lambda _client, _data, message: self._add(bytes(message.payload))
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.connect("127.0.0.1", port)
         self._client.subscribe(topic, qos=1)
@@ -207,7 +213,7 @@ def test_timescaledb_has_its_extension_and_keeps_rows_over_a_restart(
     timescaledb: TimescaleDB, timescaledb_database: str
 ) -> None:
     [(version,)] = execute(timescaledb_database, "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
-    assert version.startswith("2.23")
+    assert str(version).startswith("2.23")
     execute(timescaledb_database, "CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (1)")
     port = timescaledb.port
     timescaledb.restart()

@@ -14,28 +14,24 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import paho.mqtt.client as paho
 import psycopg2
 import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaError
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from paho.mqtt.enums import CallbackAPIVersion
 
 from actors.delivery.shipper import Shipper
-from actors.delivery.sinks import (
-    KafkaTarget,
-    MqttTarget,
-    Receipt,
-    Sink,
-    SinkError,
-    SinkRefused,
-    SinkUnavailable,
-    Target,
-    TimescaleTarget,
-)
+from actors.delivery.sinks import Receipt, Sink, SinkError, SinkOptions, SinkRefused, SinkUnavailable, Target
+from actors.delivery.sinks.kafka import KafkaTarget
 from actors.delivery.sinks.kafka import _translate as translate_kafka
+from actors.delivery.sinks.mqtt import MqttTarget
+from actors.delivery.sinks.timescale import TimescaleTarget, migrate
 from datasets.log import LogWriter, log_directory
 from datasets.log.cursor import Cursor, CursorFile
 from tests.integration.witness import MqttWitness, Received, from_database, from_kafka
@@ -69,10 +65,10 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
         kafka: Kafka = request.getfixturevalue("kafka")
         servers = kafka.bootstrap_servers
         yield Peer(
-            KafkaTarget.parse(servers),
+            KafkaTarget.parse(servers, SinkOptions()),
             kafka,
             lambda run, n: from_kafka(servers, "ev-telemetry", run, n),
-            lambda port: KafkaTarget.parse(f"127.0.0.1:{port}"),
+            lambda port: KafkaTarget.parse(f"127.0.0.1:{port}", SinkOptions()),
             "x" * 2_000_000,
             "too large",
         )
@@ -80,10 +76,10 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
         mosquitto: Mosquitto = request.getfixturevalue("small_mosquitto")
         witness = MqttWitness(mosquitto.port, "ev/battery/telemetry/+")
         yield Peer(
-            MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}"),
+            MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}", SinkOptions()),
             mosquitto,
             lambda _, n: witness.wait_for(n),
-            lambda port: MqttTarget.parse(f"mqtt://127.0.0.1:{port}"),
+            lambda port: MqttTarget.parse(f"mqtt://127.0.0.1:{port}", SinkOptions()),
             "x" * 200_000,
             "too large",
             witness.wait_subscribed,
@@ -93,10 +89,10 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
         postgres: Postgres = request.getfixturevalue("postgres")
         url: str = request.getfixturevalue("postgres_database")
         yield Peer(
-            TimescaleTarget.parse(url),
+            TimescaleTarget.parse(url, SinkOptions()),
             postgres,
             lambda run, _: from_database(url, run),
-            lambda port: TimescaleTarget.parse(url.replace(f":{postgres.port}/", f":{port}/")),
+            lambda port: TimescaleTarget.parse(url.replace(f":{postgres.port}/", f":{port}/"), SinkOptions()),
             "\0",
             "invalid byte sequence",
             exactly_once=True,
@@ -141,7 +137,8 @@ def proxy(peer: Peer) -> Iterator[Proxy]:
 
 
 def patient(target: Target, seconds: float) -> Target:
-    return replace(target, patience_s=seconds)  # type: ignore[type-var]
+    assert isinstance(target, KafkaTarget | MqttTarget | TimescaleTarget)
+    return replace(target, patience_s=seconds)
 
 
 @contextmanager
@@ -166,7 +163,7 @@ def run_id(unique_name: Callable[[str], str]) -> str:
     return unique_name("run")
 
 
-def test_what_is_acknowledged_is_there_in_order(peer: Peer, run_id: str):
+def test_what_is_acknowledged_is_there_in_order(peer: Peer, run_id: str) -> None:
     sink = peer.target.sink("log")
     sink.open()
     for start in (0, 20, 40):
@@ -180,7 +177,7 @@ def test_what_is_acknowledged_is_there_in_order(peer: Peer, run_id: str):
     assert received.in_order()
 
 
-def test_a_batch_delivered_twice_does_no_harm(peer: Peer, run_id: str):
+def test_a_batch_delivered_twice_does_no_harm(peer: Peer, run_id: str) -> None:
     sink = peer.target.sink("log")
     sink.open()
     batch = make_batch(5, range(10), run_id=run_id)
@@ -195,7 +192,7 @@ def test_a_batch_delivered_twice_does_no_harm(peer: Peer, run_id: str):
         assert set(received.ids.values()) == {1}
 
 
-def test_a_cursor_kept_by_the_peer_moves_with_the_rows(peer: Peer, run_id: str):
+def test_a_cursor_kept_by_the_peer_moves_with_the_rows(peer: Peer, run_id: str) -> None:
     sink = peer.target.sink("log-a")
     sink.open()
     before = sink.position("telemetry", 3)
@@ -209,7 +206,7 @@ def test_a_cursor_kept_by_the_peer_moves_with_the_rows(peer: Peer, run_id: str):
     assert (before, after, other) == ((0, 50, 0) if peer.exactly_once else (None, None, None))
 
 
-def test_both_streams_have_their_place(peer: Peer, run_id: str):
+def test_both_streams_have_their_place(peer: Peer, run_id: str) -> None:
     sink = peer.target.sink("log")
     sink.open()
     receipt = sink.deliver("predictions", 0, make_batch(4, range(5), stream="predictions", run_id=run_id), 20)
@@ -217,7 +214,7 @@ def test_both_streams_have_their_place(peer: Peer, run_id: str):
     sink.close()
 
 
-def test_a_peer_that_dies_is_unavailable_and_comes_back(peer: Peer, run_id: str):
+def test_a_peer_that_dies_is_unavailable_and_comes_back(peer: Peer, run_id: str) -> None:
     sink = peer.target.sink("log")
     sink.open()
     sink.deliver("telemetry", 0, make_batch(2, range(3), run_id=run_id), 6)
@@ -264,7 +261,7 @@ def ship(target: Target, batches: list[pa.RecordBatch], disturb: Callable[[int],
     return errors
 
 
-def test_a_connection_cut_at_any_point_loses_nothing(peer: Peer, proxy: Proxy, run_id: str):
+def test_a_connection_cut_at_any_point_loses_nothing(peer: Peer, proxy: Proxy, run_id: str) -> None:
     batches = [make_batch(10, range(10 * n, 10 * n + 10), run_id=run_id) for n in range(12)]
     cuts = [1, 3_000, 20_000, 45_000]
     tried: set[int] = set()
@@ -284,7 +281,7 @@ def test_a_connection_cut_at_any_point_loses_nothing(peer: Peer, proxy: Proxy, r
         assert set(received.ids.values()) == {1}
 
 
-def test_a_sink_dropped_between_any_two_batches(peer: Peer, run_id: str):
+def test_a_sink_dropped_between_any_two_batches(peer: Peer, run_id: str) -> None:
     for number in range(5):
         with opened(peer.target) as sink:
             batch = make_batch(4, range(number * 5, number * 5 + 5), run_id=run_id)
@@ -294,7 +291,7 @@ def test_a_sink_dropped_between_any_two_batches(peer: Peer, run_id: str):
     assert received.in_order()
 
 
-def test_a_slow_peer_is_waited_for(peer: Peer, proxy: Proxy, run_id: str):
+def test_a_slow_peer_is_waited_for(peer: Peer, proxy: Proxy, run_id: str) -> None:
     with opened(patient(peer.at(proxy.port), 10)) as sink:
         sink.deliver("telemetry", 0, make_batch(10, range(1), run_id=run_id), 10)
         proxy.throttle(60_000)
@@ -307,7 +304,7 @@ def test_a_slow_peer_is_waited_for(peer: Peer, proxy: Proxy, run_id: str):
     assert received.in_order()
 
 
-def test_a_stalled_peer_is_unavailable_in_time(peer: Peer, proxy: Proxy, run_id: str):
+def test_a_stalled_peer_is_unavailable_in_time(peer: Peer, proxy: Proxy, run_id: str) -> None:
     target = patient(peer.at(proxy.port), 1.5)
     with opened(target) as sink:
         sink.deliver("telemetry", 0, make_batch(10, range(1), run_id=run_id), 10)
@@ -325,7 +322,7 @@ def test_a_stalled_peer_is_unavailable_in_time(peer: Peer, proxy: Proxy, run_id:
     assert received.in_order()
 
 
-def test_close_ends_a_delivery_that_waits(peer: Peer, proxy: Proxy, run_id: str):
+def test_close_ends_a_delivery_that_waits(peer: Peer, proxy: Proxy, run_id: str) -> None:
     sink = peer.at(proxy.port).sink("log")
     sink.open()
     sink.deliver("telemetry", 0, make_batch(10, range(1), run_id=run_id), 10)
@@ -351,7 +348,7 @@ def test_close_ends_a_delivery_that_waits(peer: Peer, proxy: Proxy, run_id: str)
     sink.close()  # once more does no harm
 
 
-def test_a_record_refused_for_itself_does_not_hold_up_the_rest(peer: Peer, run_id: str):
+def test_a_record_refused_for_itself_does_not_hold_up_the_rest(peer: Peer, run_id: str) -> None:
     rows = {0, 37, 38, 99}
     with opened(peer.target) as sink:
         sink.deliver("telemetry", 0, make_batch(10, range(1), run_id=run_id), 10)
@@ -367,7 +364,7 @@ def test_a_record_refused_for_itself_does_not_hold_up_the_rest(peer: Peer, run_i
     assert received.in_order()
 
 
-def test_the_shipper_keeps_dead_letters_and_counts_each_once(peer: Peer, run_id: str, tmp_path: Path):
+def test_the_shipper_keeps_dead_letters_and_counts_each_once(peer: Peer, run_id: str, tmp_path: Path) -> None:
     writer = LogWriter(log_directory(tmp_path, "telemetry", 0))
     writer.append(poisoned(make_batch(10, range(10), run_id=run_id), {3, 50}, peer.poison), 0)
     file = CursorFile(tmp_path, peer.target.name, "telemetry", 0)
@@ -398,7 +395,7 @@ def wait_until(done: Callable[[], bool], otherwise: Callable[[], object], patien
         time.sleep(0.02)
 
 
-def test_bursts_are_acknowledged_and_their_latency_is_counted(peer: Peer, run_id: str, tmp_path: Path):
+def test_bursts_are_acknowledged_and_their_latency_is_counted(peer: Peer, run_id: str, tmp_path: Path) -> None:
     """A thousand vehicles at one instant, six times. How soon is for benchmarks/sinks.py to say."""
     writer = LogWriter(log_directory(tmp_path, "telemetry", 0))
     shipper = Shipper(peer.target, tmp_path, "log", [0])
@@ -409,32 +406,32 @@ def test_bursts_are_acknowledged_and_their_latency_is_counted(peer: Peer, run_id
         time.sleep(0.05)
     status = shipper.stop()
     writer.close()
-    assert sum(status.latency_counts) == 6000
-    assert status.latency_sum_s > 0
+    assert sum(status.latencies.counts) == 6000
+    assert status.latencies.sum_s > 0
 
 
-def test_check_tells_what_answers(peer: Peer):
+def test_check_tells_what_answers(peer: Peer) -> None:
     assert "\n" not in peer.target.check()
     assert str(peer.server.port) in peer.target.check()
 
 
-def test_nothing_listens(free_port: int):
+def test_nothing_listens(free_port: int) -> None:
     for target in (
-        KafkaTarget.parse(f"127.0.0.1:{free_port}"),
-        MqttTarget.parse(f"mqtt://127.0.0.1:{free_port}"),
-        TimescaleTarget.parse(f"postgresql://twin@127.0.0.1:{free_port}/twin_data"),
+        KafkaTarget.parse(f"127.0.0.1:{free_port}", SinkOptions()),
+        MqttTarget.parse(f"mqtt://127.0.0.1:{free_port}", SinkOptions()),
+        TimescaleTarget.parse(f"postgresql://twin@127.0.0.1:{free_port}/twin_data", SinkOptions()),
     ):
         with pytest.raises(SinkUnavailable, match="does not answer") as error:
             target.check()
         assert "\n" not in str(error.value)
 
 
-def test_an_mqtt_broker_that_says_nothing(mosquitto: Mosquitto):
+def test_an_mqtt_broker_that_says_nothing(mosquitto: Mosquitto) -> None:
     """It takes the connection and is silent: overloaded, or no broker at all."""
     with Proxy(mosquitto.port) as proxy:
         proxy.stall()
         with pytest.raises(SinkUnavailable, match=r"accepts no MQTT session \(no answer in 5 s\)"):
-            MqttTarget.parse(f"mqtt://127.0.0.1:{proxy.port}").check()
+            MqttTarget.parse(f"mqtt://127.0.0.1:{proxy.port}", SinkOptions()).check()
 
 
 @pytest.mark.parametrize(
@@ -445,9 +442,9 @@ def test_an_mqtt_broker_that_says_nothing(mosquitto: Mosquitto):
         ("twin", None, "nowhere", "does not exist"),
     ],
 )
-def test_a_database_that_refuses(postgres: Postgres, user: str, password: str | None, database: str, says: str):
+def test_a_database_that_refuses(postgres: Postgres, user: str, password: str | None, database: str, says: str) -> None:
     secret = password or postgres.password
-    target = TimescaleTarget.parse(f"postgresql://{user}:{secret}@127.0.0.1:{postgres.port}/{database}")
+    target = TimescaleTarget.parse(f"postgresql://{user}:{secret}@127.0.0.1:{postgres.port}/{database}", SinkOptions())
     with pytest.raises(SinkRefused, match=says) as error:
         target.check()
     with pytest.raises(SinkRefused, match=says):
@@ -456,11 +453,9 @@ def test_a_database_that_refuses(postgres: Postgres, user: str, password: str | 
     assert "\n" not in str(error.value)
 
 
-def test_timescaledb_gets_hypertables_and_keeps_exactly_once(timescaledb_database: str, run_id: str):
+def test_timescaledb_gets_hypertables_and_keeps_exactly_once(timescaledb_database: str, run_id: str) -> None:
     """The whole sink on TimescaleDB itself: migrations, COPY, conflict, cursor."""
-    target = TimescaleTarget.parse(timescaledb_database)
-    from actors.delivery.sinks.timescale import migrate
-
+    target = TimescaleTarget.parse(timescaledb_database, SinkOptions())
     assert migrate(target)
     connection = psycopg2.connect(target.url)
     try:
@@ -485,7 +480,7 @@ def topic_configured(kafka: Kafka, **values: str) -> Iterator[None]:
             future.result(10)
         time.sleep(0.5)  # until the broker acts on it
 
-    with opened(KafkaTarget.parse(kafka.bootstrap_servers)) as sink:
+    with opened(KafkaTarget.parse(kafka.bootstrap_servers, SinkOptions())) as sink:
         sink.deliver("telemetry", 0, make_batch(1, range(1), run_id="makes-the-topic"), 1)
     alter(AlterConfigOpType.SET)
     try:
@@ -494,9 +489,9 @@ def topic_configured(kafka: Kafka, **values: str) -> Iterator[None]:
         alter(AlterConfigOpType.DELETE)
 
 
-def test_kafka_topic_that_refuses_what_we_send(kafka: Kafka, run_id: str):
+def test_kafka_topic_that_refuses_what_we_send(kafka: Kafka, run_id: str) -> None:
     """Its limit on the age of a record makes the broker refuse all: no dead letters, a person has to look."""
-    target, batch = KafkaTarget.parse(kafka.bootstrap_servers), make_batch(500, range(2), run_id=run_id)
+    target, batch = KafkaTarget.parse(kafka.bootstrap_servers, SinkOptions()), make_batch(500, range(2), run_id=run_id)
     with (
         topic_configured(kafka, message_timestamp_before_max_ms="0"),
         opened(target) as sink,
@@ -509,9 +504,12 @@ def test_kafka_topic_that_refuses_what_we_send(kafka: Kafka, run_id: str):
     assert len(from_kafka(kafka.bootstrap_servers, "ev-telemetry", run_id, 1000).ids) == 1000
 
 
-def test_kafka_topic_with_a_smaller_limit_than_ours(kafka: Kafka, run_id: str):
+def test_kafka_topic_with_a_smaller_limit_than_ours(kafka: Kafka, run_id: str) -> None:
     """The broker then refuses whole requests; what fits is delivered singly, what does not is a dead letter."""
-    with topic_configured(kafka, max_message_bytes="2000"), opened(KafkaTarget.parse(kafka.bootstrap_servers)) as sink:
+    with (
+        topic_configured(kafka, max_message_bytes="2000"),
+        opened(KafkaTarget.parse(kafka.bootstrap_servers, SinkOptions())) as sink,
+    ):
         batch = poisoned(make_batch(4, range(5), run_id=run_id), {7}, "x" * 3000)
         receipt = sink.deliver("telemetry", 0, batch, 20)
     assert [letter.row for letter in receipt.dead] == [7]
@@ -530,14 +528,14 @@ def test_kafka_topic_with_a_smaller_limit_than_ours(kafka: Kafka, run_id: str):
         (KafkaError.NOT_ENOUGH_REPLICAS, SinkUnavailable, "takes no records now"),
     ],
 )
-def test_kafka_errors(code: int, kind: type[SinkError], says: str):
-    error = translate_kafka(KafkaError(code), KafkaTarget.parse("127.0.0.1:9092"))
+def test_kafka_errors(code: int, kind: type[SinkError], says: str) -> None:
+    error = translate_kafka(KafkaError(code), KafkaTarget.parse("127.0.0.1:9092", SinkOptions()))
     assert type(error) is kind
     assert says in str(error)
 
 
-def test_a_database_that_is_read_only(postgres: Postgres, postgres_database: str, run_id: str):
-    target = TimescaleTarget.parse(postgres_database)
+def test_a_database_that_is_read_only(postgres: Postgres, postgres_database: str, run_id: str) -> None:
+    target = TimescaleTarget.parse(postgres_database, SinkOptions())
     with opened(target) as sink:
         sink.deliver("telemetry", 0, make_batch(2, range(3), run_id=run_id), 6)
     set_read_only(postgres_database, "on")
@@ -558,8 +556,8 @@ def set_read_only(url: str, value: str) -> None:
         cursor.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = {value}")
 
 
-def test_a_table_that_takes_no_row_is_no_heap_of_dead_letters(postgres_database: str, run_id: str):
-    target = TimescaleTarget.parse(postgres_database)
+def test_a_table_that_takes_no_row_is_no_heap_of_dead_letters(postgres_database: str, run_id: str) -> None:
+    target = TimescaleTarget.parse(postgres_database, SinkOptions())
     with opened(target) as sink:
         with closing(psycopg2.connect(postgres_database)) as connection, connection, connection.cursor() as cursor:
             cursor.execute("ALTER TABLE telemetry ADD COLUMN theirs text NOT NULL")
@@ -568,12 +566,12 @@ def test_a_table_that_takes_no_row_is_no_heap_of_dead_letters(postgres_database:
         assert sink.position("telemetry", 0) == 0
 
 
-def test_mqtt_broker_that_denies_our_topics(mosquitto: Mosquitto, tmp_path: Path, run_id: str):
+def test_mqtt_broker_that_denies_our_topics(mosquitto: Mosquitto, tmp_path: Path, run_id: str) -> None:
     acl = tmp_path / "acl"
     acl.write_text("topic read #\ntopic write ev/battery/status/#\n")
     with (
         own_mosquitto(f"acl_file {acl}") as broker,
-        opened(MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}")) as sink,
+        opened(MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}", SinkOptions())) as sink,
         pytest.raises(SinkRefused, match="refused a record"),
     ):
         sink.deliver("telemetry", 0, make_batch(2, range(2), run_id=run_id), 4)
@@ -582,10 +580,16 @@ def test_mqtt_broker_that_denies_our_topics(mosquitto: Mosquitto, tmp_path: Path
 class Subscriber:
     """What a late or a web client sees: (topic, payload, retained)."""
 
-    def __init__(self, port: int, topic: str, transport: str = "tcp", login: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        topic: str,
+        transport: Literal["tcp", "websockets"] = "tcp",
+        login: tuple[str, str] | None = None,
+    ) -> None:
         self.seen: list[tuple[str, dict[str, object], bool]] = []
         ready = threading.Event()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, transport=transport)  # type: ignore[arg-type]
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, transport=transport)
         if login is not None:
             self._client.username_pw_set(*login)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
@@ -602,17 +606,17 @@ class Subscriber:
         self._client.loop_stop()
 
 
-def test_mqtt_reaches_web_clients(mosquitto: Mosquitto, run_id: str):
+def test_mqtt_reaches_web_clients(mosquitto: Mosquitto, run_id: str) -> None:
     with closing(Subscriber(mosquitto.websocket_port, "ev/battery/telemetry/+", "websockets")) as web:
-        with opened(MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}")) as sink:
+        with opened(MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}", SinkOptions())) as sink:
             sink.deliver("telemetry", 0, make_batch(3, range(4), run_id=run_id), 12)
         wait_until(lambda: len(web.seen) == 12, lambda: web.seen)
 
 
 @pytest.mark.parametrize("retain", [False, True])
-def test_mqtt_last_state_of_each_vehicle(mosquitto: Mosquitto, run_id: str, retain: bool):
+def test_mqtt_last_state_of_each_vehicle(mosquitto: Mosquitto, run_id: str, retain: bool) -> None:
     with own_mosquitto() as broker:
-        with opened(replace(MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}"), retain=retain)) as sink:
+        with opened(replace(MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}", SinkOptions()), retain=retain)) as sink:
             sink.deliver("telemetry", 0, make_batch(3, range(4), run_id=run_id), 12)
         with closing(Subscriber(broker.port, "ev/battery/telemetry/+")) as late:
             if retain:
@@ -646,19 +650,22 @@ class ProductionMosquitto(Mosquitto):
         MqttTarget("127.0.0.1", self.port, "twin", self.passwords["twin"]).check()
 
 
-def test_the_brokers_production_settings(mosquitto: Mosquitto, run_id: str):
+def test_the_brokers_production_settings(mosquitto: Mosquitto, run_id: str) -> None:
     broker = ProductionMosquitto()
     try:
         broker.start().wait_ready()
         url = f"127.0.0.1:{broker.port}"
         for login in ("", "twin:wrong@"):
             with pytest.raises(SinkRefused, match="Not authorized"):
-                MqttTarget.parse(f"mqtt://{login}{url}").check()
-        reader = MqttTarget.parse(f"mqtt://grafana:{broker.passwords['grafana']}@{url}")
+                MqttTarget.parse(f"mqtt://{login}{url}", SinkOptions()).check()
+        reader = MqttTarget.parse(f"mqtt://grafana:{broker.passwords['grafana']}@{url}", SinkOptions())
         with pytest.raises(SinkRefused, match="refused a record"), opened(reader) as sink:
             sink.deliver("telemetry", 0, make_batch(1, range(1), run_id=run_id), 1)
         web = Subscriber(broker.websocket_port, "ev/battery/#", "websockets", ("grafana", broker.passwords["grafana"]))
-        with closing(web), opened(MqttTarget.parse(f"mqtt://twin:{broker.passwords['twin']}@{url}"), run_id) as sink:
+        with (
+            closing(web),
+            opened(MqttTarget.parse(f"mqtt://twin:{broker.passwords['twin']}@{url}", SinkOptions()), run_id) as sink,
+        ):
             batch = poisoned(make_batch(3, range(4), run_id=run_id), {5}, "x" * 200_000)
             assert [letter.row for letter in sink.deliver("telemetry", 0, batch, 12).dead] == [5]
             wait_until(lambda: len(web.seen) == 12, lambda: web.seen)  # 11 records and the status
@@ -705,36 +712,37 @@ class OldBroker:
         self._thread.join(5)
 
 
-def test_mqtt_3_is_spoken_where_nothing_newer_is_known(mosquitto: Mosquitto, run_id: str):
+def test_mqtt_3_is_spoken_where_nothing_newer_is_known(mosquitto: Mosquitto, run_id: str) -> None:
     witness = MqttWitness(mosquitto.port, "ev/battery/telemetry/+")
     with closing(witness), closing(OldBroker(mosquitto.port)) as old:
-        with opened(MqttTarget.parse(f"mqtt://127.0.0.1:{old.port}")) as sink:
+        with opened(MqttTarget.parse(f"mqtt://127.0.0.1:{old.port}", SinkOptions())) as sink:
             sink.deliver("telemetry", 0, make_batch(3, range(4), run_id=run_id), 12)
         assert old.levels == [5, 4]
         assert len([identity for identity in witness.wait_for(12).ids if identity[0] == run_id]) == 12
 
 
-def test_retain_is_a_setting():
+def test_retain_is_a_setting() -> None:
     from twin.servers import targets_of
     from twin.settings import load_settings
 
     for value, expected in (("true", True), (None, False)):
         settings = load_settings({"mqtt": "mqtt://127.0.0.1", "kafka": "a:1", "mqtt_retain": value}, None, {})
-        assert [getattr(target, "retain", None) for target in targets_of(settings)] == [None, expected]
+        assert [getattr(target, "retain", None) for target in targets_of(settings.servers)] == [None, expected]
 
 
 _SHIPPING = """
 import sys, time
 from pathlib import Path
 from actors.delivery.shipper import Shipper
-from actors.delivery.sinks import MqttTarget
-shipper = Shipper(MqttTarget.parse(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], [0])
+from actors.delivery.sinks import SinkOptions
+from actors.delivery.sinks.mqtt import MqttTarget
+shipper = Shipper(MqttTarget.parse(sys.argv[1], SinkOptions()), Path(sys.argv[2]), sys.argv[3], [0])
 shipper.start()
 time.sleep(60)
 """
 
 
-def test_mqtt_tells_when_the_shipper_dies(mosquitto: Mosquitto, run_id: str, tmp_path: Path):
+def test_mqtt_tells_when_the_shipper_dies(mosquitto: Mosquitto, run_id: str, tmp_path: Path) -> None:
     topic = f"ev/battery/status/{run_id}/0"
     with closing(Subscriber(mosquitto.port, "ev/battery/status/#")) as watcher:
 
@@ -749,7 +757,7 @@ def test_mqtt_tells_when_the_shipper_dies(mosquitto: Mosquitto, run_id: str, tmp
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
         wait_until(lambda: state() == "offline", lambda: watcher.seen, 30)
-        with opened(MqttTarget.parse(url), run_id):
+        with opened(MqttTarget.parse(url, SinkOptions()), run_id):
             wait_until(lambda: state() == "online", lambda: watcher.seen)
         wait_until(lambda: state() == "offline", lambda: watcher.seen)
     with closing(Subscriber(mosquitto.port, topic)) as late:

@@ -63,6 +63,12 @@ def from_kafka(bootstrap: str, topic: str, run_id: str, expected: int, patience_
     return received
 
 
+def _kept_for(packet: int, seconds: int) -> Properties:
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = seconds
+    return properties
+
+
 class MqttWitness:
     """Subscribes before the run, with a persistent session, so that a broker's restart loses it nothing."""
 
@@ -75,11 +81,9 @@ class MqttWitness:
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_disconnect = lambda *_: self._subscribed.clear()
-        self._client.on_message = lambda _client, _data, message: self.received.take(message.payload)
+        self._client.on_message = lambda _client, _data, message: self.received.take(bytes(message.payload))
         self._client.reconnect_delay_set(1, 1)
-        kept = Properties(PacketTypes.CONNECT)
-        kept.SessionExpiryInterval = 3600
-        self._client.connect("127.0.0.1", port, clean_start=False, properties=kept)
+        self._client.connect("127.0.0.1", port, clean_start=False, properties=_kept_for(PacketTypes.CONNECT, 3600))
         self._client.loop_start()
         self.wait_subscribed()
         # The broker saves its sessions every second: from then on even kill -9 does not lose this one.
@@ -98,9 +102,7 @@ class MqttWitness:
 
     def close(self) -> None:
         """And have the broker forget the session: it would keep all that is published, and save it every second."""
-        over = Properties(PacketTypes.DISCONNECT)
-        over.SessionExpiryInterval = 0
-        self._client.disconnect(properties=over)
+        self._client.disconnect(properties=_kept_for(PacketTypes.DISCONNECT, 0))
         self._client.loop_stop()
 
 

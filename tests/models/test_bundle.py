@@ -22,7 +22,7 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(BUNDLED, tmp_path / "bundle"))
 
 
-def test_predictions_are_ordered_finite_and_in_range():
+def test_predictions_are_ordered_finite_and_in_range() -> None:
     rng = np.random.default_rng(5)
     low = [0, 0.5, 250, -300, -30, 0, -100]
     high = [1, 1.0, 420, 400, 60, 3000, 200]
@@ -34,14 +34,14 @@ def test_predictions_are_ordered_finite_and_in_range():
     assert ((answer.failure_probability >= 0) & (answer.failure_probability <= 1)).all()
 
 
-def test_a_worn_battery_has_less_left_than_a_fresh_one():
+def test_a_worn_battery_has_less_left_than_a_fresh_one() -> None:
     fresh, worn = ({**ROW, "SoH": 0.97}, {**ROW, "SoH": 0.803})
     answer = Bundle.load().predict(np.array([[row[name] for name in FEATURES] for row in (fresh, worn)]))
     assert answer.rul[1] < 0.6 * answer.rul[0]
     assert answer.failure_probability[1] > answer.failure_probability[0]
 
 
-def test_a_row_is_predicted_the_same_alone_and_in_a_batch():
+def test_a_row_is_predicted_the_same_alone_and_in_a_batch() -> None:
     matrix = input_matrix(make_batch(50, range(4)))
     bundle = Bundle.load()
     together = bundle.predict(matrix).rul
@@ -50,7 +50,7 @@ def test_a_row_is_predicted_the_same_alone_and_in_a_batch():
 
 
 @pytest.mark.parametrize("name", ["rul.ubj", "failure.ubj", "card.md"])
-def test_an_altered_file_is_refused(copy: Path, name: str):
+def test_an_altered_file_is_refused(copy: Path, name: str) -> None:
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(bytes(content))
@@ -61,7 +61,7 @@ def test_an_altered_file_is_refused(copy: Path, name: str):
         Bundle.load(copy)
 
 
-def test_a_damaged_manifest_is_refused(copy: Path):
+def test_a_damaged_manifest_is_refused(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     for change, says in (({"features": ["SoC"]}, "wants inputs"), ({"quantiles": "x"}, "manifest.json is damaged")):
         (copy / "manifest.json").write_text(json.dumps(manifest | change))
@@ -75,7 +75,7 @@ def test_a_damaged_manifest_is_refused(copy: Path):
         Bundle.load(copy / "nowhere")
 
 
-def test_the_card_says_what_the_model_is_and_how_it_scores():
+def test_the_card_says_what_the_model_is_and_how_it_scores() -> None:
     card = (BUNDLED / "card.md").read_text().lower()
     for word in ("baseline", "by vehicle", "coverage", "sei", "not claim"):
         assert word in card

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from physics import FleetPhysics, draw_population
-
-sys.path.insert(0, str(Path(__file__).parent))  # naive.py
 
 MIDNIGHT = 1_767_225_600  # 2026-01-01 00:00 UTC, a Thursday
 

@@ -104,7 +104,7 @@ class NaiveCell:
         ohmic = ohmic_n + c.r_electrolyte_sp / self.arrhenius(c.e_conductivity) + c.r_solid
         film = c.sei_resistance * self.length_held / active_n
         diffusion = 2.0 * rt_f * c.transport * (series(c.ln_p, u_p) - series(c.ln_n, u_n))
-        V = U_p + eta_p - U_n - eta_n - i * ohmic - i_n * film + diffusion
+        V: float = U_p + eta_p - U_n - eta_n - i * ohmic - i_n * film + diffusion
         # Heat
         Q = current * (U_p - U_n - V - i_n * film) + current * self.T * (entropy[0] - entropy[1])
         T_end = self.ambient + Q / c.cooling

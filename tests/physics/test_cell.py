@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import NaiveCell
 
 from physics import FLAGS, UnknownCellError, load_cell, simulate_cell
 from physics.cell import PROFILE_ROWS, rested_block, run_profile
 from physics.layout import LANES
 from physics.modal import cell_model
+from tests.physics.naive import NaiveCell
 
 MODEL = cell_model(load_cell("chen2020"))
 FEW = settings(max_examples=15, derandomize=True, deadline=None)

@@ -26,7 +26,8 @@ Telemetry = dict[str, np.ndarray]
 
 def of_use(use: str | None, vehicles: int, cells: Any = "chen2020", **changes: Any) -> Population:
     who = draw_population(8, np.arange(vehicles), cells, use=use, oldest_years=4.0, fault_share=0.0)
-    return replace(who, **{name: np.full(vehicles, value) for name, value in changes.items()})
+    columns: dict[str, Any] = {name: np.full(vehicles, value) for name, value in changes.items()}
+    return replace(who, **columns)
 
 
 def run(who: Population, cycles: Cycles, days: int, every: int = 60, start_s: int = MIDNIGHT) -> Telemetry:

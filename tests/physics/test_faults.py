@@ -11,8 +11,9 @@ import pytest
 
 from physics import FAULTS, FLAGS, MODES, Fault, FleetPhysics, Population, draw_population
 from physics.climate import CITIES
+from physics.default_fleet import FAULT_SHARE
 from physics.faults import SEVERITIES
-from physics.population import FAULT_SHARE, YEAR_S
+from physics.population import YEAR_S
 
 MIDNIGHT = 1_767_225_600
 DAY, HOUR = 86_400, 3600
@@ -43,7 +44,8 @@ BATTERY = ("lli", "sei", "dead_lithium", "plated_lithium", "lam_lithium", "lam_n
 
 def healthy(vehicles: int, **changes: Any) -> Population:
     who = draw_population(33, np.arange(vehicles), oldest_years=2.0, fault_share=0.0)
-    return replace(who, **{name: np.full(vehicles, value) for name, value in changes.items()})
+    columns: dict[str, Any] = {name: np.full(vehicles, value) for name, value in changes.items()}
+    return replace(who, **columns)
 
 
 def fleet_of(who: Population, cycles: Cycles, faults: dict[int, Fault] | None = None) -> FleetPhysics:

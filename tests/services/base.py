@@ -233,17 +233,18 @@ class Service(ABC):
         if self.tied and setpriv is not None:
             command = [setpriv, "--pdeathsig", self.death_signal, "--", *command]
         with open(self.log, "ab") as log:
-            self._child = _PARENT.submit(
-                subprocess.Popen,
-                command,
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                **_identity(self.run_as),
+            child: subprocess.Popen[bytes] = _PARENT.submit(
+                lambda: subprocess.Popen(
+                    command,
+                    cwd=self.directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    **_identity(self.run_as),
+                )
             ).result()
-        self._pid = self._child.pid
+        self._child, self._pid = child, child.pid
         return self
 
     def wait_ready(self, timeout_s: float | None = None) -> Self:

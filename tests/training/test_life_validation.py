@@ -14,7 +14,7 @@ from physics.cell import simulate_cell
 from physics.cells import load_cell
 from physics.modal import cell_model
 from physics.population import YEAR_S
-from training.validation import life_command, published
+from training.validation import published
 from training.validation.calendar import (
     SeiConstants,
     constants_of,
@@ -35,6 +35,7 @@ from training.validation.life import (
     render,
 )
 from twin.errors import RunFailed
+from twin.show import life_study
 
 needs_blast = pytest.mark.skipif(
     importlib.util.find_spec("blast") is None,
@@ -185,18 +186,18 @@ def test_our_cells_age_like_their_targets(tables: LifeTables) -> None:
 
 @needs_blast
 def test_command_writes_tables_and_figure(tmp_path: Path, tables: LifeTables, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(life_command, "life_tables", lambda quick: tables)
+    monkeypatch.setattr(life_study, "life_tables", lambda quick: tables)
     said: list[str] = []
-    folder = life_command.validate_life(quick=True, out=tmp_path / "x", say=said.append)
+    folder = life_study.validate_life(quick=True, out=tmp_path / "x", say=said.append)
     assert {file.name for file in folder.iterdir()} == {"life.txt", "life.json", "life.png", "life.svg"}
     facts = json.loads((folder / "life.json").read_text())
     assert facts["missed"] == []
     assert all(row["kernel"] is not None for row in facts["calendar"])
     assert all(row["met"] for row in facts["sensitivity"])
     worse = replace(tables, sensitivity=(replace(tables.sensitivity[0], kernel=99.0),))
-    monkeypatch.setattr(life_command, "life_tables", lambda quick: worse)
+    monkeypatch.setattr(life_study, "life_tables", lambda quick: worse)
     with pytest.raises(RunFailed, match="goals missed: chen2020, 35 degC, 70% over 25 degC, 70%: factor"):
-        life_command.validate_life(quick=True, out=tmp_path / "y", say=said.append)
+        life_study.validate_life(quick=True, out=tmp_path / "y", say=said.append)
 
 
 @needs_blast

@@ -60,7 +60,7 @@ def assert_one_line(result: subprocess.CompletedProcess[str], code: int, *says: 
         (["--vehicles"], ["--vehicles"]),
     ],
 )
-def test_bad_input_is_one_line_and_makes_nothing(arguments: list[str], says: list[str], tmp_path: Path):
+def test_bad_input_is_one_line_and_makes_nothing(arguments: list[str], says: list[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = twin("run", "--out", str(out), *arguments)
     assert_one_line(result, 2, *says)
@@ -68,7 +68,7 @@ def test_bad_input_is_one_line_and_makes_nothing(arguments: list[str], says: lis
     assert not out.exists()
 
 
-def test_directories_that_cannot_be_used(tmp_path: Path):
+def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "run.json").write_text("{}")
     assert_one_line(twin("run", "--out", str(tmp_path / "full")), 2, "--out", "already holds something")
@@ -79,7 +79,7 @@ def test_directories_that_cannot_be_used(tmp_path: Path):
     assert_one_line(twin("report", str(tmp_path / "nothing")), 2, "expected a run directory", "run.json")
 
 
-def test_an_altered_model_stops_the_run_before_it_begins(tmp_path: Path):
+def test_an_altered_model_stops_the_run_before_it_begins(tmp_path: Path) -> None:
     import shutil
 
     bundle = Path(shutil.copytree(ROOT / "models" / "bundled", tmp_path / "bundle"))
@@ -89,7 +89,7 @@ def test_an_altered_model_stops_the_run_before_it_begins(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
-def test_print_config_merges_the_layers_and_masks_secrets(tmp_path: Path):
+def test_print_config_merges_the_layers_and_masks_secrets(tmp_path: Path) -> None:
     config = tmp_path / "fleet.yaml"
     config.write_text("vehicles: 7\nduration: 2h\n")
     result = twin(
@@ -103,11 +103,11 @@ def test_print_config_merges_the_layers_and_masks_secrets(tmp_path: Path):
     assert not re.search("hush|whisper|murmur", result.stdout + result.stderr)
 
 
-def test_doctor_says_what_is_wrong_in_one_line_each(free_port: int):
+def test_doctor_says_what_is_wrong_in_one_line_each(free_port: int) -> None:
     result = twin("doctor", "--kafka", f"127.0.0.1:{free_port}", "--metrics-port", "0")
     lines = result.stdout.strip().splitlines()
     assert result.returncode == 1
-    assert [line.split()[1] for line in lines] == ["physics", "model", "rest", "kafka", "mqtt", "timescale"]
+    assert [line.split()[1] for line in lines] == ["folders", "physics", "model", "rest", "kafka", "mqtt", "timescale"]
     assert [line.split()[1] for line in lines if line.startswith("WRONG")] == ["kafka"]
     assert "does not answer" in result.stdout
     assert not result.stderr
@@ -128,12 +128,12 @@ SERVERS = ("--kafka", "127.0.0.1:9", "--timescale", "postgresql://twin:hush@127.
         ([*SERVERS, "--metrics-port", "70000"], ["--metrics-port", "70000"]),
     ],
 )
-def test_consume_complains_in_one_line(arguments: list[str], says: list[str]):
+def test_consume_complains_in_one_line(arguments: list[str], says: list[str]) -> None:
     assert_one_line(twin("consume", *arguments), 2, *says)
 
 
 @pytest.mark.cluster
-def test_a_whole_run_leaves_data_report_and_counts(tmp_path: Path, free_port: int):
+def test_a_whole_run_leaves_data_report_and_counts(tmp_path: Path, free_port: int) -> None:
     out = tmp_path / "run"
     result = twin(
         "run", "--vehicles", "30", "--duration", "2min", "--shards", "2", "--seed", "4", "--out", str(out),
@@ -172,7 +172,7 @@ def niceness(ancestor: int, command: bytes) -> list[int]:
 
 
 @pytest.mark.cluster
-def test_ctrl_c_seals_the_log_and_exits_130(tmp_path: Path, free_port: int):
+def test_ctrl_c_seals_the_log_and_exits_130(tmp_path: Path, free_port: int) -> None:
     out = tmp_path / "run"
     command = [
         sys.executable, "-m", "twin", "run", "--vehicles", "20", "--duration", "1h", "--pace", "10", "--shards", "2",
@@ -196,7 +196,8 @@ def test_ctrl_c_seals_the_log_and_exits_130(tmp_path: Path, free_port: int):
     assert not list(out.glob("**/*.open"))
     facts = json.loads((out / "run.json").read_text())
     assert facts["state"] == "interrupted"
-    rows = sum(read_all(folder).num_rows for folder in (out / "telemetry").iterdir())
+    tables = [read_all(folder) for folder in (out / "telemetry").iterdir()]
+    rows = sum(table.num_rows for table in tables if table is not None)
     assert rows == facts["counts"]["telemetry"] > 0
     assert "ev_vehicles 20.0" in metrics
     for name in ("ev_telemetry_records_total", "ev_real_time_factor", "ev_shard_restarts_total"):

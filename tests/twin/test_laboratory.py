@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from twin.commands.validate_physics import validate_physics
 from twin.errors import BadInput
 from twin.show.cell_study import cycle_cell
+from twin.show.physics_study import validate_physics
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = "CC 1C to 2.5V; rest 10min; CCCV 1C 4.2V C/20"
@@ -85,7 +86,7 @@ def test_same_run_same_files(tmp_path: Path) -> None:
 def test_bad_input(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
     arguments = {"cell": "chen2020", "protocol": PROTOCOL} | settings
     with pytest.raises(BadInput) as caught:
-        cycle_cell(**arguments, out=tmp_path / "out")  # type: ignore[arg-type]
+        cycle_cell(**arguments, out=tmp_path / "out")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not any(tmp_path.iterdir())
@@ -93,7 +94,11 @@ def test_bad_input(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
-    for run in (lambda: cycle_cell("chen2020", PROTOCOL, out=tmp_path), lambda: validate_physics(out=tmp_path)):
+    runs: tuple[Callable[[], Path], ...] = (
+        lambda: cycle_cell("chen2020", PROTOCOL, out=tmp_path),
+        lambda: validate_physics(out=tmp_path),
+    )
+    for run in runs:
         with pytest.raises(BadInput, match="already holds something"):
             run()
     with pytest.raises(BadInput, match="already holds something"):

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.delivery.sinks import SinkUnavailable
 from datasets.log import LogWriter, log_directory
 from datasets.log.cursor import Cursor, CursorFile
+from datasets.schema import Stream
 from tests.support import make_batch
-from twin.books.archive import _cut_torn_line, messages
+from twin.books import peers
+from twin.books.archive import _cut_torn_line
 from twin.books.ledger import Books, table, verify
-from twin.books.peers import Seen, compare
+from twin.books.messages import messages
+from twin.books.peers import PeerSilent, Seen, compare
 from twin.errors import BadInput
 from twin.run_directory import load_run
 
@@ -35,13 +37,13 @@ def seen_of(records: list[tuple[int, int]], *, ordered: bool = True) -> Seen:
 ALL = list(zip(*(part.tolist() for part in identities(3, 5)), strict=True))
 
 
-def test_all_there_once_in_order_is_complete():
+def test_all_there_once_in_order_is_complete() -> None:
     count = compare(seen_of(ALL), identities(3, 5), identities(3, 5))
     assert count.complete
     assert (count.received, count.repeated) == (15, 0)
 
 
-def test_what_differs_is_named():
+def test_what_differs_is_named() -> None:
     records = [r for r in ALL if r != (1, 3)] + [(2, 9), (0, 0)]
     count = compare(seen_of(records), identities(3, 5), identities(3, 5))
     assert (count.missing, count.unknown, count.repeated, count.disordered) == (1, 1, 1, 0)
@@ -53,7 +55,7 @@ def test_what_differs_is_named():
     assert stored.differences == ("EV-000000: stored twice 1, seq 0 to 0",)
 
 
-def test_order_is_that_of_first_arrival():
+def test_order_is_that_of_first_arrival() -> None:
     swapped = [*ALL]
     swapped[4], swapped[7] = swapped[7], swapped[4]  # vehicle 1: seq 2 before seq 1
     assert compare(seen_of(swapped), identities(3, 5), identities(3, 5)).disordered == 1
@@ -62,12 +64,12 @@ def test_order_is_that_of_first_arrival():
     assert compare(seen_of(swapped, ordered=False), identities(3, 5), identities(3, 5)).complete
 
 
-def test_more_than_was_acknowledged_is_no_difference():
+def test_more_than_was_acknowledged_is_no_difference() -> None:
     assert compare(seen_of(ALL), identities(3, 5), identities(3, 2)).complete
 
 
 @given(st.lists(st.sampled_from(ALL), max_size=40))
-def test_counts_agree_with_sets(records: list[tuple[int, int]]):
+def test_counts_agree_with_sets(records: list[tuple[int, int]]) -> None:
     count = compare(seen_of(records), identities(3, 5), identities(3, 5))
     assert count.missing == len(set(ALL) - set(records))
     assert count.repeated == len(records) - len(set(records))
@@ -92,7 +94,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_books_of_a_run_add_up(run: Path):
+def test_the_books_of_a_run_add_up(run: Path) -> None:
     ledger = Books(run).ledger()
     lines = {(line.stream, line.shard): line for line in ledger.lines}
     line = lines["telemetry", 0]
@@ -106,12 +108,14 @@ def test_the_books_of_a_run_add_up(run: Path):
     assert "kafka  telemetry      all    54         37       16" in table(ledger)
 
 
-def away(*_: object) -> None:
-    raise SinkUnavailable("Kafka at 127.0.0.1:1 does not answer")
+def away(*_: object) -> dict[Stream, Seen]:
+    raise PeerSilent("Kafka at 127.0.0.1:1 does not answer")
 
 
-def test_the_log_itself_is_counted_and_an_unreachable_peer_is_a_difference(run: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("twin.books.peers.kafka", away)
+def test_the_log_itself_is_counted_and_an_unreachable_peer_is_a_difference(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(peers.ASK, "kafka", away)
     ledger = verify(Books(run), None)
     log, kafka = ledger.verified
     assert log.complete
@@ -121,7 +125,7 @@ def test_the_log_itself_is_counted_and_an_unreachable_peer_is_a_difference(run: 
     assert not ledger.complete
 
 
-def test_a_record_missing_in_the_log_is_found(run: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_record_missing_in_the_log_is_found(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One row of shard 0 less than its neighbours have: everything behind it is in another place than it says."""
     log_file = next(log_directory(run, "telemetry", 0).glob("*.open"))
     log_file.unlink()
@@ -129,13 +133,13 @@ def test_a_record_missing_in_the_log_is_found(run: Path, monkeypatch: pytest.Mon
     batch = make_batch(4, range(6))
     writer.append(batch.slice(0, 9), 1)
     writer.append(batch.slice(10), 2)
-    monkeypatch.setattr("twin.books.peers.kafka", away)
+    monkeypatch.setitem(peers.ASK, "kafka", away)
     log = verify(Books(run), None).verified[0]
     assert log.counts["telemetry"].missing == 1
     assert any("missing 1, seq 2 to 2" in words for words in log.counts["telemetry"].differences)
 
 
-def test_what_is_no_run(tmp_path: Path):
+def test_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"holds no run\.json"):
         load_run(tmp_path)
     (tmp_path / "run.json").write_text("{")
@@ -146,7 +150,7 @@ def test_what_is_no_run(tmp_path: Path):
         load_run(tmp_path)
 
 
-def test_an_archive_torn_in_mid_line_goes_on_from_its_last_whole_line(tmp_path: Path):
+def test_an_archive_torn_in_mid_line_goes_on_from_its_last_whole_line(tmp_path: Path) -> None:
     path = tmp_path / "messages.jsonl"
     path.write_bytes(b'ev/battery/telemetry/EV-000001\t{"a":1}\nev/b\tbase64:AAEC\nev/battery/tele')
     assert list(messages(tmp_path)) == [("ev/battery/telemetry/EV-000001", b'{"a":1}'), ("ev/b", b"\0\1\2")]

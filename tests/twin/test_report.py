@@ -24,7 +24,7 @@ def write_run(folder: Path, **settings: object) -> Path:
     return folder
 
 
-def test_delivery_is_the_ledger(tmp_path: Path):
+def test_delivery_is_the_ledger(tmp_path: Path) -> None:
     run = write_run(tmp_path, kafka="127.0.0.1:9092", mqtt="mqtt://127.0.0.1")
     CursorFile(run, "kafka", "telemetry", 0).save(Cursor(200, 7, 3))
     CursorFile(run, "mqtt", "telemetry", 0).save(Cursor(240))
@@ -38,9 +38,9 @@ def test_delivery_is_the_ledger(tmp_path: Path):
     assert part.count('class="bad"') >= 2
 
 
-def test_no_sink_no_delivery(tmp_path: Path):
+def test_no_sink_no_delivery(tmp_path: Path) -> None:
     assert "Delivery" not in write_report(write_run(tmp_path)).read_text()
 
 
-def test_a_run_of_an_older_version_has_a_report_all_the_same(tmp_path: Path):
+def test_a_run_of_an_older_version_has_a_report_all_the_same(tmp_path: Path) -> None:
     assert "Delivery" not in write_report(write_run(tmp_path, shards="auto")).read_text()

@@ -1,13 +1,13 @@
 """Hundreds of accelerated cycles against PyBaMM's SPMe: how much capacity is lost, and to which mechanism.
 
-Both sides do the same: 1C down to 2.8 V, 0.7C up to 4.15 V, from full. Both sides are measured the same way: capacity
-at rest between the voltage limits, from the lithium in the particles and the active material left, solved by the same
-bisection. Side reactions act at every x of the negative electrode in PyBaMM ("x-average side reactions" false, the
-default of its SPMe); ours are averages over it.
+Both sides cycle alike: 1C down to 2.8 V, 0.7C up to 4.15 V, from full. Both are measured alike: capacity at rest
+between the voltage limits, from the lithium in the particles and the active material left, solved by the same
+bisection. In PyBaMM side reactions act at every x of the negative electrode ("x-average side reactions" false, the
+default of its SPMe). Ours are averages over x.
 
-Acceleration: the film's rate and diffusivity times 10, loss of active material in the negative electrode ten times
-O'Kane's. The positive electrode's constant as published destroys it within hours (7 h at 0.7C: its stress is ten times
-the critical one), so it is set to a thousandth of that, about 3 % in 300 cycles.
+Acceleration: the film's rate and diffusivity are multiplied by 10, and the loss of active material in the negative
+electrode is ten times O'Kane's. The positive electrode's published constant destroys it within hours (7 h at 0.7C: its
+stress is ten times the critical one). So it is set to a thousandth of that, which costs about 3 % in 300 cycles.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OKANE_POSITIVE = LamParameters(
 )
 
 MECHANICS = {
-    # Mechanics switch stress-induced diffusion on, which changes the voltage by 58 mV at 0 degC: not in our model.
+    # Mechanics switch on stress-induced diffusion, which we do not model. It changes the voltage by 58 mV at 0 degC.
     "particle mechanics": "swelling only",
     "stress-induced diffusion": "false",
     "loss of active material": "stress-driven",
@@ -67,9 +67,9 @@ class Case:
     lam_p_factor: float = LAM_P_FACTOR
     """0: the positive electrode loses nothing."""
     dead_factor: float = 1.0
-    """On the rate at which plated lithium dies."""
+    """Factor on the rate at which plated lithium dies."""
     averaged: bool = False
-    """PyBaMM's side reactions averaged over x."""
+    """Whether PyBaMM's side reactions are averaged over x."""
 
 
 CASES = (
@@ -81,7 +81,7 @@ CASES = (
 
 @dataclass(frozen=True)
 class Ageing:
-    """One side's course, arrays of shape (cycles,), values at the end of each cycle."""
+    """The course of one side; arrays of shape (cycles,), values at the end of each cycle."""
 
     capacity_Ah: FloatArray
     """At rest between the voltage limits."""
@@ -116,7 +116,7 @@ class AgingRow:
 
     @property
     def ratio_percent(self) -> float:
-        """Ours over theirs, minus 100 %; NaN where theirs is nothing."""
+        """Ours over theirs, minus 100 %; NaN where theirs is zero."""
         return 100.0 * (self.ours / self.pybamm - 1.0) if abs(self.pybamm) > 1e-12 else float("nan")
 
 
@@ -207,9 +207,9 @@ def ours(case: Case) -> Ageing:
 
 
 def theirs(case: Case) -> Ageing:
-    """PyBaMM's side; a seventh of a second a cycle. Shorter than asked for where its solver gives up."""
+    """PyBaMM's side, at a seventh of a second per cycle. It is shorter than asked for where its solver gives up."""
     pybamm = load_pybamm()
-    pybamm.set_logging_level("CRITICAL")  # we say ourselves when its solver gives up
+    pybamm.set_logging_level("CRITICAL")  # we report ourselves when its solver gives up
     values = parameter_values(pybamm, case.ambient_C)
     for name, factor in (
         ("SEI kinetic rate constant [m.s-1]", case.sei_factor),
@@ -234,7 +234,7 @@ def theirs(case: Case) -> Ageing:
         solution = simulation.solve(
             initial_soc=1.0, save_at_cycles=[1, case.cycles], calc_esoh=False, showprogress=False
         )
-    # A solver that gives up leaves no last cycle, and a summary of what it did of it.
+    # A solver that gives up leaves no last cycle, but a summary of its incomplete part.
     whole = slice(None) if solution.cycles[-1] is not None else slice(-1)
     summary = {key: np.asarray(solution.summary_variables[name], dtype=float)[whole] for key, name in wanted.items()}
     return _collected(summary, solution, values)
@@ -262,7 +262,7 @@ def _collected(summary: dict[str, FloatArray], solution: Any, values: Any) -> Ag
     ones = np.ones_like(summary["lithium"])
     active_n = summary.get("active_n", cell.negative.active_fraction * ones) / cell.negative.active_fraction
     active_p = summary.get("active_p", cell.positive.active_fraction * ones) / cell.positive.active_fraction
-    # Of a cycle, the throughput is discharge plus charge, the net capacity discharge minus charge.
+    # A cycle's throughput is discharge plus charge; its net capacity is discharge minus charge.
     both, net = (np.diff(summary[name], prepend=0.0) for name in ("throughput", "net"))
     last = solution.cycles[-1]
     hottest = last["Volume-averaged cell temperature [K]"].entries.max() - 273.15 if last is not None else float("nan")

@@ -3,8 +3,8 @@
 b   potential across the film at rest, U_n [V]      k   EC reaction rate [m/s]      L   film thickness [m]
 
 dL/dt = V/(z) c_EC k/(1 + L k/D), k = k_sei Arrhenius(E_k) exp(-F (b - 0.4)/(2 R T)), D = D_ec Arrhenius(E_D) (Yang et
-al. 2017, doi 10.1016/j.jpowsour.2017.05.110). In closed form over a span of constant b; spans are short because b
-moves as the cell loses lithium. Capacity: between the voltage limits at rest.
+al. 2017, doi 10.1016/j.jpowsour.2017.05.110). It is solved in closed form over spans of constant b. They are short,
+because b changes as the cell loses lithium. Capacity is that between the voltage limits at rest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHECK_UP_TICKS: Final = 24 * 30
 
 
 class SeiConstants(NamedTuple):
-    """What is fitted."""
+    """The constants that are fitted."""
 
     rate_m_s: float
     ec_diffusivity_m2_s: float
@@ -56,7 +56,7 @@ class SeiConstants(NamedTuple):
 
 
 def constants_of(cell: CellParameters) -> SeiConstants:
-    """As the cell's file has them; one energy for both where it knows only one."""
+    """The constants of the cell's file; one energy for both where the file has only one."""
     sei = cell.sei
     energy = getattr(sei, "diffusivity_activation_J_mol", sei.activation_J_mol)
     return SeiConstants(sei.rate_m_s, sei.ec_diffusivity_m2_s, sei.activation_J_mol, energy)
@@ -124,10 +124,10 @@ def predict_calendar(
 
 
 def kernel_calendar(cell: CellParameters, temperature_C: FloatArray, soc: FloatArray, years: FloatArray) -> FloatArray:
-    """The same by the kernel that ships, all side reactions on, shape (conditions, years).
+    """As `predict_calendar`, by the kernel that ships, with all side reactions on; shape (conditions, years).
 
-    Steps of an hour at rest; every 30 days the charge is brought back to `soc`, as a check-up does. 128 conditions at
-    a time, one a lane.
+    Steps are an hour long, at rest. Every 30 days the charge is brought back to `soc`, as a check-up does. 128
+    conditions run at a time, one per lane.
     """
     t = np.asarray(temperature_C, dtype=np.float64) + KELVIN
     soc, years = np.broadcast_to(np.asarray(soc, dtype=np.float64), t.shape), np.asarray(years, dtype=np.float64)
@@ -146,7 +146,7 @@ def _stored(cell: CellParameters, t: FloatArray, soc: FloatArray, years: FloatAr
     work[VOLTAGE_HIGH : VOLTAGE_HIGH + LANES] = 1e3
 
     def top_up() -> None:
-        """Move charge between the electrodes; lithium is neither made nor lost."""
+        """Bring the charge back to `used` by moving lithium between the electrodes; none is created or lost."""
         x_n, x_p, full, empty, left_n, left_p = (
             rows[row // LANES] for row in (X_N, X_P, X_FULL, X_EMPTY, ACTIVE_N, ACTIVE_P)
         )
@@ -172,7 +172,7 @@ def _stored(cell: CellParameters, t: FloatArray, soc: FloatArray, years: FloatAr
 
 @dataclass(frozen=True)
 class CalendarFit:
-    """Constants with their standard errors (of the logarithm for k_sei and D_ec) and the residuals in points."""
+    """Constants, their standard errors (of the logarithm for k_sei and D_ec) and the residuals in points."""
 
     sei: SeiConstants
     error: tuple[float, ...]
@@ -196,8 +196,9 @@ def fit_calendar(
 ) -> CalendarFit:
     """Fit the law's constants to `capacity`, shape (conditions, years).
 
-    A residual weighs 1/(1 + 10 fade): a cell at 45 degC for ten years, where the data themselves extrapolate, would
-    otherwise decide. One energy for both processes by default: apart they are not identified (see the docs).
+    A residual weighs 1/(1 + 10 fade). Otherwise a cell at 45 degC for ten years would decide, where the published
+    models themselves extrapolate. By default both processes share one energy, because two cannot be told apart (see
+    docs/aging-calibration.md).
     """
     weight = 1.0 / (1.0 + 10.0 * (1.0 - capacity))
 

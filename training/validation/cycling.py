@@ -1,7 +1,7 @@
 """Cycling by our own laws: SEI growth and stress-driven loss of active material in an isothermal single particle.
 
-Slow and readable; the kernel does the same second by second. A cycle goes down and up at one C-rate between two states
-of charge. Two things follow from it and are scaled with age:
+This is slow and readable; the kernel computes the same second by second. A cycle goes down and up at one C-rate between
+two states of charge. It yields two quantities, which are scaled with age:
 
 exposure   integral of (x - x_s)+^2 over one equivalent full cycle [s]; x mean, x_s surface stoichiometry. Tension, and
            so the loss of active material, appears where the surface holds less lithium than the mean: at the negative
@@ -37,7 +37,7 @@ EFC_STEP: Final = 25.0
 
 
 class LamRates(NamedTuple):
-    """Loss of the fresh electrodes' active material at unit (x - x_s)^2 [1/s], as the kernel has it."""
+    """Loss of the fresh electrodes' active material at unit (x - x_s)^2 [1/s], as in the kernel."""
 
     negative: float
     positive: float
@@ -46,7 +46,7 @@ class LamRates(NamedTuple):
 
 
 def lam_of(cell: CellParameters) -> LamRates:
-    """From the cell's own constants; 0 where an electrode loses nothing."""
+    """The rates from the cell's own constants; 0 where an electrode loses nothing."""
     model = cell_model(cell)
     return LamRates(model.lam_n, model.lam_p, model.e_lam_n, model.e_lam_p)
 
@@ -63,7 +63,7 @@ class Cycle(NamedTuple):
     def effective_reaction(self, limit: float) -> float:
         """The constant reaction that grows a film as fast as this cycle does on average.
 
-        `limit` = L k_sei/D_ec; growth goes with r/(1 + limit r), which a mean of r would overestimate.
+        `limit` = L k_sei/D_ec. Growth is proportional to r/(1 + limit r), which a mean of r would overestimate.
         """
         mean = float(np.mean(self.reaction / (1.0 + limit * self.reaction)))
         return mean / (1.0 - limit * mean)
@@ -71,7 +71,7 @@ class Cycle(NamedTuple):
 
 @cache
 def run_cycle(cell: CellParameters, temperature_C: float, soc_low: float, soc_high: float, c_rate: float) -> Cycle:
-    """Repeat the cycle until diffusion is periodic and read off the last one. C-rate of the capacity at rest."""
+    """Repeat the cycle until diffusion is periodic; return the last one. The C-rate refers to the capacity at rest."""
     model = cell_model(cell)
     t = temperature_C + KELVIN
     n, p = cell.negative, cell.positive
@@ -116,7 +116,7 @@ def predict_cycling(
     efc: FloatArray,
     sei: SeiConstants | None = None,
 ) -> FloatArray:
-    """What cycling without pause costs beyond rest at the mean charge for as long, as part of fresh capacity, (n,)."""
+    """What cycling without pause costs beyond equally long rest at the mean charge, as part of fresh capacity, (n,)."""
     model = cell_model(cell)
     constants = constants_of(cell) if sei is None else sei
     cycle = run_cycle(cell, temperature_C, soc_low, soc_high, c_rate)
@@ -139,7 +139,7 @@ def predict_cycling(
         d = end - start
         reaction = np.array([cycle.effective_reaction(float(film[0]) * rate_over_diffusivity)])
         film = film_growth(cell, model, constants, film, d * 7200.0 / c_rate, t, reaction)
-        # The same current through less material: the deficit goes with 1/eps, its square with 1/eps^2.
+        # The same current flows through less material: the deficit grows as 1/eps, its square as 1/eps^2.
         d_n, d_p = d * loss_n / active_n**2, d * loss_p / active_p**2
         inventory = model.inventory - taken - float(film[0] - cell.sei.initial_thickness_m) / model.sei_length
         x_n, x_p = _at(model, inventory, active_n, active_p, middle, float(full[0]), float(empty[0]))
@@ -175,7 +175,7 @@ def lam_of_loss(
 
 
 def rate_constants(cell: CellParameters, lam: LamRates) -> tuple[float, float]:
-    """The betas [1/s] of both electrodes that a cell's file must have to lose at these rates; 0 where it has no law."""
+    """The betas [1/s] of both electrodes with which a cell's file gives these rates; 0 where it has no law."""
     have = lam_of(cell)
     pairs = ((lam.negative, have.negative, cell.lam_negative), (lam.positive, have.positive, cell.lam_positive))
     n, p = (law.rate_1_s * wanted / rate if law is not None else 0.0 for wanted, rate, law in pairs)
@@ -190,7 +190,7 @@ def fit_lam(
     *,
     positive: bool,
 ) -> LamFit:
-    """Fit one loss per cycle, shared by both electrodes or (not `positive`) the negative's alone, and its energy.
+    """Fit one loss per cycle and its energy. Both electrodes share it, or (not `positive`) only the negative loses.
 
     `conditions`: (temperature [degC], lower and upper charge, C-rate); `loss`: shape (conditions, cycles).
     """

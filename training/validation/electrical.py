@@ -34,7 +34,7 @@ MODELS = {
 
 @dataclass(frozen=True)
 class ElectricalRow:
-    """RMSE over the profile [mV, K]; what is compared with what stands in each name."""
+    """RMSE over the profile [mV, K]. Each name says what is compared with what."""
 
     peak_C: float
     ambient_C: float
@@ -50,11 +50,11 @@ class ElectricalRow:
     """Ours against SPMe."""
     temperature_dfn_K: float
     film_percent: float
-    """Film grown by ours over that by SPMe, minus 100 %."""
+    """Film growth of ours over that of SPMe, minus 100 %."""
 
     @property
     def met(self) -> bool:
-        """Are the goals met?"""
+        """Whether the goals are met."""
         return self.ours_spme_mV <= self.goal_mV and self.temperature_K <= GOAL_K
 
 
@@ -75,7 +75,7 @@ def rms(x: FloatArray) -> float:
 
 
 def electrical(*, quick: bool, say: Callable[[str], None]) -> tuple[list[ElectricalRow], Trace]:
-    """All rows (quick: those at 25 degC), and the course of the hardest row at 25 degC."""
+    """All rows (quick: those at 25 degC), and the trace of the hardest row at 25 degC."""
     rows, trace = [], None
     for peak, ambient in GOALS_MV:
         if quick and ambient != 25.0:

@@ -1,8 +1,8 @@
 """A pack as its mean cell with two deviations, against all of its cell groups: voltage of the lowest and the highest.
 
-From 90 % charge: hours of driving with 1C peaks, 80 points down; rest; C/2 up again; rest. Groups are drawn from
-`Pack`, new or with five times the spread. The representative runs as in a fleet: expected extremes, brought up to
-date every 10 s. It knows nothing of what a warmer group's resistance is worth: that is the larger part of its error.
+The profile starts at 90 % charge: hours of driving with 1C peaks (80 points down), rest, C/2 up again, rest. Groups are
+drawn from `Pack`, new or with five times the spread. The representative runs as in a fleet: with expected extremes,
+updated every 10 s. It takes a warmer group's lower resistance from the activation energy of conductivity alone.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class PackCase:
     cell: str
     ambient_C: float
     spread: float
-    """Times the spread of a new pack."""
+    """In spreads of a new pack."""
     hot_share: float
-    """How much warmer the warmest group gets, of the mean's rise over the air; the coolest as much cooler."""
+    """Additional rise of the warmest group, as a share of the mean's rise over air; the coolest rises less by it."""
 
 
 CASES: Final = (
@@ -51,7 +51,7 @@ CASES: Final = (
 
 @dataclass(frozen=True)
 class PackRow:
-    """Representative against all groups [mV]; `apart` is how far the extremes are from the mean cell at all, RMS."""
+    """Representative against all groups [mV]. `apart` is the distance of the extremes from the mean cell, RMS."""
 
     cell: str
     ambient_C: float
@@ -65,7 +65,7 @@ class PackRow:
     high_rmse_mV: float
     high_largest_mV: float
     cost_ratio: float
-    """Time for all groups of a pack over that for its representative."""
+    """Computing time of all groups of a pack over that of its representative."""
 
 
 def packs(*, quick: bool, say: Callable[[str], None]) -> list[PackRow]:

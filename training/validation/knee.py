@@ -1,14 +1,14 @@
-"""Beyond 20 % of lost capacity, through a knee: cold fast cycling against PyBaMM's SPMe, and where the two part.
+"""Beyond 20 % of lost capacity, through a knee: cold fast cycling against PyBaMM's SPMe, and where the two diverge.
 
-Both cases at 0 degC: 1C down to 2.8 V; 1C up to 4.2 V, held there to C/10. Film as O'Kane's set has it here, not
-accelerated; what drives the loss is.
+Both cases run at 0 degC: 1C down to 2.8 V; 1C up to 4.2 V, held there to C/10. The film is that of okane2022 and is not
+accelerated. The mechanism that drives the loss is accelerated:
 
-knee    loss of active material in the negative electrode times 40 and dying of plated lithium times 10. The electrode
+knee    Loss of active material in the negative electrode times 40 and dying of plated lithium times 10. The electrode
         shrinks, the same current stresses it more (the loss goes with 1/eps^2), and every charge fills it higher. The
-        knee is where it is full at the upper voltage limit: until then lithium limits the cell, from then on graphite.
-pores   no loss of active material, dying of plated lithium times 100: dead metal fills the negative electrode's pores.
-        Ours fill evenly. In PyBaMM by default each x of the electrode fills for itself, near the separator up to six
-        times as fast; with "x-average side reactions" evenly, too. Both are run, which tells this cause from any other.
+        knee is where it is full at the upper voltage limit. Before that lithium limits the cell, after it graphite.
+pores   No loss of active material, dying of plated lithium times 100: dead metal fills the negative electrode's pores.
+        Ours fill evenly. In PyBaMM by default each x of the electrode fills separately, near the separator up to six
+        times as fast; with "x-average side reactions" it fills evenly, too. Both are run, which isolates this cause.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ PORES: Final = dataclasses.replace(
 EVEN_PORES: Final = dataclasses.replace(PORES, name="pores filled evenly", averaged=True)
 LOSSES: Final = (5.0, 10.0, 15.0, 20.0, 25.0)
 _SMOOTH: Final = 10
-"""Cycles over which a rate of loss is taken."""
+"""Cycles over which a rate of loss is measured."""
 _STEEPER: Final = 1.5
 
 
 @dataclass(frozen=True)
 class KneeRow:
-    """One loss of capacity of a case: when, and what has happened by then. NaN where it is not reached."""
+    """When a case reaches one loss of capacity, and what has happened by then. NaN where it does not."""
 
     case: str
     loss_percent: float
@@ -74,7 +74,7 @@ class KneeSummary:
     knee: float
     knee_pybamm: float
     largest_apart_points: float
-    """Of lost capacity, over all cycles that both did."""
+    """Largest difference in lost capacity, over all cycles that both completed."""
 
 
 def beyond(*, say: Callable[[str], None]) -> tuple[list[KneeRow], list[KneeSummary], list[Course]]:
@@ -134,7 +134,7 @@ def _summary(course: Course) -> KneeSummary:
 
 
 def as_text(rows: list[KneeRow], summaries: list[KneeSummary]) -> list[str]:
-    """One table a case."""
+    """One table per case."""
     tables = []
     for s in summaries:
         lines = [

@@ -1,8 +1,8 @@
 """Does a cell age as published cells do? Tables of targets, our prediction and residuals: `life_tables()`.
 
-The target of a cell is the mean of several published life models where there is no data of this cell in this use; the
-smallest and largest of them stand beside it, because cells of one chemistry differ more from each other than we do from
-their mean. What was fitted to what, and why: docs/aging-calibration.md.
+Where there is no data of a cell in this use, its target is the mean of several published life models. The smallest and
+largest of them stand beside it, because cells of one chemistry differ more from each other than we do from their mean.
+docs/aging-calibration.md says what was fitted to what, and why.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ CYCLES: Final = (
 
 @dataclass(frozen=True)
 class Target:
-    """Which published cells (`published.PUBLISHED`) a cell of ours is held against."""
+    """The published cells (`published.PUBLISHED`) that a cell of ours is compared with."""
 
     cell: str
     calendar: tuple[str, ...]
@@ -74,7 +74,7 @@ TARGETS: Final = (
 
 @dataclass(frozen=True)
 class FieldFinding:
-    """What a field study says about many vehicles. State of health as their makers or testers report it."""
+    """What a field study says about many vehicles. State of health is as their makers or testers report it."""
 
     source: str
     vehicles: str
@@ -134,8 +134,8 @@ class FleetSpread:
 
 @dataclass(frozen=True)
 class Row:
-    """One condition. `published` is the mean of the target's cells, `lowest` and `highest` are theirs; all capacities
-    (calendar) or losses by cycling (cycling) over fresh capacity."""
+    """One condition. `published` is the mean of the target's cells, `lowest` and `highest` their range. All values are
+    capacities (calendar) or losses by cycling (cycling) over fresh capacity."""
 
     cell: str
     condition: str
@@ -148,7 +148,7 @@ class Row:
     """By the slow model that the constants were fitted with."""
     fitted: bool
     kernel: float = math.nan
-    """By what ships, all side reactions on; calendar only."""
+    """By the kernel that ships, with all side reactions on; calendar only."""
 
     @property
     def residual_points(self) -> float:
@@ -176,7 +176,7 @@ class Sensitivity:
 
     @property
     def met(self) -> bool:
-        """Within the goal?"""
+        """Whether it is within the goal."""
         return 1.0 / GOAL_FACTOR <= self.factor <= GOAL_FACTOR
 
 
@@ -214,7 +214,7 @@ class LifeTables:
         return lines
 
     def rms_points(self, rows: Sequence[Row], cell: str) -> float:
-        """Of the fitted conditions of a cell [points]."""
+        """Residual over the fitted conditions of a cell, rms [points]."""
         return float(np.sqrt(np.mean([r.residual_points**2 for r in rows if r.fitted and r.cell == cell])))
 
 
@@ -242,7 +242,7 @@ def cycling_targets(keys: Sequence[str], conditions: Sequence[CycleCondition], e
 
 
 def calibrate_calendar(target: Target, *, one_energy: bool = True) -> CalendarFit:
-    """Fit the SEI constants of a cell to its target anew: how the numbers in `physics/cells` came about."""
+    """Fit the SEI constants of a cell to its target anew. The numbers in `physics/cells` come from this."""
     t, s = grid(TEMPERATURES_C, [soc for soc in SOCS if soc >= FITTED_FROM_SOC])
     years = np.array(YEARS)
     capacity = calendar_targets(target.calendar, t, s, years).mean(axis=0)
@@ -250,7 +250,8 @@ def calibrate_calendar(target: Target, *, one_energy: bool = True) -> CalendarFi
 
 
 def calibrate_cycling(target: Target, *, positive: bool) -> LamFit:
-    """Fit the constants of active material loss anew (a minute); `cycling.rate_constants` has them as a cell's file."""
+    """Fit the constants of active material loss anew (a minute). `cycling.rate_constants` converts them for a cell's
+    file."""
     fitted = [c for c in CYCLES if c.fitted]
     efc = np.array(EFCS)
     loss = cycling_targets(target.cycling, fitted, efc).mean(axis=0)
@@ -259,7 +260,7 @@ def calibrate_cycling(target: Target, *, positive: bool) -> LamFit:
 
 
 def life_tables(targets: Sequence[Target] = TARGETS, *, quick: bool = False) -> LifeTables:
-    """Targets, ours and residuals of every cell we know. `quick`: few conditions, for tests."""
+    """Targets, our predictions and residuals of every known cell. `quick`: few conditions, for tests."""
     known = [target for target in targets if target.cell in cell_names()]
     temperatures, socs = ((15.0, 25.0, 35.0), (0.5, 0.7, 0.9)) if quick else (TEMPERATURES_C, SOCS)
     cycles = CYCLES[2:4] if quick else CYCLES
@@ -279,7 +280,7 @@ def life_tables(targets: Sequence[Target] = TARGETS, *, quick: bool = False) -> 
 
 
 def _default_fleet(vehicles: int = 512, seed: int = 1) -> tuple[FleetSpread, ...]:
-    """A fleet that `twin run` would make, new, at the middle ages of the field's findings."""
+    """A fleet as `twin run` makes it, but new at the start, at the mean ages of the field findings."""
     cells = dict(CELL_SHARES)
     speeds = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     life = simulate_life(cells, 10.0, cycles=speeds, vehicles=vehicles, seed=seed, fault_share=0.02)
@@ -367,7 +368,7 @@ _CITY_CYCLE: Final = (0.45, 0.85, 0.15)  # lower and upper charge, C-rate
 
 
 def _city_rows(cell: CellParameters) -> Iterable[CityRow]:
-    """At the yearly mean temperature: seasons and the heat of driving would add a little."""
+    """Rows at the yearly mean temperature. Seasons and the heat of driving would add a little."""
     years = np.array([5.0, 10.0])
     efc = years * _KM_A_YEAR / PACK_RANGE_KM
     for k, city in enumerate(CITIES):

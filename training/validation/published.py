@@ -1,7 +1,7 @@
-"""Life of published cells, afresh from BLAST-Lite's models (a development dependency, BSD-3 licence).
+"""Life of published cells, computed with BLAST-Lite's models (a development dependency, BSD-3 licence).
 
-The models are NREL's fits to laboratory data of one to three years; beyond that they extrapolate, and so says their
-documentation: "it is good to treat all models as qualitative". Every entry of `PUBLISHED` names its data.
+The models are NREL's fits to laboratory data of one to three years. Beyond that they extrapolate, as their
+documentation says: "it is good to treat all models as qualitative". Every entry of `PUBLISHED` names its data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from training.validation.reference import ReferenceMissing
 
 DAYS_A_YEAR: Final = 365.25
 _FIRST_STEP: Final = 1.0  # day or equivalent full cycle
-_GROWTH: Final = 0.01  # later steps are this part of what has passed
+_GROWTH: Final = 0.01  # later steps are this share of what has passed
 
 
 class BlastMissingError(ReferenceMissing):
@@ -159,8 +159,8 @@ PUBLISHED: Final = _published(
 def _models() -> dict[str, Any]:
     """BLAST-Lite's model classes by name.
 
-    Its package pulls in a downloader of climate data with some forty packages, which the life models do not use: the
-    package's own __init__ and that one module are therefore passed by.
+    Its package imports a downloader of climate data with some forty packages, which the life models do not use. So the
+    package's own __init__ and that one module are bypassed.
     """
     spec = importlib.util.find_spec("blast")
     if spec is None or not spec.submodule_search_locations:
@@ -173,7 +173,7 @@ def _models() -> dict[str, Any]:
     package, utils, functions = (types.ModuleType(n) for n in ("blast", "blast.utils", "blast.utils.functions"))
     package.__path__ = [root]
     utils.__path__ = [f"{root}/utils"]
-    functions.rescale_soc = None  # type: ignore[attr-defined]  # asked for by name, used by no function we call
+    functions.rescale_soc = None  # type: ignore[attr-defined]  # imported by name, used by no function we call
     sys.modules |= {"blast": package, "blast.utils": utils, "blast.utils.functions": functions}
     try:
         module = importlib.import_module("blast.models")
@@ -203,8 +203,8 @@ def _march(
 ) -> FloatArray:
     """Losses (time, cycles) of fresh capacity after each of `steps`, shape (n, 2).
 
-    The pattern (time_s, soc) repeats; `per` says whether steps count days or equivalent full cycles (EFC). Steps grow
-    with what has passed: within 1e-3 of the result of equal steps.
+    The pattern (time_s, soc) repeats. `per` says whether `steps` count days or equivalent full cycles (EFC). Inner
+    steps grow with what has passed; the result is within 1e-3 of that of equal steps.
     """
     with _older_numpy():
         model = _models()[cell.model]()
@@ -239,8 +239,8 @@ def cycling_loss(
 ) -> FloatArray:
     """What cycling without pause costs beyond the passing of time, as part of fresh capacity, shape (n,).
 
-    Down from `soc_high` to `soc_low` and up again at `c_rate`; `efc`: equivalent full cycles, charge in both directions
-    over twice the nominal capacity.
+    A cycle goes down from `soc_high` to `soc_low` and up again at `c_rate`. `efc`: equivalent full cycles, charge in
+    both directions over twice the nominal capacity.
     """
     half_s = 3600.0 * (soc_high - soc_low) / c_rate
     down, up = np.linspace(soc_high, soc_low, 21), np.linspace(soc_low, soc_high, 21)

@@ -1,4 +1,4 @@
-"""PyBaMM with the same parameters and submodels as ours: what validation, tests and benchmarks compare with."""
+"""PyBaMM with our parameters and submodels: the reference of validation, tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ OPTIONS = {
 
 
 class ReferenceMissing(RuntimeError):
-    """What we compare with is not installed; the message says how to install it."""
+    """The reference to compare with is not installed; the message says how to install it."""
 
 
 def load_pybamm() -> Any:
-    """The module, or one line that says what to install."""
+    """The module, or an error in one line that says what to install."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -41,7 +41,7 @@ def load_pybamm() -> Any:
 
 
 def drive_like_profile(seconds: int = 1800, peak_A: float = 5.0) -> tuple[FloatArray, FloatArray]:
-    """(t, I), each of shape (seconds + 1,): accelerations, braking and stops, 1C peaks with the default."""
+    """(t, I), each of shape (seconds + 1,): accelerations, braking and stops; by default with 1C peaks."""
     t = np.arange(seconds + 1.0)
     wave = (
         0.45 * np.sin(2 * np.pi * t / 311)
@@ -80,8 +80,8 @@ def simulation(
     model: str = "SPMe",
     options: Mapping[str, Any] = OPTIONS,
 ) -> Any:
-    """A PyBaMM simulation of the profile; solve it with t_eval = [0, end] and t_interp: every second in t_eval would
-    restart the solver."""
+    """A PyBaMM simulation of the profile. Solve it with t_eval = [0, end] and t_interp, because the solver would
+    restart at every second in t_eval."""
     pybamm = load_pybamm()
     values = parameter_values(pybamm, ambient_C)
     values["Current function [A]"] = pybamm.Interpolant(t, current, pybamm.t)

@@ -1,9 +1,9 @@
-"""Where records go. A sink delivers one batch and returns when the peer has acknowledged all of it, or has rejected
-single records, which it names; nothing else.
+"""Where records go. A sink delivers one batch. It returns when the peer has acknowledged all of it except single
+rejected records, which it names. It does nothing else.
 
-Buffering is the log's (`datasets/log`), pace and retries are the shipper's (`actors/delivery/shipper.py`), the bytes
-are the codec's (`datasets/codec.py`). Open `base.py` first. A new sink is a file here, a line in `SINKS`, a setting for
-its address (`twin/settings.py`) and a way to count what it has (`twin/books/peers.py`). No Ray.
+The log buffers (`datasets/log`), the shipper paces and retries (`actors/delivery/shipper.py`), the codec makes the
+bytes (`datasets/codec.py`). Open `base.py` first. A new sink is a file here, a line in `SINKS`, a setting for its
+address (`twin/settings.py`) and a way to count what it has (`twin/books/peers.py`). No Ray.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from actors.delivery.sinks.base import (
 class SinkKind:
     """One kind of sink: its name, and the class of its targets, which is imported when it is needed.
 
-    `live`: a run can deliver to it, by the setting of its name; else only a replay can. `ordered`: its readers see
+    `live`: a run can deliver to it, by the setting of its name. Otherwise only a replay can. `ordered`: its readers see
     records as they come, so several logs are delivered in the order of simulated time.
     """
 
@@ -37,7 +37,7 @@ class SinkKind:
     ordered: bool = False
 
     def parse(self, address: str, options: SinkOptions | None = None) -> Target:
-        """The target at an address; ValueError in one line for a malformed one."""
+        """The target at an address. A malformed address raises a one-line ValueError."""
         module, _, name = self.target.partition(":")
         kind: type[Target] = getattr(import_module(module), name)
         return kind.parse(address, options or SinkOptions())

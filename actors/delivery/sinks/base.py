@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from datasets.names import Payload, Stream
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # settings read this file: it stays light
+    import pyarrow as pa  # settings import this file, so it stays light
 
 BATCH_ROWS = 5_000
 
@@ -29,12 +29,12 @@ class SinkUnavailable(SinkError):
 
 
 class SinkRefused(SinkError):
-    """Not worth retrying until somebody changes a setting; a running shipper retries slowly all the same."""
+    """Not worth retrying until somebody changes a setting; a running shipper still retries, slowly."""
 
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """What a target is told beside its address. `retain`: an MQTT broker keeps each vehicle's last record."""
+    """What a target is told besides its address. `retain`: an MQTT broker keeps each vehicle's last record."""
 
     payload: Payload = "json"
     retain: bool = False
@@ -50,9 +50,9 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of a batch: all rows but the `dead` are acknowledged, `duplicates` of them the peer already had.
+    """What became of a batch: all rows but the `dead` are acknowledged. The peer already had `duplicates` of them.
 
-    `acked_ns` has the times of the single acknowledgements [ns since the epoch], from a peer that gives them singly.
+    `acked_ns` has the times of the single acknowledgements [ns since the epoch], if the peer acknowledges singly.
     """
 
     duplicates: int = 0
@@ -61,10 +61,10 @@ class Receipt:
 
 
 class Sink(Protocol):
-    """A peer that takes batches. Called from one thread per stream; `deliver` may be called from two at once."""
+    """A peer that takes batches. There is one calling thread per stream, so `deliver` may run in two at once."""
 
     def open(self) -> None:
-        """Connect and prepare (topics, tables). SinkError where that fails."""
+        """Connect and prepare (topics, tables). Raises SinkError if that fails."""
 
     def position(self, stream: Stream, shard: int) -> int | None:
         """How far the peer itself says this log was delivered; None for a peer that keeps no cursor of ours."""
@@ -72,13 +72,13 @@ class Sink(Protocol):
     def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
         """Deliver all rows; return when every one is acknowledged or rejected individually.
 
-        `position` is the log position behind the batch, for a sink that keeps the cursor in its own transaction.
-        After a SinkError the same batch may be delivered again, whole: a sink never assumes it comes only once.
-        A peer that makes no progress for the target's `patience_s` is a SinkUnavailable.
+        `position` is the log position at the end of the batch, for a sink that keeps the cursor in its own transaction.
+        After a SinkError the same whole batch may be delivered again: a sink never assumes it comes only once. If the
+        peer makes no progress for the target's `patience_s`, this raises SinkUnavailable.
         """
 
     def close(self) -> None:
-        """Let go of the connection, also under a `deliver` in another thread (which then raises). Never raises."""
+        """Close the connection, also during a `deliver` in another thread (which then raises). Never raises."""
 
 
 class Target(Protocol):
@@ -86,11 +86,11 @@ class Target(Protocol):
 
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> Self:
-        """From the text of a setting; ValueError in one line for a malformed one."""
+        """From the text of a setting. A malformed text raises a one-line ValueError."""
 
     @property
     def name(self) -> str:
-        """Of its kind, as in `SINKS`."""
+        """The name of its kind, as in `SINKS`."""
 
     @property
     def url(self) -> str:
@@ -102,21 +102,21 @@ class Target(Protocol):
 
     @property
     def keeps_position(self) -> bool:
-        """Whether the peer alone says how far it is: rows must not come to it in other batches than before."""
+        """Whether only the peer says how far it is. Rows must not come to it in other batches than before."""
 
     @property
     def rewind_s(self) -> float:
-        """A peer that may forget what it has acknowledged when it dies: how far back to go after a lost connection."""
+        """How far to go back after a lost connection, if a dying peer may forget what it acknowledged [s]; else 0."""
 
     def sink(self, log_id: str, part: int = 0) -> Sink:
-        """A sink for the log `log_id` (one run directory); `part` tells apart those that ship parts of it."""
+        """A sink for the log `log_id` (one run directory). `part` distinguishes sinks that ship parts of it."""
 
     def check(self) -> str:
-        """What answers there and its version, in one line. SinkError where nothing usable does."""
+        """What answers there and its version, in one line. Raises SinkError if nothing usable does."""
 
 
 def split_url(text: str, schemes: tuple[str, ...], example: str) -> SplitResult:
-    """Parse `text`, or ValueError in one line with `example`."""
+    """Parse `text`. A malformed one raises a one-line ValueError with `example`."""
     expected = f"expected {example}"
     try:
         url = urlsplit(text)
@@ -129,7 +129,7 @@ def split_url(text: str, schemes: tuple[str, ...], example: str) -> SplitResult:
 
 
 def mask(url: str) -> str:
-    """A URL with its password as ***, also where the rest of it is malformed; other text as it is."""
+    """A URL with its password as ***, even if the rest of it is malformed; other text unchanged."""
     head, at, tail = url.rpartition("@")
     if not at:
         return url

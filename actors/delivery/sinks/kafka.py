@@ -1,7 +1,7 @@
 """Kafka: idempotent producer, acks=all, key = vehicle_id (a vehicle's records keep their order), id in the headers.
 
-At least once on the wire: a batch whose acknowledgement was lost is sent again; consumers drop what they have by the
-header `id` (run_id/vehicle_id/seq). A record larger than the broker takes is a dead letter.
+At least once on the wire: a batch whose acknowledgement was lost is sent again. Consumers drop what they already have
+by the header `id` (run_id/vehicle_id/seq). A record larger than the broker takes is a dead letter.
 
 The client is confluent-kafka (librdkafka), docs/decisions/0011-kafka-client.md.
 """
@@ -43,7 +43,7 @@ _REFUSED = {
 }
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
 
-# librdkafka says every failed attempt to connect; we say once what we wait for.
+# librdkafka logs every failed attempt to connect; we say once what we wait for.
 _client_log = logging.getLogger(f"{__name__}.client")
 _client_log.setLevel(logging.CRITICAL)
 
@@ -62,7 +62,7 @@ class KafkaTarget:
 
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> KafkaTarget:
-        """From `127.0.0.1:9092[,host:port]`; ValueError in one line otherwise."""
+        """From `127.0.0.1:9092[,host:port]`; anything else raises a one-line ValueError."""
         servers = tuple(part.strip() for part in address.removeprefix("kafka://").split(","))
         for server in servers:
             host, colon, port = server.rpartition(":")
@@ -77,7 +77,7 @@ class KafkaTarget:
 
     @property
     def where(self) -> str:
-        """For messages."""
+        """The address as messages show it."""
         return f"Kafka at {self.url}"
 
     def sink(self, log_id: str, part: int = 0) -> KafkaSink:
@@ -89,7 +89,7 @@ class KafkaTarget:
             brokers, topics = connection.metadata()
         finally:
             connection.close()
-        there = ", ".join(sorted(topics & set(_TOPICS.values()))) or "made at the first record"
+        there = ", ".join(sorted(topics & set(_TOPICS.values()))) or "created with the first record"
         return f"{self.where}: {brokers} broker(s), topics: {there}"
 
 
@@ -104,10 +104,10 @@ def _translate(error: KafkaError, target: KafkaTarget) -> SinkRefused | SinkUnav
 
 @dataclass
 class _Flight:
-    """The messages of one batch on their way, by the reports that have come back."""
+    """The reports that have come back for the messages of one batch."""
 
     acked_ns: list[int] = field(default_factory=list)
-    failed: list[tuple[bytes, KafkaError]] = field(default_factory=list)  # value (the report lacks headers), why
+    failed: list[tuple[bytes, KafkaError]] = field(default_factory=list)  # (value, why); the report lacks headers
 
     def report(self, error: KafkaError | None, message: Message) -> None:
         """librdkafka's answer for one message."""
@@ -122,7 +122,7 @@ class _Connection:
 
     def __init__(self, target: KafkaTarget, client_id: str) -> None:
         self._target = target
-        self._said: KafkaError | None = None  # the last thing librdkafka had to say that is not about one message
+        self._said: KafkaError | None = None  # the last error that is not about one message
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._producer = Producer(
@@ -131,10 +131,10 @@ class _Connection:
                 "client.id": client_id,
                 "acks": "all",
                 "enable.idempotence": True,
-                "partitioner": "murmur2_random",  # as Java's and kafka-python's: a vehicle stays in its partition
+                "partitioner": "murmur2_random",  # as in Java's client and kafka-python: a vehicle keeps its partition
                 "linger.ms": 5,
                 "batch.size": 256 << 10,
-                # Ours is the clock that ends a delivery (patience without progress).
+                # Our own clock ends a delivery (`patience_s` without progress), not librdkafka's.
                 "message.timeout.ms": 600_000,
                 "reconnect.backoff.ms": 50,
                 "reconnect.backoff.max.ms": 1000,
@@ -144,12 +144,12 @@ class _Connection:
         )
 
     def _on_error(self, error: KafkaError) -> None:
-        # What was refused is worth more than the lost connection that follows from it.
+        # A refusal says more than the lost connection that follows from it.
         if self._said is None or self._said.code() not in _REFUSED:
             self._said = error
 
     def metadata(self) -> tuple[int, set[str]]:
-        """Number of brokers and the topics; SinkError where there is no answer."""
+        """Number of brokers and the topics. Raises SinkError if there is no answer."""
         try:
             found = self._producer.list_topics(timeout=_CONNECT_TIMEOUT_S)
         except KafkaException as error:
@@ -168,7 +168,7 @@ class _Connection:
                 for row, error in sorted(((rows[value], error) for value, error in flight.failed), key=itemgetter(0)):
                     if error.code() not in _TOO_LARGE:
                         raise _translate(error, self._target)
-                    # The broker refuses a whole request for one record too large: now each on its own.
+                    # The broker refuses a whole request if one record is too large, so send each on its own.
                     single = _Flight()
                     self._send(topic, messages, [row], single, dead)
                     if single.failed and single.failed[0][1].code() not in _TOO_LARGE:
@@ -189,7 +189,7 @@ class _Connection:
         flight: _Flight,
         dead: list[DeadLetter],
     ) -> None:
-        """Hand over these rows and wait until each is answered. The client's queue full, we wait for answers."""
+        """Hand over these rows and wait until each is answered. While the client's queue is full, wait for answers."""
         produce, report = self._producer.produce, flight.report
         vehicles, ids, values = messages.vehicle_ids, messages.ids, messages.values
         for row in rows:
@@ -224,7 +224,7 @@ class _Connection:
             raise SinkUnavailable(f"{self._target.where} {said}")
 
     def _purge(self) -> None:
-        """Forget what is still queued, so that nothing of a failed batch is sent beside its repetition."""
+        """Drop what is still queued, so that nothing of a failed batch is sent besides its repetition."""
         if len(self._producer):
             self._producer.purge()
             self._producer.flush(_POLL_S)

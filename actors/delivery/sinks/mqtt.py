@@ -1,11 +1,12 @@
 """MQTT: QoS 1, persistent session, topic `ev/battery/telemetry/<vehicle_id>`; the payload carries the record's id.
 
 At least once on the wire: after a lost connection what was not acknowledged is published again, in order. The identity
-(run_id, vehicle_id, seq) is in the JSON, because MQTT 3.1.1 subscribers see no headers. We speak MQTT 5, where a broker
-says no to a single message; a broker that knows only 3.1.1 is spoken to in that, and its no (an ACL) is silent there.
+(run_id, vehicle_id, seq) is in the payload, because MQTT 3.1.1 subscribers see no headers. We speak MQTT 5, in which a
+broker can reject a single message. With a broker that knows only 3.1.1 we speak 3.1.1, where a rejection (by an ACL) is
+silent.
 
-`ev/battery/status/<log_id>/<part>` tells, retained, whether somebody ships this log: {"state": "online"}, or "offline",
-by the last will also after kill -9.
+The retained message at `ev/battery/status/<log_id>/<part>` says whether somebody ships this log: {"state": "online"} or
+"offline". The last will sets it to "offline" even after kill -9.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class MqttTarget:
 
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> MqttTarget:
-        """From `mqtt://[user:password@]host[:port]`; ValueError in one line otherwise."""
+        """From `mqtt://[user:password@]host[:port]`; anything else raises a one-line ValueError."""
         url = split_url(address, ("mqtt",), "an MQTT URL like mqtt://[user:password@]127.0.0.1:1883")
         if url.path.strip("/"):
             raise ValueError(f"expected an MQTT URL without a path (topics are fixed), got {url.path!r} at its end")
@@ -92,7 +93,7 @@ class MqttTarget:
 
     @property
     def where(self) -> str:
-        """For messages: no secret in it."""
+        """The address as messages show it, without secrets."""
         return f"MQTT at {self.host}:{self.port}"
 
     def sink(self, log_id: str, part: int = 0) -> MqttSink:
@@ -119,16 +120,16 @@ class MqttTarget:
 def session_expiry(packet: int, seconds: float) -> Properties:
     """How long the broker keeps the session of a client that is gone (MQTT 5)."""
     properties = Properties(packet)  # type: ignore[no-untyped-call]
-    properties.SessionExpiryInterval = min(round(seconds), 0xFFFFFFFE)  # the next one would mean for good
+    properties.SessionExpiryInterval = min(round(seconds), 0xFFFFFFFE)  # the next number would mean forever
     return properties
 
 
 class MqttSink:
     """See the module's docstring. Bound: one batch, of which at most `_WINDOW` messages (or as many as the broker
-    allows) are on the wire; the window full, `deliver` waits.
+    allows) are on the wire. When the window is full, `deliver` waits.
 
-    A connection that is lost ends the delivery, and the sink: the client is never left to reconnect by itself, because
-    it would send new messages before old ones. `visit`: no lasting session, no status.
+    A lost connection ends the delivery and the sink. The client must never reconnect by itself, because it would send
+    new messages before old ones. `visit`: no lasting session, no status.
     """
 
     def __init__(self, target: MqttTarget, log_id: str, part: int = 0, *, visit: bool = False) -> None:
@@ -139,7 +140,7 @@ class MqttSink:
         self._status = f"{_STATUS}{log_id}/{part}"
         self._changed = threading.Condition()
         self._connected: ReasonCode | None = None
-        self._lost = ""  # why there is no connection any more
+        self._lost = ""  # why the connection is gone
         self._denied = 0  # reason code of the first record we may not publish
         self._window = _WINDOW
         self._largest_packet = 268_435_455
@@ -163,7 +164,7 @@ class MqttSink:
             )
 
     def _connect(self, protocol: MQTTProtocolVersion) -> ReasonCode | None:
-        """The broker's answer to our CONNECT, None where it gave none."""
+        """The broker's answer to our CONNECT; None if it gave none."""
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=f"ev-twin-{self._log_id}-{self._part}" if not self._visit else "",
@@ -275,7 +276,7 @@ class MqttSink:
     def _settle(self, waiting: deque[tuple[int, int]], leave: int, dead: list[DeadLetter], acked_ns: list[int]) -> None:
         """Wait until at most `leave` messages are unanswered."""
         while len(waiting) > leave:
-            # A broker answers in order, as a rule: one wait for the last one we need, then all are there.
+            # A broker usually answers in order: after one wait for the last answer we need, all are there.
             self._await(waiting[-1 - leave][0])
             while len(waiting) > leave:
                 mid, row = waiting[0]
@@ -295,12 +296,13 @@ class MqttSink:
                     acked_ns.append(when)
 
     def _await(self, mid: int) -> None:
-        """Until `mid` is answered. SinkUnavailable without a connection, or with no answer at all for `patience_s`."""
+        """Wait until `mid` is answered. Raises SinkUnavailable without a connection, or without any answer for
+        `patience_s`."""
         answered, deadline = -1, 0.0
         self._awaited.add(mid)
         try:
             while mid not in self._answers:
-                if self._denied:  # before anything else: a broker may well hang up on who goes on
+                if self._denied:  # checked first, because a broker may hang up on a client that goes on
                     raise SinkRefused(f"{self._target.where} refused a record (0x{self._denied:02x}); check our rights")
                 if self._lost:
                     raise SinkUnavailable(f"{self._target.where}: {self._lost}")

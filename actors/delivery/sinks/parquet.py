@@ -1,7 +1,7 @@
-"""Parquet files: one for each delivered batch, named by the log rows it holds, whole or not there at all.
+"""Parquet files: one per delivered batch, named by the log rows it holds, written whole or not at all.
 
-Delivery: exactly once (a batch delivered again replaces its own file). Order: that of the log, within a file and by
-name. The position is what the files' names say, so a folder that was emptied is filled again.
+Delivery: exactly once, because a batch delivered again replaces its own file. Order: that of the log, within a file and
+by file name. The position follows from the file names, so a folder that was emptied is filled again.
 """
 
 from __future__ import annotations

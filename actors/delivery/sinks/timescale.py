@@ -1,9 +1,9 @@
 """TimescaleDB (or plain PostgreSQL): exactly once in the store.
 
-A batch goes by COPY into the table, in one transaction with this log's cursor: after any crash the database itself says
-where to go on. Where a row is there already, by COPY into a temporary staging table, then by INSERT ... ON CONFLICT DO
-NOTHING. A row that the table cannot hold (a value error, a broken constraint) is found by halving the batch, and is a
-dead letter. Key: (run_id, vehicle_id, seq); order does not matter in a table.
+A batch goes into the table by COPY, in one transaction with this log's cursor. So after any crash the database itself
+says where to continue. If a row may be there already, the batch goes by COPY into a temporary staging table and from
+there by INSERT ... ON CONFLICT DO NOTHING. A row that the table cannot hold (a value error, a broken constraint) is
+found by halving the batch, and becomes a dead letter. Key: (run_id, vehicle_id, seq). Order does not matter in a table.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _log = logging.getLogger(__name__)
 
 SQL_FOLDER = Path(__file__).resolve().parents[3] / "cluster" / "sql"
 _CONNECT_TIMEOUT_S = 5
-# What is wrong with a row and not with us or the server.
+# Errors of a row, not of us or the server.
 _ROW_ERRORS = (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.errors.ProgramLimitExceeded)
 _warned: set[str] = set()
-_SURELY_THE_TABLE = 20  # so many rows refused and none taken: no bad record, but a table that is not ours
-# Any number will do; all processes that migrate one database must use the same.
+_SURELY_THE_TABLE = 20  # this many rows refused and none taken: the table is wrong, not the records
+# Any number will do, but all processes that migrate one database must use the same.
 _MIGRATION_LOCK = 0x45567477
 
 
@@ -68,7 +68,7 @@ class TimescaleTarget:
 
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> TimescaleTarget:
-        """From `postgresql://user[:password]@host[:port]/database`; ValueError in one line otherwise."""
+        """From `postgresql://user[:password]@host[:port]/database`; anything else raises a one-line ValueError."""
         url = split_url(
             address,
             ("postgresql", "postgres", "timescaledb"),
@@ -84,12 +84,12 @@ class TimescaleTarget:
 
     @property
     def where(self) -> str:
-        """For messages: no secret in it."""
+        """The address as messages show it, without secrets."""
         return f"database {self.database} at {self.host}:{self.port}"
 
     @property
     def url(self) -> str:
-        """The libpq URL, with the password where there is one."""
+        """The libpq URL, with the password if there is one."""
         secret = f":{quote(self.password, safe='')}" if self.password else ""
         parameters = "&".join(filter(None, [self.options, f"connect_timeout={_CONNECT_TIMEOUT_S}"]))
         return (
@@ -98,7 +98,7 @@ class TimescaleTarget:
         )
 
     def connect(self) -> Connection:
-        """A new connection; SinkUnavailable or SinkRefused in one line where there is none."""
+        """A new connection. A failure raises a one-line SinkUnavailable or SinkRefused."""
         limit = f"-c statement_timeout={round(self.patience_s * 1000)}"
         try:
             return psycopg2.connect(self.url, application_name="ev-twin", options=limit)
@@ -135,7 +135,7 @@ def _translate(error: psycopg2.Error, target: TimescaleTarget) -> SinkRefused | 
     words = str(error).strip().splitlines() or [type(error).__name__]
     said = words[0].rpartition("FATAL:")[2].strip() or words[0]
     code = error.pgcode or ""
-    # A failed login has no code in psycopg2: the words are all there is.
+    # A failed login has no code in psycopg2, so we go by the words.
     refused = code[:2] in ("28", "3D", "42") or any(
         sign in said for sign in ("authentication failed", "no password supplied", "does not exist", "pg_hba.conf")
     )
@@ -143,23 +143,24 @@ def _translate(error: psycopg2.Error, target: TimescaleTarget) -> SinkRefused | 
         return SinkRefused(f"{target.where} refused us: {said}; check user, password (PG_PASSWORD) and database")
     if code == "25006":
         return SinkUnavailable(f"{target.where} is read-only ({said}); is it a standby, or set to read-only?")
-    # 08: connection, 57P0x: shutting down or starting; anything else was said by a server that works.
+    # 08: connection, 57P0x: shutting down or starting. Anything else comes from a server that works.
     if not code or code[:2] == "08" or code.startswith("57P"):
         return SinkUnavailable(f"{target.where} does not answer: {said}")
     return SinkUnavailable(f"{target.where} takes no records now ({code}): {said}")
 
 
 def migrate(target: TimescaleTarget) -> bool:
-    """Bring the tables up to date; whether TimescaleDB is there (hypertables, compression, retention, aggregates)."""
-    target.connect().close()  # yoyo says less well why it cannot
+    """Bring the tables up to date. Returns whether TimescaleDB is there (hypertables, compression, retention,
+    aggregates)."""
+    target.connect().close()  # our own error is clearer than yoyo's
     try:
         backend = get_backend(target.url)
     except psycopg2.Error as error:
         raise _translate(error, target) from error
     try:
-        # yoyo opens a second connection for each migration; ours is in autocommit, so one can serve for all.
+        # yoyo opens a second connection for each migration. Ours is in autocommit, so one can serve for all.
         backend.copy = lambda: nullcontext(backend)
-        # yoyo's own lock is a row, which a killed process leaves behind for good; this one goes with the connection.
+        # yoyo's own lock is a row, which a killed process leaves behind forever. This lock ends with the connection.
         backend.execute("SELECT pg_advisory_lock(:key)", {"key": _MIGRATION_LOCK})
         backend.break_lock()
         answer = backend.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'")
@@ -177,7 +178,7 @@ def migrate(target: TimescaleTarget) -> bool:
 
 
 class TimescaleSink:
-    """See the module's docstring. One connection a stream; the queue is one batch, `deliver` waits for its commit."""
+    """See the module's docstring. One connection per stream. The queue is one batch; `deliver` waits for its commit."""
 
     def __init__(self, target: TimescaleTarget, log_id: str) -> None:
         self._target = target
@@ -186,7 +187,7 @@ class TimescaleSink:
         self._closed = False
         self._connections: dict[Stream, Connection] = {}
         self._busy: set[Stream] = set()
-        # Logs whose last batch was new throughout. The first one after a start may be a repetition.
+        # Logs whose last batch was entirely new. The first batch after a start may be a repetition.
         self._fresh: set[tuple[Stream, int]] = set()
 
     def open(self) -> None:
@@ -218,7 +219,7 @@ class TimescaleSink:
         return receipt
 
     def _insert(self, cursor: Cursor, stream: Stream, batch: pa.RecordBatch) -> Receipt:
-        """All rows that can be had, those that are there already left alone, halving where a row is refused."""
+        """Insert all rows that the table accepts and does not have yet; halve the batch where a row is refused."""
         names = _names(stream)
         cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS staging_{stream} (LIKE {stream}) ON COMMIT DELETE ROWS")
         accepted, seen = 0, 0
@@ -254,7 +255,7 @@ class TimescaleSink:
         cursor.copy_expert(f"COPY {table} ({_names(stream)}) FROM STDIN (FORMAT csv)", _csv(rows))
 
     def _move_cursor(self, cursor: Cursor, stream: Stream, shard: int, position: int) -> None:
-        # A reader whose own notes are behind may deliver again what the cursor has passed: it never moves back.
+        # A reader whose cursor file is behind may deliver again what this cursor has passed. So it never moves back.
         cursor.execute(
             "INSERT INTO sink_cursors AS old (log_id, stream, shard, position) VALUES (%s, %s, %s, %s)"
             " ON CONFLICT (log_id, stream, shard)"
@@ -264,9 +265,9 @@ class TimescaleSink:
 
     @contextmanager
     def _transaction(self, stream: Stream) -> Iterator[Cursor]:
-        """A cursor whose work is committed at the end. A connection that failed, or stays silent, is thrown away.
+        """A cursor whose work is committed at the end. A connection that fails, or stays silent, is thrown away.
 
-        The errors of `_ROW_ERRORS` come through as they are; the connection is good for the next transaction.
+        Errors of `_ROW_ERRORS` are raised unchanged, and the connection remains usable for the next transaction.
         """
         connection = self._connection(stream)
         silent = threading.Event()
@@ -330,7 +331,7 @@ class TimescaleSink:
 
 
 def _cut(connection: Connection) -> None:
-    """End a connection that another thread waits on. `close` would wait for that thread, libpq has no time limit."""
+    """End a connection that another thread waits on. `close` would wait for that thread; libpq has no time limit."""
     with suppress(psycopg2.Error, OSError), closing(socket.socket(fileno=os.dup(connection.fileno()))) as twin:
         twin.shutdown(socket.SHUT_RDWR)
 
