@@ -99,7 +99,9 @@ def test_kafka_topics_have_four_partitions(kafka: Kafka, kafka_topic: str) -> No
 
 
 @pytest.mark.parametrize("transport", ["tcp", "websockets"])
-def test_mosquitto_delivers(mosquitto: Mosquitto, transport: Literal["tcp", "websockets"], unique_name: Callable[[str], str]) -> None:
+def test_mosquitto_delivers(
+    mosquitto: Mosquitto, transport: Literal["tcp", "websockets"], unique_name: Callable[[str], str]
+) -> None:
     topic = unique_name("ev/battery/telemetry/EV-000001")
     with Subscriber(mosquitto, topic, transport=transport) as subscriber:
         publish(mosquitto, topic, [b"1", b"2"])
