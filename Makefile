@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
+# Two processes of tests, each with servers and a Ray of its own: most tests wait. A file's tests stay together.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: help setup setup-dev run quick test check docs bench services services-stop model lock
@@ -19,11 +21,11 @@ run: setup       ## a fleet: make run ARGS="--vehicles 5000 --duration 6h"
 	@$(BIN)/twin run $(ARGS)
 
 quick: setup-dev check ## checks, and the tests that need no server and no Ray: under 4 minutes
-	@$(BIN)/pytest -m "not services and not cluster" $(ARGS)
+	@$(PYTEST) -m "not services and not cluster" $(ARGS)
 
 test: setup-dev check  ## every check and every test, with the real services: make test ARGS="-k kafka"
 	@$(BIN)/python -m tests.services install
-	@$(BIN)/pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 check: setup-dev ## formatting, lint, types, import directions
 	@$(BIN)/ruff format --check --quiet --exclude "*.md" .
