@@ -25,6 +25,7 @@ NEEDS: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "lives": (),
     "payload": (RAY,),
     "sinks": (SERVERS,),
+    "start": (),
 }
 
 

@@ -25,7 +25,7 @@ from actors.fleet.plan import FleetPlan, PopulationPlan
 from actors.fleet.ray_cluster import RayCluster
 from actors.fleet.status import FleetStatus
 from actors.fleet.supervisor import FleetFailed, Supervisor
-from actors.prediction.plan import PoolPlan
+from actors.prediction.plan import READER, PoolPlan
 from datasets.schema import vehicle_id, vehicle_index
 from models.bundle import BUNDLED, Bundle, BundleError
 from physics import Fault, load_cell, physics_version
@@ -374,7 +374,7 @@ def describe_backlog(status: FleetStatus) -> str:
         if any(sink.backlog.values())
     ]
     if status.predictor_backlog:
-        reason = status.waiting.get("predictor", "the pool is behind")
+        reason = status.waiting.get(READER, "the pool is behind")
         parts.append(f"{status.predictor_backlog:,} records wait for the predictor ({reason})")
     return "; ".join(parts)
 

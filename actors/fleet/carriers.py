@@ -14,11 +14,10 @@ from actors.fleet.cluster import ActorFailed, ActorGone, Cluster, NoAnswer, Pend
 from actors.fleet.placement import place_of_carrier
 from actors.fleet.plan import FleetPlan, ShardPlan
 from actors.prediction.feeder import Feeder, FeederStatus
+from actors.prediction.plan import READER
 from datasets.schema import Stream
 
 _STOP_S = 45.0
-FEEDER = "predictor"
-"""The feeder's name among the carriers. It stands for the predictor pool."""
 
 
 @dataclass
@@ -71,7 +70,7 @@ class Carriers:
             plan = self.plan.feeder_plan({shard.shard: first_rows(shard) for shard in shards})
             feeder = self.cluster.start_feeder(plan, where)
             known = FeederStatus(0, dict.fromkeys(numbers, 0))
-            self.feeders.append(Carrier(FEEDER, node, feeder, known, Feeder.status, Feeder.stop))
+            self.feeders.append(Carrier(READER, node, feeder, known, Feeder.status, Feeder.stop))
 
     def end(self, node: str) -> None:
         """Kill the carriers of a node, at once."""

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from actors.fleet.status import FleetStatus
 from actors.latency import BUCKETS_S, Latencies
+from actors.prediction.plan import READER
 from datasets.schema import STREAMS
 
 
@@ -45,7 +46,7 @@ class FleetCollector(Collector):
         yield CounterMetricFamily("ev_shard_restarts", "Shards restarted from their checkpoint", status.restarts)
         yield CounterMetricFamily("ev_compute_seconds", "Time spent in shards", sum(s.compute_s for s in status.shards))
         waiting = GaugeMetricFamily("ev_waiting", "1 while a part waits for another", labels=["part"])
-        for part in ("fleet", "predictor", *(sink.name for sink in status.sinks)):
+        for part in ("fleet", READER, *(sink.name for sink in status.sinks)):
             waiting.add_metric([part], float(part in status.waiting))
         yield waiting
         yield from self._sinks(status)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from actors.delivery.sinks.base import Target
-from actors.prediction.plan import FeederPlan, PoolPlan
+from actors.prediction.plan import READER, FeederPlan, PoolPlan
 from datasets.log import DIRECT_ROWS, SEGMENT_BYTES
 from datasets.log.retention import Retention
 from datasets.names import Fsync
@@ -103,7 +103,7 @@ class FleetPlan:
         if math.isinf(self.log_max_age_s) and math.isinf(self.log_max_bytes):
             return None
         sinks = tuple(target.name for target in self.targets)
-        readers = (*sinks, "predictor") if self.pool is not None else sinks
+        readers = (*sinks, READER) if self.pool is not None else sinks
         return Retention(
             (("telemetry", readers), ("predictions", sinks)), self.log_max_age_s, self.log_max_bytes / self.shards
         )

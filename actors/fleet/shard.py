@@ -161,8 +161,8 @@ class Shard:
             self._keep_last(samples)
             if len(samples["soc"]):
                 self._state = self._appended(self._batch(samples))
-            due = self._physics.tick - self._checkpoint_tick >= self._plan.checkpoint_ticks
-            if due and isinstance(self._state, _Running):
+            enough = self._physics.tick - self._checkpoint_tick >= self._plan.checkpoint_ticks
+            if enough and isinstance(self._state, _Running):
                 self._checkpoint()
         self._compute_s += time.perf_counter() - begun
         return self.status()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from actors.fleet.carriers import FEEDER, Carriers
+from actors.fleet.carriers import Carriers
 from actors.fleet.cluster import ActorFailed, ActorGone, Cluster, NoAnswer, Remote
 from actors.fleet.drain_policy import Drain, PoolState
 from actors.fleet.pacer import POLL_S, Pacer
@@ -24,7 +24,7 @@ from actors.fleet.restart_policy import RestartPolicy
 from actors.fleet.shard import Shard, ShardStatus
 from actors.fleet.slot import ShardSlot
 from actors.fleet.status import FleetStatus, Rate, measure
-from actors.prediction.plan import PoolPlan
+from actors.prediction.plan import READER, PoolPlan
 
 _log = logging.getLogger(__name__)
 
@@ -308,7 +308,7 @@ class Supervisor:
     def _waiting(self) -> Iterator[tuple[str, str]]:
         yield from self._carriers.waiting().items()
         if self._pool.error:
-            yield FEEDER, self._pool.error
+            yield READER, self._pool.error
         for slot in self._slots:
             if slot.status.waiting_for:
                 yield "fleet", slot.status.waiting_for

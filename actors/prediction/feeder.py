@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from actors.latency import Latencies
-from actors.prediction.plan import FeederPlan
+from actors.prediction.plan import READER, FeederPlan
 from datasets.log import Cursor, CursorFile, Frame, LogFull, LogReader, LogWriter, log_directory
 from datasets.log.watch import Watch
 from datasets.schema import MODEL_OUTPUTS, SCHEMAS
@@ -80,7 +80,7 @@ class _Asked:
 
 
 class Feeder:
-    """Asks the pool about those records of one node that are due for a prediction, and logs the answers.
+    """Asks the pool about those records of one node that are to be predicted, and logs the answers.
 
     `connect` gives the way to ask; it raises while the pool is not up. Queue: at most `_IN_FLIGHT` batches are asked
     about and not answered. When it is full the feeder waits for the oldest answer; the records stay in the log.
@@ -189,7 +189,7 @@ class Feeder:
         while True:
             try:
                 self._writers[shard].append(batch, position, due_ns or None)
-                CursorFile(self._plan.run_dir, "predictor", "telemetry", shard).save(Cursor(position))
+                CursorFile(self._plan.run_dir, READER, "telemetry", shard).save(Cursor(position))
                 break
             except LogFull:
                 self._wait_for(f"room on the volume of {self._plan.run_dir}")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+READER = "predictor"
+"""The feeder's name beside the names of sinks: of its cursor, of its process, in what it waits for. It is on disk."""
+
 APP_NAME = "predictor"
 """The pool's name with Ray Serve."""
 
