@@ -1,7 +1,7 @@
 """The front door: the `twin` command, settings, `Fleet` and `Vehicle` handles, the report. May import everything.
 
-Open `cli.py` first, then `commands/run.py` and `fleet.py` (what a run is). `settings.py` has every setting once;
-`books/` counts what was delivered; `show/` is what a person sees.
+Open `cli.py` first, then `commands/run.py` and `fleet.py` (what a run is). `settings.py` defines every setting.
+`books/` counts what was delivered. `show/` is what a person sees.
 
     from twin import Fleet
     with Fleet(vehicles=1000, seed=1) as fleet:
@@ -21,7 +21,7 @@ __all__ = ["Fleet", "Vehicle"]
 
 
 def __getattr__(name: str) -> Any:
-    # Ray and numba take seconds to import: `twin --help` does not need them.
+    # Ray and numba take seconds to import, and `twin --help` does not need them.
     if name in __all__:
         from twin import fleet
 

@@ -8,7 +8,7 @@ from twin.folders import foreign_folder
 
 
 def main() -> None:
-    """The command line, once it is sure that Python finds our folders and not another project's."""
+    """Check that Python finds our folders and not another project's, then run the command line."""
     if problem := foreign_folder():
         print(f"twin: {problem}", file=sys.stderr)
         sys.exit(2)

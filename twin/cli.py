@@ -31,7 +31,7 @@ from twin.errors import TwinError
 from twin.options import plain
 from twin.say import say
 
-# In the order of help; the first five are what one begins with.
+# In the order of help. The first five are the ones to begin with.
 _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (run.run, run.EXAMPLE),
     (report.report, report.EXAMPLE),
@@ -65,7 +65,7 @@ def _version(asked: bool) -> None:
 def start(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="show the version and stop", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="show the version and exit", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """A digital twin of an EV battery fleet."""
@@ -78,20 +78,23 @@ def start(
 
 
 def main() -> None:
-    """Run the command; turn errors into one line and an exit code."""
+    """Run the command. Turn errors into one line and an exit code."""
     try:
         code = app(standalone_mode=False)
     except TwinError as error:
         say(str(error))
         code = error.exit_code
     except typer.TyperException as error:
-        say(f"{error.format_message() if isinstance(error, typer.BadParameter) else error} Try: twin --help")
+        says = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context is not None else "twin"
+        say(f"{says.replace('Value error, ', '').rstrip('.')}. Try: {where} --help")
         code = 2
     except (typer.Abort, KeyboardInterrupt):
         say("stopped")
         code = 130
     except Exception as error:
-        # Ours, not the user's: one line for the person, the rest for whoever mends it.
+        # Our mistake, not the user's. The user sees one line; the file holds the rest for whoever fixes it.
         with tempfile.NamedTemporaryFile("w", prefix="twin-error-", suffix=".txt", delete=False) as file:
             traceback.print_exc(file=file)
         say(f"internal error: {error!r}; please report it with {file.name}")

@@ -2,8 +2,8 @@
 
 TwinError
 ├── BadInput       2   a flag, a setting, a file or a URL is not what was expected
-├── NotDelivered   3   the run ended, its records are on disk, some sink has not taken all of them
-├── Different      4   a peer, asked itself, does not have what it must have, or could not be asked
+├── NotDelivered   3   the run ended and its records are on disk, but some sink has not taken all of them
+├── Different      4   a peer that was asked lacks what it must have, or could not be asked
 └── RunFailed      1   the run could not go on
 """
 

@@ -4,7 +4,7 @@
     @takes(Servers, Clock, only=("kafka", "pace"))
     def replay(directory: Annotated[Path, typer.Argument()], given: Given) -> None: ...
 
-The command gets the parameters it names itself and, as `given`, what was given of the settings.
+The command gets the parameters it declares itself. `given` holds the settings that were given.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def takes(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of these groups, or `only` some of them.
 
-    `kept`: what is not given stays as the run had it, so no default is shown, and the environment of this shell does
-    not count. `config`: with a --config for a YAML file.
+    `kept`: an option that is not given keeps the run's value, so no default is shown, and the environment of this shell
+    does not count. `config`: add --config for a YAML file.
     """
     options: dict[str, Any] = {}
     for group in groups:
@@ -52,7 +52,7 @@ def takes(
         with_settings.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
         typed: Any = with_settings
         typed.__signature__ = inspect.Signature(parameters)
-        del typed.__wrapped__  # its own signature is the one to show
+        del typed.__wrapped__  # show its own signature instead
         return with_settings
 
     return decorate
@@ -63,7 +63,7 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 
 
 def _option(name: str, field: FieldInfo, title: str, *, kept: bool) -> Any:
-    """Text that `Given` checks, so that a flag, a file and the environment are checked alike; but for switches."""
+    """An option that takes text, or a switch. `Given` checks the text, as it checks a file and the environment."""
     form, flag = form_of(field), f"--{name.replace('_', '-')}"
     default = "as the run began" if kept else default_of(field)
     words = plain(f"{field.description}  [default: {default}]")
@@ -93,11 +93,11 @@ def _completion(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
 
 
 def plain(text: str) -> str:
-    """Text whose brackets are brackets, not Rich's markup."""
+    """Escape brackets, so that Rich does not read them as markup."""
     return text.replace("[", "\\[")
 
 
 _CONFIG = Annotated[
     Path | None,
-    typer.Option("--config", metavar="PATH", help="settings from a YAML file"),
+    typer.Option("--config", metavar="PATH", help="read settings from this YAML file"),
 ]

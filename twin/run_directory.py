@@ -1,6 +1,6 @@
-"""Directories of runs and results: where a new one goes, what a run says of itself, whether it is still going on.
+"""Directories of runs and results: where a new one goes, what run.json says, whether a run is still going on.
 
-A result folder appears whole or not at all: it is filled under another name and renamed at the end (`filling`).
+A result folder appears whole or not at all, because it is filled under another name and renamed at the end (`filling`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twin.settings import RunSettings, load_settings
 
 
 class RunLock:
-    """Held while a run goes on; it ends with its process, however that ends. BadInput where another one holds it."""
+    """Held while a run goes on. However its process ends, the lock ends too. BadInput where another one holds it."""
 
     def __init__(self, directory: Path) -> None:
         try:
@@ -46,7 +46,7 @@ def load_run(directory: Path) -> dict[str, Any]:
     try:
         run = json.loads(path.read_text())
     except FileNotFoundError:
-        raise BadInput(f"expected a run directory, {directory} holds no run.json") from None
+        raise BadInput(f"expected a run directory, but {directory} holds no run.json") from None
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(run, dict) or not {"run_id", "settings", "versions", "period_s"} <= run.keys():
@@ -68,14 +68,16 @@ def shard_count(run: Mapping[str, Any]) -> int:
 
 
 def run_settings(directory: Path, run: Mapping[str, Any], flags: Mapping[str, Any] | None = None) -> RunSettings:
-    """The settings a run was begun with, `flags` in the place of some. Secrets are not in run.json: a password comes
-    with a flag's URL or from PG_PASSWORD, a token from TWIN_API_TOKEN."""
+    """The settings a run was begun with, some of them replaced by `flags`.
+
+    run.json holds no secrets. A password comes with a flag's URL or from PG_PASSWORD, a token from TWIN_API_TOKEN.
+    """
     base = {name: value for name, value in run["settings"].items() if value is not None and name != "out"}
     base = {name: value.replace(":***@", "@") if isinstance(value, str) else value for name, value in base.items()}
     if base.get("api_token"):
         base["api_token"] = os.environ.get("TWIN_API_TOKEN", "")
-    base["telemetry_every"] = run["period_s"]  # its default depends on the duration, which may be another one now
-    # Who is in the fleet and where its records go is the run's to say, not this shell's.
+    base["telemetry_every"] = run["period_s"]  # its default depends on the duration, which may have changed
+    # The run decides who is in the fleet and where its records go, not the environment of this shell.
     environ = {name: value for name, value in os.environ.items() if name == "PG_PASSWORD"}
     return load_settings({**(flags or {}), "out": str(directory)}, environ=environ, base=base)
 
@@ -84,28 +86,28 @@ def resumable_settings(directory: Path, flags: Mapping[str, Any]) -> tuple[dict[
     """run.json and the settings to go on with."""
     run = load_run(directory)
     RunLock(directory).release()
-    from physics import physics_version  # loads a compiler: not for those who only read a run
+    from physics import physics_version  # loads a compiler, so imported late
 
     was, now = run["versions"].get("physics"), physics_version()
     if was != now:
         raise BadInput(
-            f"the run in {directory} was made by physics {was}, this is {now}: it would not go on to the same records; "
+            f"the run in {directory} was made by physics {was}, but this is {now}, whose records would differ; "
             "use the version that began it, or start a new run"
         )
     settings = run_settings(directory, run, flags)
     if settings.clock.duration is None:
-        raise BadInput("--duration: expected how far to go (the run was begun without one), like --duration 6h")
+        raise BadInput("--duration: expected how far to go, like --duration 6h, because the run was begun without a duration")
     return run, settings
 
 
 def new_directory(out: Path | None, default: str) -> Path:
     """Where results go: `out`, or runs/<default>. BadInput where something is there already, or nothing may be written.
 
-    Nothing is made yet.
+    Creates nothing.
     """
     folder = (out or Path("runs") / default).expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput(f"--out: expected a new or empty directory, {folder} already holds something; choose another")
+        raise BadInput(f"--out: expected a new or empty directory, but {folder} already holds something; choose another")
     parent = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
         raise BadInput(f"--out: cannot write to {parent}; choose a directory you may write to")
@@ -113,7 +115,7 @@ def new_directory(out: Path | None, default: str) -> Path:
 
 
 def stamp() -> str:
-    """The name of what begins now."""
+    """The present time, as part of a folder's name."""
     return time.strftime("%Y-%m-%dT%H-%M-%S")
 
 

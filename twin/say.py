@@ -1,4 +1,4 @@
-"""What is said beside the results: a line on stderr."""
+"""Messages that are not results: one line each, on stderr."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import sys
 
 
 def say(text: str) -> None:
-    """`twin: text`, one line whatever the text holds."""
+    """Print `twin: text` as one line, whatever the text holds."""
     print(f"twin: {' '.join(text.split())}", file=sys.stderr, flush=True)

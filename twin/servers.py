@@ -1,4 +1,4 @@
-"""The servers a command talks to, and the one it is: sinks that are switched on, a port for metrics."""
+"""The servers a command talks to (the sinks that are switched on), and the metrics it serves itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def targets_of(servers: Servers) -> tuple[Target, ...]:
 
 
 def check_targets(targets: Sequence[Target]) -> list[str]:
-    """What keeps a peer away that may come back, one line each. BadInput where one refuses us."""
+    """One line for each peer that is away but may come back. BadInput where a peer refuses us."""
     away = []
     for target in targets:
         try:
@@ -39,7 +39,7 @@ def check_targets(targets: Sequence[Target]) -> list[str]:
 
 
 def start_exporter(port: int, collector: Collector) -> Exporter | None:
-    """Metrics on loopback; None for port 0. BadInput where the port cannot be had."""
+    """Serve metrics on loopback; None for port 0. BadInput where the port is not available."""
     try:
         return Exporter("127.0.0.1", port, collector) if port else None
     except OSError as error:

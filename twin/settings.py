@@ -1,8 +1,8 @@
-"""The settings of every command, in groups: what each is called, its default, its limits, what it means; once, here.
+"""Defines every setting of every command once, in groups: its name, default, limits and meaning.
 
 A value comes from the command line, else from the environment, else from a YAML file, else it is the default. It is
-checked when its group is loaded (`Given.group`), and a command loads only what it takes. Options and help are made from
-these groups (`twin/options.py`), and so is docs/settings.md.
+checked when its group is loaded (`Given.group`), and a command loads only the groups it takes. Options, help
+(`twin/options.py`) and docs/settings.md are made from these groups.
 
 Environment: every setting as TWIN_<NAME> (TWIN_VEHICLES=500), and the usual names of the services:
 KAFKA_BOOTSTRAP_SERVERS; MQTT_HOST, MQTT_PORT; PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE; RAY_ADDRESS.
@@ -127,8 +127,11 @@ def _setting(
     option: bool = True,
     **limits: Any,
 ) -> Any:
-    """A field of a group. `default_text`: the default in words, where the value does not say it; `environment`: other
-    variables that set it; `option` False: it is no command-line option, since everybody on the machine sees those."""
+    """A field of a group.
+
+    `default_text` is the default in words, where the value does not say it. `environment` names other variables that
+    set the field. `option` is False for secrets, because everybody on the machine sees command-line options.
+    """
     extra: dict[str, Any] = {"default_text": default_text, "environment": environment, "option": option}
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
@@ -137,7 +140,7 @@ def _setting(
 
 
 class Group(BaseModel):
-    """Settings of one concern. `prefix` stands before their names in a file and in the environment."""
+    """Settings of one concern. `prefix` comes before their names in a file and in the environment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
     title: ClassVar[str] = ""
@@ -152,7 +155,7 @@ class Population(Group):
     vehicles: int = _setting(1000, "vehicles in the fleet", ge=1, le=10_000_000)
     seed: int = _setting(1, "the same seed makes the same fleet", ge=0, lt=2**63)
     cell: Annotated[str, Form("NAME[:SHARE,..]")] = _setting(
-        ",".join(f"{name}:{share:g}" for name, share in CELL_SHARES.items()), "cell, or cells with shares of the fleet"
+        ",".join(f"{name}:{share:g}" for name, share in CELL_SHARES.items()), "one cell, or several with their shares of the fleet"
     )
     use: Annotated[str, Form("USE", USES)] = _setting(
         "",
@@ -161,7 +164,7 @@ class Population(Group):
     )
     oldest: Age | None = _setting(
         None,
-        "vehicles are between new and this old at the start",
+        "highest age of a vehicle at the start",
         default_text=f"{OLDEST_YEARS:g}y; 0s where telemetry is daily or rarer",
     )
     fault_share: float = _setting(FAULT_SHARE, "share of vehicles that get a fault within ten years", ge=0, le=1)
@@ -207,7 +210,7 @@ class Clock(Group):
     step: Duration = _setting(1.0, "simulation step", default_text="1s")
     telemetry_every: Duration | None = _setting(
         None,
-        "period of telemetry; from a day up, whole lives are simulated in seconds",
+        "period of telemetry; from a day up, most days are extrapolated, so whole lives take seconds",
         default_text="2s; 1d for runs of 30d or more",
     )
     predict_every: Duration | None = _setting(
@@ -215,10 +218,10 @@ class Clock(Group):
     )
     checkpoint_every: Duration = _setting(600.0, "simulated time between checkpoints", default_text="10min")
     pace: Pace = _setting(
-        math.inf, "simulated over real time: 1 is real time, max as fast as it goes", default_text="max"
+        math.inf, "simulated seconds per real second: 1 is real time, max is as fast as possible", default_text="max"
     )
     start: Annotated[datetime, Form("TIME")] = _setting(
-        datetime(2026, 6, 1, 7, tzinfo=UTC), "simulated time of the start, UTC", default_text="2026-06-01T07:00Z"
+        datetime(2026, 6, 1, 7, tzinfo=UTC), "simulated time at the start, UTC", default_text="2026-06-01T07:00Z"
     )
 
     @property
@@ -237,11 +240,11 @@ class Clock(Group):
 
     @property
     def fast_forward(self) -> bool:
-        """Whether days are lived in full only now and then."""
+        """Whether only some days are simulated in full."""
         return self.telemetry_s >= _DAY_S
 
     def ticks(self, seconds: float) -> int:
-        """Steps in so many seconds."""
+        """The number of steps in `seconds`."""
         return round(seconds / self.step)
 
     @field_validator("start")
@@ -268,7 +271,7 @@ class Clock(Group):
 
 
 class Servers(Group):
-    """Where records go. An empty address means: off."""
+    """Where records go. An empty address means off."""
 
     title = "Servers"
 
@@ -283,7 +286,7 @@ class Servers(Group):
         default_text="off",
         environment="PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE",
     )
-    payload: Payload = _setting("json", "what a message of Kafka and MQTT is")
+    payload: Payload = _setting("json", "encoding of the messages to Kafka and MQTT")
     drain_timeout: Duration = _setting(
         60.0, "longest wait at the end for a sink that makes no progress", default_text="60s"
     )
@@ -296,14 +299,14 @@ class Log(Group):
 
     out: Path | None = _setting(None, "run directory, new or empty", default_text="runs/<time>")
     run_id: Annotated[str, Form("NAME")] | None = _setting(
-        None, "name of the run in every record", default_text="from its settings", pattern=r"^[A-Za-z0-9._-]{1,64}$"
+        None, "name of the run in every record", default_text="made from its settings", pattern=r"^[A-Za-z0-9._-]{1,64}$"
     )
     log_fsync: Fsync = _setting("checkpoint", "when the log is forced to the disk")
     log_max_age: Annotated[Duration | None, Off(None)] = _setting(
         None, "drop delivered segments older than this", default_text="keep all"
     )
     log_max_size: Annotated[Size | None, Off(None)] = _setting(
-        None, "drop delivered segments beyond this size of the run's log", default_text="keep all"
+        None, "drop the oldest delivered segments when the run's log exceeds this size", default_text="keep all"
     )
 
 
@@ -313,38 +316,38 @@ class Pool(Group):
     title = "Predictor pool"
 
     predict: bool = _setting(True, "run the predictor pool")
-    bundle: Path | None = _setting(None, "model bundle, a folder", default_text="the one that ships")
-    replicas: int = _setting(2, "most replicas of the pool", ge=1, le=256)
+    bundle: Path | None = _setting(None, "folder of a model bundle", default_text="the bundled model")
+    replicas: int = _setting(2, "largest number of replicas in the pool", ge=1, le=256)
     rest_host: Annotated[str, Form("ADDRESS")] = _setting("127.0.0.1", "address of the REST interface")
     rest_port: Port = _setting(8000, "port of the REST interface")
     api_token: str = _setting(
-        "", "token that REST callers must send; needed beyond loopback", default_text="none", option=False
+        "", "token that REST callers must send; required unless rest_host is loopback", default_text="none", option=False
     )
 
     @model_validator(mode="after")
     def _token(self) -> Pool:
         if self.rest_host not in ("127.0.0.1", "::1", "localhost") and not self.api_token:
             raise ValueError(
-                f"expected an api_token (TWIN_API_TOKEN) where rest_host is {self.rest_host}: beyond loopback anybody "
-                "could call the predictor"
+                f"expected an api_token (TWIN_API_TOKEN) where rest_host is {self.rest_host}; without one, anybody on "
+                "the network could call the predictor"
             )
         return self
 
 
 class Processes(Group):
-    """Ray, and what the driver shows of itself."""
+    """Ray, and the driver's metrics."""
 
     title = "Processes"
 
-    shards: Shards = _setting("auto", "Ray actors that hold the vehicles; auto: one a core")
+    shards: Shards = _setting("auto", "number of Ray actors that hold the vehicles; auto is one per core")
     address: Annotated[str, Form("auto|ray://HOST:PORT")] = _setting(
-        "", "Ray cluster", default_text="a local one", environment="RAY_ADDRESS"
+        "", "address of the Ray cluster", default_text="a local one", environment="RAY_ADDRESS"
     )
     metrics_port: PortOrOff = _setting(9100, "port of the Prometheus metrics, 0 for off")
 
 
 class Consumer(Group):
-    """`twin consume`, beside the servers."""
+    """What `twin consume` takes besides the servers."""
 
     title = "Consumer"
     prefix = "consume_"
@@ -353,13 +356,13 @@ class Consumer(Group):
     topic: TopicName = _setting("ev-telemetry", "topic to read telemetry from")
     output: TopicName = _setting("ev-fleet-minute", "topic to write aggregates to")
     lateness: Duration = _setting(
-        10.0, "how late a record may be, in simulated time, before its minute closes", default_text="10s"
+        10.0, "how long a minute stays open for late records, in simulated time", default_text="10s"
     )
     idle_timeout: Duration = _setting(30.0, "a minute without new records closes after this", default_text="30s")
     until_idle: Annotated[Duration | None, Off(None)] = _setting(
-        None, "end when nothing came for this long", default_text="never"
+        None, "end when nothing has come for this long", default_text="never"
     )
-    max_open: int = _setting(1_000_000, "vehicles in open minutes, about 200 bytes each", ge=1)
+    max_open: int = _setting(1_000_000, "most vehicles in open minutes, about 200 bytes each", ge=1)
     metrics_port: PortOrOff = _setting(9101, "port of the Prometheus metrics, 0 for off")
 
 
@@ -380,18 +383,18 @@ class RunSettings:
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """All of them, in the order of `RUN_GROUPS`."""
+        """All groups, in the order of `RUN_GROUPS`."""
         return self.population, self.clock, self.servers, self.log, self.pool, self.processes
 
     @property
     def oldest_years(self) -> float:
-        """Age of the oldest vehicle at the start."""
+        """Highest age of a vehicle at the start."""
         if self.population.oldest is not None:
             return self.population.oldest / _YEAR_S
         return 0.0 if self.clock.fast_forward else OLDEST_YEARS
 
     def identity(self, physics: str) -> str:
-        """The run_id: given, or the same for the same records (settings that decide them, and the physics' version)."""
+        """The given run_id, or one made from what decides the records: some settings, and the version of the physics."""
         if self.log.run_id:
             return self.log.run_id
         who, clock = self.population, self.clock
@@ -420,7 +423,7 @@ class RunSettings:
 
 
 class Given:
-    """What a command was given: its options over the environment over a file over `base`, not checked yet.
+    """What a command was given, not checked yet. Options beat the environment, then come the file and `base`.
 
     `flags`: by option name, None for not given. `base`: the settings of a run to go on with, instead of the defaults.
     """
@@ -437,7 +440,7 @@ class Given:
         self._environ = environ
 
     def group[G: Group](self, kind: type[G], only: Collection[str] = ()) -> G:
-        """The settings of one group, checked; `only` some of them, and the others' defaults. BadInput in one line."""
+        """The checked settings of one group. With `only`, all others keep their defaults. BadInput in one line."""
         values = {}
         services = _from_services(self._environ)
         for name, field in kind.model_fields.items():
@@ -460,7 +463,7 @@ class Given:
             raise BadInput(_one_line(error)) from None
 
     def run(self) -> RunSettings:
-        """All that a run takes."""
+        """All settings that a run takes."""
         return RunSettings(
             population=self.group(Population),
             clock=self.group(Clock),
@@ -477,7 +480,7 @@ def load_settings(
     environ: Mapping[str, str] = os.environ,
     base: Mapping[str, Any] | None = None,
 ) -> RunSettings:
-    """The settings of a run. BadInput in one line, with the name of the setting, where one does not fit."""
+    """The settings of a run. BadInput names the setting that does not fit, in one line."""
     unknown = [name for name in flags if not any(name in kind.model_fields for kind in RUN_GROUPS)]
     if unknown:
         raise BadInput(_unknown(unknown[0]))
@@ -485,7 +488,7 @@ def load_settings(
 
 
 def setting_names() -> Iterator[str]:
-    """The names in a file; TWIN_<NAME> in the environment."""
+    """The names of all settings, as in a file. In the environment they are TWIN_<NAME>."""
     for kind in GROUPS:
         for name in kind.model_fields:
             yield kind.prefix + name
@@ -509,7 +512,7 @@ def form_of(field: FieldInfo) -> Form:
 
 
 def extra_of(field: FieldInfo) -> dict[str, Any]:
-    """What `_setting` noted."""
+    """What `_setting` noted on the field."""
     extra = field.json_schema_extra
     return dict(extra) if isinstance(extra, dict) else {}
 
@@ -532,7 +535,7 @@ def _notes(field: FieldInfo) -> Iterator[Any]:
 
 
 def _plain(name: str, field: FieldInfo, value: Any) -> Any:
-    """A value as its field's type can take it: words for off, and YAML's idea of booleans."""
+    """The value as its field's type can take it. Handles words for off, and booleans that YAML made of words."""
     off = next((note for note in _notes(field) if isinstance(note, Off)), None)
     if off is not None and (value is False or (isinstance(value, str) and value.strip().lower() in _OFF_WORDS)):
         return off.value
@@ -540,7 +543,7 @@ def _plain(name: str, field: FieldInfo, value: Any) -> Any:
         said = "on, yes or true" if value else "off, no or false"
         raise BadInput(
             f"--{name.replace('_', '-')}: expected {form_of(field).metavar}, got {said}"
-            " (YAML reads these words as a switch: put them in quotes if they are meant)"
+            " (YAML reads these words as a switch; put them in quotes if you mean the word itself)"
         )
     return value
 
@@ -552,8 +555,10 @@ def _from_file(config: Path | None) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(config.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"--config: cannot read {config}: {error}") from error
+    except OSError as error:
+        raise BadInput(f"--config: cannot read {config}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"--config: {config} is not text in UTF-8 ({error.reason})") from error
     except yaml.YAMLError as error:
         raise BadInput(f"--config: {config} is not YAML: {' '.join(str(error).split())}") from error
     if values is None:
@@ -573,9 +578,9 @@ def _unknown(name: str) -> str:
 
 
 def _from_services(environ: Mapping[str, str]) -> dict[str, str]:
-    """Addresses by the variables that the services' other clients use."""
+    """Addresses from the environment variables that the services' other clients use."""
     values: dict[str, str] = {}
-    if address := environ.get("RAY_ADDRESS"):  # a job of `ray job submit` finds its cluster so
+    if address := environ.get("RAY_ADDRESS"):  # this is how a job of `ray job submit` finds its cluster
         values["address"] = address
     if servers := environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         values["kafka"] = servers
@@ -589,7 +594,7 @@ def _from_services(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _with_password(url: str, environ: Mapping[str, str]) -> str:
-    """PG_PASSWORD belongs to a database URL that names a user and no password."""
+    """Add PG_PASSWORD to a database URL that names a user but no password."""
     password = environ.get("PG_PASSWORD")
     scheme, slashes, rest = url.partition("://")
     user, at, where = rest.rpartition("@")
@@ -609,7 +614,7 @@ def _one_line(error: ValidationError) -> str:
 
 
 def checked[T](flag: str, parse: Callable[[str], T], text: str) -> T:
-    """`parse(text)`; its ValueError is BadInput for the option."""
+    """`parse(text)`. A ValueError becomes BadInput for the option."""
     try:
         return parse(text)
     except ValueError as error:

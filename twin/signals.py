@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set. A second one ends the process at once: the person means it."""
+    """An event that SIGINT and SIGTERM set. A second signal ends the process at once."""
     stop = threading.Event()
 
     def interrupt(number: int, _frame: object) -> None:

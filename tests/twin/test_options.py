@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -14,7 +15,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from twin import __version__
-from twin.cli import _COMMANDS, _FIRST, _VALIDATE, app
+from twin.cli import _COMMANDS, _FIRST, _VALIDATE, app, main
 from twin.folders import ROOT, foreign_folder, shadowed_folders
 from twin.settings import RUN_GROUPS, Consumer, default_of, extra_of
 
@@ -83,6 +84,37 @@ def test_every_help_has_an_example_that_the_command_line_takes(words: tuple[str,
     for word in words:
         command = command.commands[word]
     command.make_context(word, parts[1 + len(words) :])  # raises where an option is unknown or malformed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'. Try: twin --help"),
+        (["run", "--nope", "3"], "No such option: --nope. Try: twin run --help"),
+        (["run", "--vehicles"], "Option '--vehicles' requires an argument. Try: twin --help"),
+        (["resume"], "Missing argument 'directory'. Try: twin resume --help"),
+        (["schema", "x"], "'x' is not one of 'telemetry', 'predictions'. Try: twin schema --help"),
+        (["validate", "physics", "--only", "x"], "--only: expected one of electrical, aging, pack, got 'x'"),
+        # A setting of one command does not disturb another: TWIN_VEHICLES is 0 in all of these.
+        (["archive", "--out", "nowhere"], "--mqtt: expected the broker to listen to"),
+        (["consume"], "expected Kafka servers: --kafka host:port"),
+        (["replay", "nowhere", "--to", "kafka"], "expected a run directory, nowhere holds no run.json"),
+        (["run"], "--vehicles: expected greater than or equal to 1, got '0'"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_do(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["twin", *arguments])
+    for name in [name for name in os.environ if name.startswith(("KAFKA_", "MQTT_", "PG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TWIN_VEHICLES", "0")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("twin: ")
+    assert says in line
 
 
 def test_version() -> None:
