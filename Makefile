@@ -1,4 +1,4 @@
-# make run, make test: each does all the set-up it needs. `make help` lists the rest.
+# `make run` and `make test` do all the set-up they need. `make help` lists the rest.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -11,16 +11,16 @@ export RAY_USAGE_STATS_ENABLED := 0
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | expand -t 18
 
-setup:           ## .venv for running
+setup:           ## make .venv for running
 	@scripts/setup.sh run
 
-setup-dev:       ## .venv for running, testing and measuring
+setup-dev:       ## make .venv for running, testing and measuring
 	@scripts/setup.sh dev
 
-run: setup       ## a fleet: make run ARGS="--vehicles 5000 --duration 6h"
+run: setup       ## run a fleet: make run ARGS="--vehicles 5000 --duration 6h"
 	@$(BIN)/twin run $(ARGS)
 
-quick: setup-dev check ## checks, and the tests that need no server and no Ray: under 4 minutes
+quick: setup-dev check ## checks, and the tests that need no server and no Ray; under 4 minutes
 	@$(PYTEST) -m "not services and not cluster" $(ARGS)
 
 test: setup-dev check  ## every check and every test, with the real services: make test ARGS="-k kafka"
@@ -36,10 +36,10 @@ check: setup-dev ## formatting, lint, types, import directions
 docs: setup-dev  ## write docs/settings.md and the tables of columns from their definitions
 	@$(BIN)/python scripts/documents.py
 
-bench: setup-dev ## every benchmark; JSON in benchmarks/results/
+bench: setup-dev ## run every benchmark; JSON goes to benchmarks/results/
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
-services: setup-dev       ## Kafka, Mosquitto, PostgreSQL on free loopback ports; source .services/env
+services: setup-dev       ## start Kafka, Mosquitto, PostgreSQL on free loopback ports; then source .services/env
 	@$(BIN)/python -m tests.services start
 
 services-stop:   ## stop them

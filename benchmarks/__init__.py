@@ -1,7 +1,7 @@
-"""Measurements: each file prints ratios from one run against a named peer and writes JSON to `benchmarks/results/`.
+"""Measurements. Each file compares us with a named peer in one run, prints ratios, and writes `benchmarks/results/`.
 
-The servers they need are real (`tests.services`), started here for each of them, and share the machine with what is
-measured. Every file takes `--quick`: everything once and small, to see that it runs; its numbers mean nothing.
+The servers are real (`tests.services`). Each benchmark starts its own, on the machine that is measured. Every file
+takes `--quick`, which does everything once and small, to see that it runs. Its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ _RESULTS = Path(__file__).parent / "results"
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """With the flags that every benchmark has."""
+    """A parser with the flags that every benchmark has."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--quick", action="store_true", help="everything once and small: whether it runs, not how fast")
     made.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="for the JSON [default: benchmarks/results, its folder quick]"
+        "--quick", action="store_true", help="everything once and small, to see whether it runs, not how fast"
+    )
+    made.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="for the JSON [default: benchmarks/results; its folder quick with --quick]",
     )
     return made
 
@@ -48,14 +53,14 @@ class Results:
 
 
 def results_of(name: str, arguments: argparse.Namespace) -> Results:
-    """Where the results go by the flags of `parser`; quick ones never in the place of real ones."""
+    """Where the results go, by the flags of `parser`. Quick results never overwrite real ones."""
     folder = arguments.out or (_RESULTS / "quick" if arguments.quick else _RESULTS)
     return Results(folder.absolute() / f"{name}.json")
 
 
 @contextmanager
 def server[S: Service](kind: type[S]) -> Iterator[S]:
-    """One that answers, gone afterwards."""
+    """A server that answers. It is stopped afterwards."""
     service = kind()
     try:
         yield service.start().wait_ready()
@@ -65,7 +70,7 @@ def server[S: Service](kind: type[S]) -> Iterator[S]:
 
 @dataclass(frozen=True)
 class AllSinks:
-    """A server for each sink: the settings of `twin run` that lead to them, and their processes by name."""
+    """One server for each sink: the settings of `twin run` that lead to it, and its processes by name."""
 
     settings: dict[str, Any]
     pids: dict[str, int]

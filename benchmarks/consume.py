@@ -1,10 +1,10 @@
-"""`twin consume` against a bare client of the same topic: records a second, JSON and Avro.
+"""`twin consume` against a bare client of the same topic: records per second, JSON and Avro.
 
 python benchmarks/consume.py [--quick]
-Prints and writes benchmarks/results/consume.json. The bare client is confluent-kafka that parses each message (orjson,
-fastavro) and does nothing with it; ours also checks every field, counts each record once, and writes the minutes to
-PostgreSQL and their topic. Interleaved rounds from the first record to the last one, medians; a group joining takes a
-few seconds before that.
+Prints and writes benchmarks/results/consume.json. The bare client is confluent-kafka, parsing each message (orjson,
+fastavro) and does nothing with it. Ours also checks every field, counts each record once, and writes the minutes to
+PostgreSQL and their topic. Rounds are interleaved, and medians are shown. A round is timed from the first record to the
+last one; joining the group takes a few seconds before that.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ QUICK = Size(samples=10, rounds=1)
 
 
 def fill(servers: str, topic: str, payload: Payload, size: Size) -> None:
-    """Make the topic with all that is read."""
+    """Make the topic and fill it with all records to be read."""
     admin = AdminClient({"bootstrap.servers": servers})
     for future in admin.create_topics([NewTopic(topic, 4, 1)]).values():
         future.result()
@@ -62,7 +62,7 @@ def fill(servers: str, topic: str, payload: Payload, size: Size) -> None:
 
 
 def bare(servers: str, topic: str, decode: Callable[[bytes], Any], records: int) -> float:
-    """Records a second of a client that only parses them."""
+    """Records per second of a client that only parses them."""
     consumer = Consumer(
         {"bootstrap.servers": servers, "group.id": f"bare-{time.time_ns()}", "auto.offset.reset": "earliest"}
     )
@@ -82,7 +82,7 @@ def bare(servers: str, topic: str, decode: Callable[[bytes], Any], records: int)
 
 
 def ours(servers: str, topic: str, database: str, records: int) -> float:
-    """Records a second of `twin consume`, from the first one counted to all of them written and committed."""
+    """Records per second of `twin consume`, from the first one counted until all are written and committed."""
     plan = ConsumePlan(
         KafkaTarget.parse(servers, SinkOptions()),
         TimescaleTarget.parse(database, SinkOptions()),

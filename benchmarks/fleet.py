@@ -1,7 +1,7 @@
-"""The whole run against its own kernel, its start against `ray.init`, its memory a vehicle.
+"""A whole run against its own kernel, its start against `ray.init`, and its memory per vehicle.
 
 python benchmarks/fleet.py [--quick]
-Prints and writes benchmarks/results/fleet.json. No prediction, no sink: what the log alone costs.
+Prints and writes benchmarks/results/fleet.json. There is no prediction and no sink: only the log costs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ QUICK = Size(vehicles=256, minutes=1, repeats=1, starts=1, memory=(100, 1_000))
 
 
 def kernel_ns(vehicles_count: int, repeats: int, started: Barrier | None = None) -> float:
-    """Nanoseconds a vehicle-step of the physics alone, telemetry sampled, one thread; the median."""
+    """Nanoseconds per vehicle-step of the physics alone, with telemetry sampled, in one thread; the median."""
     vehicles = np.arange(vehicles_count, dtype=np.int64)
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     physics = FleetPhysics(draw_population(1, vehicles, "chen2020"), cycles=cycles, start_s=1_780_297_200)
@@ -61,7 +61,7 @@ def _kernel_beside_others(arguments: tuple[int, int, Barrier]) -> float:
 
 
 def kernel_all_cores_ns(size: Size) -> float:
-    """The same on every core at once, a process each with its share of the vehicles: by the wall."""
+    """The same on every core at once, by the wall clock. One process per core has its share of the vehicles."""
     cores = os.cpu_count() or 1
     with multiprocessing.Manager() as manager, multiprocessing.get_context("spawn").Pool(cores) as pool:
         barrier = manager.Barrier(cores)
@@ -71,7 +71,7 @@ def kernel_all_cores_ns(size: Size) -> float:
 
 
 def run_ns(folder: Path, size: Size) -> dict[str, float]:
-    """Nanoseconds a vehicle-step of a fleet as fast as it goes: by the wall, and by the cores' time in shards."""
+    """Nanoseconds per vehicle-step of a fleet at full speed: by the wall clock, and by the shards' CPU time."""
     with Fleet(vehicles=size.vehicles, out=folder / "run", predict=False) as fleet:
         fleet.run("2min")
         before = fleet.status()
@@ -90,7 +90,7 @@ def run_ns(folder: Path, size: Size) -> dict[str, float]:
 
 
 def start_s(folder: Path, size: Size) -> tuple[float, float]:
-    """Seconds from the command to the first record on disk, and of `ray.init` alone; medians, interleaved."""
+    """Seconds from the command to the first record on disk, and of `ray.init` alone; medians of interleaved rounds."""
     inits, runs = [], []
     quietly = ("--no-report", "--quiet", "--metrics-port", "0", "--no-predict")
     alone = "import ray; ray.init(include_dashboard=False, log_to_driver=False)"
@@ -114,7 +114,7 @@ def start_s(folder: Path, size: Size) -> tuple[float, float]:
 
 
 def bytes_a_vehicle(folder: Path, size: Size) -> float:
-    """Growth of the shards' resident memory between a small and a large fleet, over the vehicles between them."""
+    """How much more resident memory the shards of a large fleet have than those of a small one, per extra vehicle."""
     sizes = {}
     for vehicles in size.memory:
         with Fleet(vehicles=vehicles, shards=2, out=folder / f"memory-{vehicles}", predict=False) as fleet:

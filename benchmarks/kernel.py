@@ -4,10 +4,10 @@
     python benchmarks/kernel.py --no-million    without the million vehicles (1 GB)
     python benchmarks/kernel.py --quick         whether it runs
 
-How exact it is: `twin validate physics`.
+How exact the physics is: `twin validate physics`.
 
-Every speed is stated as the best and the median of the repeats: on a shared machine the best is the machine's, the
-median the day's.
+Every speed is stated as the best and the median of the repeats. On a shared machine the best shows what the machine can
+do, and the median what it does that day.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ALL_AGING = reference.OPTIONS | PLATING | MECHANICS
 
 @dataclass(frozen=True)
 class Size:
-    """`least`: repeats of what takes long. `empty_cache`: compile everything anew, which takes a minute."""
+    """`least`: repeats of slow parts. `empty_cache`: compile everything again, which takes a minute."""
 
     vehicles: int = 10_000
     million: int = 1_000_000
@@ -79,7 +79,7 @@ def per_step(seconds: dict[str, float], steps: float) -> dict[str, float]:
 
 
 def cell_kernel_ns(size: Size) -> dict[str, float]:
-    """step_cells with its refreshes, 1C discharge and charge by turns, everything on."""
+    """step_cells with its refreshes and all mechanisms, 1C discharge and charge in turn."""
     model = cell_model(load_cell("chen2020"))
     blocks = np.stack([rested_block(model, soc=0.6, temperature_C=25.0)] * -(-size.vehicles // LANES))
     work, state = np.zeros(WORK_SIZE), {"tick": 0}
@@ -98,7 +98,7 @@ def cell_kernel_ns(size: Size) -> dict[str, float]:
 
 
 def fleet_ns(size: Size, hour_utc: int, sample_every: int = 2) -> dict[str, float]:
-    """FleetPhysics.advance a minute at a time: plans, vehicles, cells, telemetry."""
+    """FleetPhysics.advance, one minute per call: plans, vehicles, cells, telemetry."""
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     population = draw_population(1, np.arange(size.vehicles))
     fleet = FleetPhysics(population, cycles=cycles, start_s=START_S + 3600 * hour_utc)
@@ -107,8 +107,8 @@ def fleet_ns(size: Size, hour_utc: int, sample_every: int = 2) -> dict[str, floa
 
 
 def threads_ns(size: Size) -> dict[str, dict[str, float]]:
-    """Two fleets of 10,000 one after the other in one thread, and at once in two; by turns, so that both meet the same
-    machine."""
+    """Two fleets of 10,000, one after the other in one thread, and at the same time in two. They take turns, so that
+    both meet the same machine."""
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     fleets = [
         FleetPhysics(draw_population(1, k * size.vehicles + np.arange(size.vehicles)), cycles=cycles, start_s=START_S)
@@ -142,7 +142,7 @@ def threads_ns(size: Size) -> dict[str, dict[str, float]]:
 
 
 def million(size: Size) -> dict[str, float]:
-    """A million vehicles for a few minutes' steps: growth of resident memory, nanoseconds a vehicle-step."""
+    """A million vehicles for a few simulated minutes: growth of resident memory, nanoseconds per vehicle-step."""
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     population = draw_population(1, np.arange(size.million))
     before = resident_bytes()
@@ -160,7 +160,7 @@ def resident_bytes() -> int:
 
 
 def pybamm_ns(size: Size, options: dict[str, str]) -> dict[str, float]:
-    """PyBaMM's SPMe, input and output every second, solver warm; nanoseconds a step."""
+    """PyBaMM's SPMe with input and output every second and a warm solver; nanoseconds per step."""
     t, current = reference.drive_like_profile(size.profile_s)
     simulation = reference.simulation(t, current, options=options)
     reference.solve(simulation, t)
@@ -169,7 +169,7 @@ def pybamm_ns(size: Size, options: dict[str, str]) -> dict[str, float]:
 
 
 def pybamm_cycling_ns(size: Size, options: dict[str, str]) -> dict[str, float]:
-    """Its favourite: cycles of constant current, no output asked for; nanoseconds a simulated second."""
+    """PyBaMM at its best: cycles of constant current without output; nanoseconds per simulated second."""
     pybamm = reference.load_pybamm()
     experiment = pybamm.Experiment([("Discharge at 1C until 2.8 V", "Charge at 0.7C until 4.15 V")] * size.cycles)
     simulation = pybamm.Simulation(

@@ -1,8 +1,8 @@
-"""Real time, 1,000 vehicles, everything on this machine: from when a record is due to where it is needed.
+"""Latency in real time, from when a record is due to where it is needed. 1,000 vehicles, all on this machine.
 
 python benchmarks/latency.py [--minutes 3] [--quick]
-Measures twice: the machine otherwise idle, and with one busy process a core. Prints p50 and p99 of each, from the same
-histograms that are exported as metrics; writes benchmarks/results/latency.json.
+Measures twice: with the machine otherwise idle, and with one busy process per core. Prints p50 and p99 of each, from
+the histograms that are exported as metrics. Writes benchmarks/results/latency.json.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TARGETS = {"kafka": (0.05, 0.3), "timescale": (0.1, 0.5)}
 
 
 def quantile(counts: np.ndarray, q: float) -> float:
-    """Interpolated in the bucket that holds it, as Prometheus' histogram_quantile does [s]."""
+    """The quantile [s], interpolated in the bucket that holds it, as Prometheus' histogram_quantile does."""
     cumulative = np.cumsum(counts)
     bucket = int(np.searchsorted(cumulative, q * cumulative[-1]))
     if bucket >= len(BUCKETS_S):
@@ -37,19 +37,19 @@ def quantile(counts: np.ndarray, q: float) -> float:
 
 
 def histograms(status: FleetStatus) -> dict[str, np.ndarray]:
-    """Counts so far of each sink, and of predictions."""
+    """The counts so far, for each sink and for predictions."""
     found = {sink.name: np.array(sink.latencies.counts) for sink in status.sinks}
     return found | {"prediction": np.array(status.prediction_latencies.counts)}
 
 
 def burn() -> None:
-    """One core's worth of other people's work."""
+    """Keep one core busy, as another program would."""
     while True:
         pass
 
 
 def measured(fleet: Fleet, minutes: float, settle_s: float) -> dict[str, dict[str, float]]:
-    """Quantiles of what is acknowledged in the next minutes, after a while to settle."""
+    """Quantiles of what is acknowledged in the next minutes, once the fleet has settled."""
     fleet.run(settle_s)
     before = histograms(fleet.status())
     fleet.run(minutes * 60.0)

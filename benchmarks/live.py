@@ -1,7 +1,7 @@
-"""A fleet live, all brokers on the same machine: does it keep up, where does the time go, does memory grow?
+"""A live fleet with all brokers on the same machine: does it keep up, where does the time go, does memory grow?
 
 python benchmarks/live.py [--vehicles 5000] [--minutes 10] [--soak] [--quick]     --soak: 1,000 vehicles, 30 minutes
-Prints one table; writes benchmarks/results/live.json or soak.json.
+Prints one table. Writes benchmarks/results/live.json or soak.json.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def usage(known: dict[int, str]) -> tuple[dict[str, float], dict[str, float]]:
         except OSError:
             continue
         cpu[role] += (int(fields[11]) + int(fields[12])) / _TICKS
-        # File-backed pages come and go with the kernel's cache: memory that grows is anonymous.
+        # File-backed pages come and go with the kernel's cache, so only anonymous memory shows growth.
         memory[role] += (int(resident) - int(shared)) * _PAGE
     return cpu, memory
 
@@ -148,7 +148,7 @@ def main() -> None:
     samples: list[dict[str, float]] = result["samples"]
     settled = [s for s in samples if s["s"] >= 300.0]
     if settled:
-        # Means over a minute at each end: what a single look catches depends on the moment.
+        # Means over a minute at each end, because a single sample depends on the moment.
         first, last = settled[:12], settled[-12:]
         roles = [name for name in settled[0] if name.startswith("memory ")]
         ours = [name for name in roles if not name.endswith("(server)")]

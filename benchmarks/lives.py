@@ -1,15 +1,15 @@
-"""How fast are whole lives, and what do they miss? Prints a table and writes benchmarks/results/lives.json.
+"""How fast are complete lifetimes, and how large is their error? Prints a table, writes benchmarks/results/lives.json.
 
     python benchmarks/lives.py               1,000 vehicles for ten years on one and two processes; errors over 4 years
     python benchmarks/lives.py --long        errors over 10 years, of 256 vehicles
     python benchmarks/lives.py --no-trade    without other tolerances and lengths of jumps
-    python benchmarks/lives.py --only errors --error-years 1    a part of it, shorter
+    python benchmarks/lives.py --only errors --error-years 1    only a part, and shorter
     python benchmarks/lives.py --quick       whether it runs
 
-A core's seconds are its own time (`time.process_time`), which says the same on a busy machine; walls do not.
+A core's seconds are its CPU time (`time.process_time`), which does not depend on other load; wall time does.
 
-Errors are in points of SoH, against the same vehicles living every day in steps of 1 s on the road. The fleet of the
-errors is drawn by a seed that nothing was tuned on; every day is another one for every vehicle.
+Errors are in points of SoH, against the same vehicles with every day simulated in full, in steps of 1 s on the road.
+The fleet of the errors is drawn with a seed that nothing was tuned on. Every day differs for every vehicle.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ YEAR = 365
 
 @dataclass(frozen=True)
 class Size:
-    """Of the speed: vehicles and days. Of the errors: vehicles, days, and how often they are looked at."""
+    """For the speed: vehicles and days. For the errors: vehicles, days, and how often they are sampled."""
 
     vehicles: int = 1000
     days: int = 10 * YEAR
@@ -59,7 +59,7 @@ def drawn(seed: int, vehicles: np.ndarray) -> Population:
 
 
 def lived(population: Population, days: int, every: int, **options: Any) -> tuple[np.ndarray, float, int]:
-    """(SoH of shape (samples, vehicles), seconds of a core, vehicle-days lived in full)."""
+    """(SoH of shape (samples, vehicles), seconds of a core, vehicle-days simulated in full)."""
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     begun = time.process_time()
     fleet = FleetLives(population, cycles=cycles, start_s=START_S, **options)
@@ -73,7 +73,7 @@ def part(number: int, of: int, vehicles: int, days: int) -> float:
 
 
 def speed(size: Size) -> dict[str, float]:
-    """One process and two, the kernels compiled."""
+    """The speed of one process and of two, with compiled kernels."""
     vehicles, days = size.vehicles, size.days
     lived(drawn(SPEED_SEED, np.arange(2)), 3, 1)
     begun = time.perf_counter()
@@ -97,7 +97,7 @@ def speed(size: Size) -> dict[str, float]:
 
 
 def summary(soh: np.ndarray, full: np.ndarray) -> dict[str, float]:
-    """Error in points, over vehicles: at the end, and the worst ever."""
+    """Errors in points over all vehicles: at the end, and the worst at any time."""
     error = 100.0 * np.abs(soh - full)
     end = error[-1]
     return {

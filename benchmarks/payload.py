@@ -1,9 +1,9 @@
-"""One record a message, as Kafka's keys and MQTT's topics need it: JSON, Avro, Arrow IPC; size and time both ways.
+"""One record per message, as Kafka's keys and MQTT's topics need it. Size and time both ways in JSON, Avro, Arrow IPC.
 
 python benchmarks/payload.py [--quick]
-Prints and writes benchmarks/results/payload.json. Records of a real run; the bytes are also measured in batches of 100
-that Zstandard compressed, as a Kafka producer with compression makes them. Decoding gives Python dicts; `checked` is
-what consumers call (`datasets.codec.decode`): every field's type and range as well.
+Prints and writes benchmarks/results/payload.json. The records are from a real run. Their bytes are also measured in
+batches of 100 compressed by Zstandard, as a Kafka producer with compression makes them. Decoding gives Python dicts.
+`checked` is what consumers call (`datasets.codec.decode`), which also checks every field's type and range.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from twin import Fleet
 
 @dataclass(frozen=True)
 class Size:
-    """Vehicles of the run, its records that are encoded, and how often."""
+    """Vehicles of the run, how many of its records are encoded, and how often."""
 
     vehicles: int = 300
     rows: int = 3_000
@@ -43,7 +43,7 @@ QUICK = Size(vehicles=30, rows=300, repeats=1)
 
 
 def real_records(folder: Path, size: Size) -> pa.RecordBatch:
-    """Telemetry of a short run, of the middle of it."""
+    """Telemetry from the middle of a short run."""
     with Fleet(vehicles=size.vehicles, shards=1, predict=False, out=folder / "run") as fleet:
         fleet.run("10min")
     with LogReader(log_directory(folder / "run", "telemetry", 0), size.vehicles * 200) as reader:
@@ -64,7 +64,7 @@ def ns_a_record(work: Callable[[], object], size: Size) -> float:
 
 
 def zstd_bytes(values: list[bytes]) -> float:
-    """Bytes a record in compressed batches of 100."""
+    """Bytes per record in compressed batches of 100."""
     batches = [b"".join(values[first : first + 100]) for first in range(0, len(values), 100)]
     return sum(len(pa.compress(batch, "zstd", asbytes=True)) for batch in batches) / len(values)
 
@@ -79,7 +79,7 @@ def raw_decoders() -> dict[str, Callable[[bytes], Any]]:
 
 
 def arrow_messages(batch: pa.RecordBatch, *, with_schema: bool) -> list[bytes]:
-    """One row a message; whole streams, or record batch messages for a reader that has the schema."""
+    """One row per message, as whole streams or as record batch messages for a reader that has the schema."""
     plain = pa.record_batch(
         [c.cast(pa.string()) if pa.types.is_dictionary(c.type) else c for c in batch.columns], batch.schema.names
     )
@@ -111,7 +111,7 @@ def all_of(decoder: Callable[[bytes], object], values: list[bytes]) -> list[obje
 
 
 def measure(batch: pa.RecordBatch, size: Size) -> dict[str, dict[str, float]]:
-    """Each form's row of the table."""
+    """The table, one row per form."""
     table: dict[str, dict[str, float]] = {}
     raw = raw_decoders()
     for payload in PAYLOADS:

@@ -1,7 +1,7 @@
 """Each sink against its bare client on the same server; bursts; rows into compressed chunks of TimescaleDB.
 
-Prints and writes benchmarks/results/sinks.json. The servers are real (`tests.services`), started here, and share the
-machine with the clients. A ratio is a median over rounds of one run, the two sides taking turns.
+Prints and writes benchmarks/results/sinks.json. The servers are real (`tests.services`). They are started here and
+share the machine with the clients. A ratio is a median over the rounds of one run, in which the two sides take turns.
 
 python benchmarks/sinks.py [--quick] [kafka mqtt timescale burst chunks]
 """
@@ -52,7 +52,7 @@ Message = tuple[bytes, bytes, list[tuple[str, str | bytes | None]]]
 
 @dataclass(frozen=True)
 class Size:
-    """Records a batch, rounds of each part, bursts (and how many before they count), rows a statement."""
+    """Records per batch, rounds of each part, bursts (and how many precede those that count), rows per statement."""
 
     batch: int = 5_000
     kafka: int = 12
@@ -68,13 +68,13 @@ QUICK = Size(batch=1_000, kafka=1, mqtt=1, timescale=1, again=1, bursts=1, settl
 
 
 def batches(rounds: int, run_id: str, size: int) -> list[pa.RecordBatch]:
-    """New records for each round; a batch is as the shipper takes it from the log."""
+    """New records for each round, in batches as the shipper takes them from the log."""
     each = size // VEHICLES
     return [make_batch(VEHICLES, range(n * each, (n + 1) * each), run_id=run_id) for n in range(rounds)]
 
 
 def timed(work: Callable[[], object], records: int, cpu_us: list[float] | None = None) -> float:
-    """Records a second; into `cpu_us`, the CPU time of all our threads for each record."""
+    """Records per second. Adds to `cpu_us` the CPU time of all our threads per record."""
     begun, begun_cpu = time.perf_counter(), time.process_time()
     work()
     rate = records / (time.perf_counter() - begun)
@@ -88,7 +88,7 @@ def medians(rates: Rates) -> dict[str, float]:
 
 
 def ratio(rates: Rates, ours: str, theirs: str) -> float:
-    """The median over rounds of ours over theirs, each of the same round."""
+    """The median over rounds of our rate divided by theirs in the same round."""
     return statistics.median(a / b for a, b in zip(rates[ours], rates[theirs], strict=True))
 
 
@@ -99,7 +99,7 @@ def opened(target: Target) -> Sink:
 
 
 def shipped(target: Target, data: list[pa.RecordBatch]) -> float:
-    """Records a second of the whole way: a shipper that reads a sealed and an open log from disk."""
+    """Records per second of the whole path: a shipper that reads a sealed and an open log from disk."""
     with tempfile.TemporaryDirectory() as name:
         writer = LogWriter(log_directory(Path(name), "telemetry", 0))
         for number, batch in enumerate(data):
@@ -138,7 +138,7 @@ def bare_kafka_python(producer: KafkaProducer, topic: str, messages: list[Messag
 
 
 def kafka(size: Size) -> dict[str, Any]:
-    """The sink encodes; the bare clients get bytes. The same settings, topic, broker."""
+    """The sink encodes, while the bare clients get bytes. All use the same settings, topic and broker."""
     rates: Rates = {name: [] for name in ("sink", "shipper", "kafka-python", "confluent-kafka")}
     cpu_us: Rates = {name: [] for name in rates}
     with server(Kafka) as broker:
@@ -197,7 +197,7 @@ def kafka(size: Size) -> dict[str, Any]:
 
 
 def mqtt_(size: Size) -> dict[str, Any]:
-    """QoS 1, 1,000 messages in flight, both."""
+    """Both use QoS 1 with 1,000 messages in flight."""
     rates: Rates = {name: [] for name in ("sink", "shipper", "paho")}
     with server(Mosquitto) as broker:
         target = MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}", SinkOptions())
@@ -242,7 +242,7 @@ def mqtt_(size: Size) -> dict[str, Any]:
 
 
 def timescale(size: Size) -> dict[str, Any]:
-    """PostgreSQL with our tables; the peer is COPY of ready CSV into a table made LIKE ours, committed a batch."""
+    """PostgreSQL with our tables. The peer is COPY of ready CSV into a table made LIKE ours, one commit per batch."""
     rates: Rates = {name: [] for name in ("sink", "shipper", "copy", "again")}
     with server(Postgres) as database:
         target = TimescaleTarget.parse(database.url(), SinkOptions())
@@ -285,7 +285,7 @@ def timescale(size: Size) -> dict[str, Any]:
 
 
 def burst(size: Size) -> dict[str, Any]:
-    """1,000 vehicles report at one instant: from the append to each acknowledgement, a sink alone and all three."""
+    """1,000 vehicles report at one instant. Times from append to acknowledgement, for each sink alone and all three."""
     with all_sinks() as sinks:
         targets: dict[str, Target] = {
             "kafka": KafkaTarget.parse(sinks.settings["kafka"], SinkOptions()),
@@ -304,7 +304,7 @@ def burst(size: Size) -> dict[str, Any]:
 
 
 class _Timed(Shipper):
-    """A shipper that keeps every latency, where the real one keeps a histogram."""
+    """A shipper that keeps every latency, while the real one keeps a histogram."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -338,7 +338,7 @@ def bursts_to(targets: list[Target], size: Size) -> list[dict[str, float]]:
 
 
 def chunks(size: Size) -> dict[str, Any]:
-    """TimescaleDB (in WebAssembly: only the ratios mean something): rows into a plain and into a compressed chunk."""
+    """TimescaleDB: rows into a plain and into a compressed chunk. It is WebAssembly, so only ratios mean something."""
     rows = size.chunk_rows
     with server(TimescaleDB) as database:
         target = TimescaleTarget.parse(database.url(), SinkOptions())
@@ -351,7 +351,7 @@ def chunks(size: Size) -> dict[str, Any]:
             values = {name: template.column(name).to_pylist()[0] for name in names}
 
             def select(first: int, count: int, late_s: int) -> str:
-                """So many seconds of ten vehicles from the server itself: what is measured is the table."""
+                """The server itself makes the rows of ten vehicles, so that only the table is measured."""
                 special = {
                     "vehicle_id": "'EV-' || lpad((n % 10)::text, 6, '0')",
                     "seq": f"{first} + n / 10",

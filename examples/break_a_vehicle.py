@@ -1,6 +1,6 @@
 """Scenario: you want to test an alarm, so you need a vehicle whose voltage sensor fails while the fleet drives.
 
-Runs fifty vehicles for twenty minutes on Ray, breaks one after ten, and finds it by what the fleet reports.
+Runs fifty vehicles for twenty minutes on Ray, breaks one after ten, and finds it in what the fleet reports.
 
     .venv/bin/python examples/break_a_vehicle.py [directory]
 """
@@ -17,7 +17,7 @@ from twin import Fleet, Vehicle
 
 
 def cells_in_series(vehicle: Vehicle) -> float:
-    """How many cells the pack has, by the vehicle's own last record."""
+    """How many cells the pack has in series, according to the vehicle's last record."""
     state = vehicle.state()
     return float(state["battery_voltage"] / state["cell_voltage_max"])
 
@@ -32,7 +32,7 @@ def main(directory: str = "") -> None:
         victim.inject("voltage_offset", 5.0)  # its sensor reads 5 V too much from now on
         fleet.run("10min")
         print(f"after:  {cells_in_series(victim):.2f} cells in series")
-    # A sensor that begins to lie is found by what does not: pack and cells no longer belong together as they did.
+    # When the pack's sensor begins to lie, the ratio of pack voltage to cell voltage changes.
     query = f"""
         SELECT vehicle_id, max(battery_voltage / cell_voltage_max) - min(battery_voltage / cell_voltage_max) AS change
         FROM read_parquet('{out}/telemetry/**/*.parquet') GROUP BY vehicle_id ORDER BY change DESC LIMIT 3

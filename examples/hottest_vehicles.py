@@ -1,6 +1,6 @@
 """Scenario: a run is on disk, and you want to know which vehicles got hottest and what they did at that moment.
 
-Reads the Parquet of a run with DuckDB; any tool that reads Parquet does.
+Reads the Parquet files of a run with DuckDB. Any other tool that reads Parquet works too.
 
     .venv/bin/twin run --vehicles 200 --duration 2h --no-predict --out runs/hot
     .venv/bin/python examples/hottest_vehicles.py runs/hot
@@ -14,7 +14,7 @@ import duckdb
 
 
 def main(directory: str) -> None:
-    """The five hottest vehicles, hottest first."""
+    """Print the five hottest vehicles, hottest first."""
     query = """
         SELECT vehicle_id, max(battery_temperature) AS hottest, arg_max(mode, battery_temperature) AS mode,
                arg_max(CAST(ts AS TIMESTAMP), battery_temperature) AS at, any_value(fault) AS fault

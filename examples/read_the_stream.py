@@ -1,7 +1,7 @@
 """Scenario: you build a consumer of the telemetry topic, and want to see its first messages decoded.
 
-Any Kafka client works. The key is the vehicle, the header `id` names the record, the value is JSON or Avro; our decoder
-tells them apart and checks every field.
+Any Kafka client works. The key is the vehicle, the header `id` names the record, and the value is JSON or Avro. Our
+decoder tells them apart and checks every field.
 
     .venv/bin/python examples/read_the_stream.py 127.0.0.1:9092 10
 """
@@ -16,7 +16,7 @@ from datasets.codec import Malformed, decode
 
 
 def main(servers: str, messages: str = "10") -> None:
-    """Print so many messages from the beginning of the topic; ends when none comes for ten seconds."""
+    """Print the first `messages` messages of the topic. End earlier if none comes for ten seconds."""
     consumer = KafkaConsumer(
         "ev-telemetry", bootstrap_servers=servers, auto_offset_reset="earliest", consumer_timeout_ms=10_000
     )

@@ -1,6 +1,6 @@
 """Scenario: you plan a warranty, and want to see how the batteries of a small fleet spread in ten years.
 
-Sixty vehicles of the default fleet live ten years, in this process, without Ray. Every simulated day gives a sample.
+Sixty vehicles of the default fleet live ten years, in this process, without Ray. Every simulated day gives one sample.
 
     .venv/bin/python examples/ten_years.py
 """
@@ -19,7 +19,7 @@ START_S = 1_767_225_600  # 2026-01-01, UTC
 
 
 def main(years: int = 10) -> None:
-    """A line a year: SoH of the worst tenth, the median, the best tenth; equivalent full cycles."""
+    """Print a line per year: SoH of the worst tenth, the median and the best tenth, and equivalent full cycles."""
     vehicles = np.arange(60)
     population = draw_population(1, vehicles, CELL_SHARES, oldest_years=0.0, start_s=START_S)
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]

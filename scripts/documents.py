@@ -1,6 +1,7 @@
-"""Writes what the documentation says of settings and columns from their definitions: `make docs`.
+"""Writes the documentation of settings and columns from their definitions (`make docs`).
 
-docs/settings.md, docs/*.schema.json, and the tables of docs/telemetry.md. A test holds the files against this.
+The files are docs/settings.md, docs/*.schema.json, and the tables of docs/telemetry.md. A test checks that they are
+current.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ _HEAD = """# Which settings are there?
 
 Every setting can be given on the command line, in the environment, or in a YAML file (`--config fleet.yaml`). The
 command line beats the environment, and the environment beats the file. A command takes only some of them:
-`twin COMMAND --help` lists those. `twin run --print-config` shows what results, with secrets masked.
+`twin COMMAND --help` lists those. `twin run --print-config` shows the resulting settings, with secrets masked.
 
-A file has the names in the first column, one `name: value` a line. The environment has `TWIN_` and the name in
+A file uses the names of the first column, one `name: value` per line. The environment uses `TWIN_` and the name in
 capitals: `TWIN_VEHICLES=500`. Addresses also come from the variables that other clients of the same services use.
 
 Durations are `90s`, `10min`, `6h`, `30d`, `2y`, `1h30min`. Sizes are `500MB`, `20GB`, `1TB`. The words `off`, `no`,
-`none` and `false` switch off what has an address, a port for metrics, or a limit.
+`none` and `false` switch off an address, a port for metrics, or a limit.
 
 This page is made from `twin/settings.py` by `make docs`.
 """
@@ -74,7 +75,7 @@ def columns_table(stream: Stream) -> str:
 
 
 def telemetry_page(page: str) -> str:
-    """docs/telemetry.md with its tables made anew; they stand under the heading of their stream."""
+    """docs/telemetry.md with new tables. Each stands under the heading of its stream."""
     for stream in STREAMS:
         before, heading, rest = page.partition(f"\n## {stream}\n")
         start = rest.index("| Column |")

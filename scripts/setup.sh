@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds .venv from a lock file. Usage: scripts/setup.sh run|dev
-# Finds Python 3.12 or newer by itself: uv where it works, else python3.13/3.12/python3 on the PATH (through pyenv too).
+# Finds Python 3.12 or newer by itself: through uv where it works, else on the PATH (through pyenv too).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ ok() { "$@" -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&
 
 if [ ! -x .venv/bin/python ] || ! ok .venv/bin/python; then
   rm -rf .venv
-  # A pyenv shim answers "command not found" for what the selected version lacks: try it, do not trust its presence.
+  # A pyenv shim answers "command not found" for what the selected version lacks. So try it; do not trust its presence.
   if uv --version >/dev/null 2>&1 && uv venv --quiet --no-python-downloads --python '>=3.12' .venv 2>/dev/null; then
     echo "setup: .venv made by uv with $(.venv/bin/python --version)"
   else
@@ -58,14 +58,14 @@ fi
 if [ "$kind" = dev ]; then
   "${uv[@]}" pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r requirements-nodeps.lock
 fi
-# The project itself, editable. A .pth file does it and needs no build backend in a user's environment.
+# The project itself, editable. A .pth file is enough, and needs no build backend in a user's environment.
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 pwd >"$site/ev_battery_fleet_twin.pth"
-# Our folders come first: an installed package of one of their names must not take its place.
+# Our folders come first, so that an installed package of the same name does not replace one of them.
 printf '#!%s/.venv/bin/python\nimport sys\n\nsys.path.insert(0, "%s")\nfrom twin.__main__ import main\n\nmain()\n' "$(pwd)" "$(pwd)" >.venv/bin/twin
 chmod +x .venv/bin/twin
-# Byte code now, and in parallel. Else every process of Ray compiles some 2,500 files, and does so each time where Python
-# is told to write none. For running: Ray, and what one import of ours brings in; for testing: everything.
+# Compile to byte code now, in parallel. Otherwise every process of Ray compiles some 2,500 files, and does so each time
+# if Python is told not to write byte code. A run needs Ray and what our own imports load; testing needs everything.
 if [ "$kind" = dev ]; then
   .venv/bin/python -m compileall -q -j 0 "$site" || true
 else

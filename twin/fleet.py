@@ -53,10 +53,10 @@ class Vehicle:
         return self._supervisor.vehicle_state(self._index)
 
     def inject(self, kind: str, severity: float, onset_s: float = 0.0) -> None:
-        """Break it: a fault of `physics.FAULTS` with its severity (`physics.faults.SEVERITIES` has the units), from
-        simulated time `onset_s` [s since 1970] on, or at once. A vehicle has one fault; the new one takes its place.
+        """Give the vehicle a fault of `physics.FAULTS`, at once or from simulated time `onset_s` [s since 1970].
 
-        An injected fault is not part of the run's identity: the same settings without it make other records.
+        `physics.faults.SEVERITIES` has the units of `severity`. A vehicle has at most one fault, so a new one replaces
+        the old one. An injected fault is not part of the run's identity, although it changes the records.
         """
         try:
             fault = Fault(kind, onset_s, severity)
@@ -71,12 +71,12 @@ class Fleet:
     with Fleet(vehicles=1000, seed=1) as fleet:
         fleet.run("10min")
 
-    Leaving the block delivers what is made, seals the log and writes `run.json`.
+    Leaving the block delivers what was made, seals the log and writes `run.json`.
     """
 
     def __init__(self, settings: RunSettings | None = None, **keywords: Any) -> None:
         if settings is None:
-            # A fleet in Python runs as often and as long as it is told to: no duration belongs to it.
+            # A fleet in Python runs as often and as long as it is told to, so it has no duration.
             defaults = {"duration": "1d", "metrics_port": 0}
             settings = load_settings(defaults | keywords, environ={})
             if "duration" not in keywords:
@@ -89,8 +89,8 @@ class Fleet:
         """The fleet of a run that was stopped or killed: the same vehicles, identities and records, from where its log
         ends. `flags` replace settings that do not decide the records (pace, sinks, ports, a longer duration).
 
-        BadInput where the directory holds no run, the run is still going on, this version would make other records, or
-        nothing is left to do.
+        BadInput where the directory holds no run, the run is still going on, this version would make different records,
+        or nothing is left to do.
         """
         from twin.books.ledger import Books
         from twin.run_directory import resumable_settings
@@ -100,7 +100,7 @@ class Fleet:
         assert duration is not None
         done = run.get("state") == "finished" and duration <= run["counts"]["simulated_s"]
         if done and not Books(directory, flags).ledger().waiting:
-            raise BadInput(f"the run in {directory} is finished and delivered; to go on give a longer --duration")
+            raise BadInput(f"the run in {directory} is finished and delivered; to go on, give a longer --duration")
         fleet = cls.__new__(cls)
         fleet._set_up(settings)
         fleet.directory = directory.expanduser().absolute()
@@ -221,11 +221,11 @@ class Fleet:
                 ray.init(address=self.settings.processes.address, log_to_driver=False, logging_level=logging.ERROR)
             else:
                 if math.isfinite(self.settings.clock.pace):
-                    # Ray would put its workers behind everything else on the machine; a live fleet has to be in time.
+                    # By default Ray gives its workers low priority (niceness), but a live fleet has to be on time.
                     os.environ.setdefault("RAY_worker_niceness", "0")
-                # Logical CPUs, so that every actor finds a place on a small machine; the kernel shares the real ones.
+                # Enough logical CPUs for every actor on a small machine; the operating system shares the real ones.
                 ray.init(
-                    "local",  # a cluster that happens to run on this machine is another one's
+                    "local",  # a cluster that already runs on this machine is not ours
                     num_cpus=shards + self.settings.pool.replicas + (os.cpu_count() or 1),
                     include_dashboard=False,
                     log_to_driver=False,
@@ -306,7 +306,7 @@ class Fleet:
         return Vehicle(self._supervisor, index)
 
     def processes(self) -> dict[str, list[int]]:
-        """Pids by what they do: `shard`, `predictor` (which feeds the pool), and one a sink and node by its name."""
+        """Process ids by role: `shard`, `predictor` (feeds the pool), and each sink's name (one process per node)."""
         assert self._supervisor is not None
         return self._supervisor.processes()
 
@@ -353,7 +353,7 @@ def _counts(status: FleetStatus) -> dict[str, Any]:
                 "waiting": sink.backlog,
                 "duplicates_refused": sink.duplicates,
                 "dead_letters": sink.dead_letters,
-                # For the ledger, where the logs and their cursors are on other nodes than this file.
+                # The ledger needs them when the logs and their cursors are on other nodes than this file.
                 "logs": [
                     {"stream": log.stream, "shard": log.shard, "made": log.made, "cursor": vars(log.cursor)}
                     for log in sink.logs
@@ -366,7 +366,7 @@ def _counts(status: FleetStatus) -> dict[str, Any]:
 
 
 def describe_backlog(status: FleetStatus) -> str:
-    """What is not where it should be, in one line."""
+    """What is not yet delivered or predicted, in one line."""
     parts = [
         f"{sum(sink.backlog.values()):,} records have not reached {sink.name}"
         + (f" ({status.waiting[sink.name]})" if sink.name in status.waiting else "")

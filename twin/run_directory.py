@@ -96,7 +96,9 @@ def resumable_settings(directory: Path, flags: Mapping[str, Any]) -> tuple[dict[
         )
     settings = run_settings(directory, run, flags)
     if settings.clock.duration is None:
-        raise BadInput("--duration: expected how far to go, like --duration 6h, because the run was begun without a duration")
+        raise BadInput(
+            "--duration: expected how far to go, like --duration 6h, because the run was begun without a duration"
+        )
     return run, settings
 
 
@@ -107,7 +109,9 @@ def new_directory(out: Path | None, default: str) -> Path:
     """
     folder = (out or Path("runs") / default).expanduser().absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput(f"--out: expected a new or empty directory, but {folder} already holds something; choose another")
+        raise BadInput(
+            f"--out: expected a new or empty directory, but {folder} already holds something; choose another"
+        )
     parent = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
         raise BadInput(f"--out: cannot write to {parent}; choose a directory you may write to")

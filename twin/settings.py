@@ -155,7 +155,8 @@ class Population(Group):
     vehicles: int = _setting(1000, "vehicles in the fleet", ge=1, le=10_000_000)
     seed: int = _setting(1, "the same seed makes the same fleet", ge=0, lt=2**63)
     cell: Annotated[str, Form("NAME[:SHARE,..]")] = _setting(
-        ",".join(f"{name}:{share:g}" for name, share in CELL_SHARES.items()), "one cell, or several with their shares of the fleet"
+        ",".join(f"{name}:{share:g}" for name, share in CELL_SHARES.items()),
+        "one cell, or several with their shares of the fleet",
     )
     use: Annotated[str, Form("USE", USES)] = _setting(
         "",
@@ -299,7 +300,10 @@ class Log(Group):
 
     out: Path | None = _setting(None, "run directory, new or empty", default_text="runs/<time>")
     run_id: Annotated[str, Form("NAME")] | None = _setting(
-        None, "name of the run in every record", default_text="made from its settings", pattern=r"^[A-Za-z0-9._-]{1,64}$"
+        None,
+        "name of the run in every record",
+        default_text="made from its settings",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
     )
     log_fsync: Fsync = _setting("checkpoint", "when the log is forced to the disk")
     log_max_age: Annotated[Duration | None, Off(None)] = _setting(
@@ -321,7 +325,10 @@ class Pool(Group):
     rest_host: Annotated[str, Form("ADDRESS")] = _setting("127.0.0.1", "address of the REST interface")
     rest_port: Port = _setting(8000, "port of the REST interface")
     api_token: str = _setting(
-        "", "token that REST callers must send; required unless rest_host is loopback", default_text="none", option=False
+        "",
+        "token that REST callers must send; required unless rest_host is loopback",
+        default_text="none",
+        option=False,
     )
 
     @model_validator(mode="after")
@@ -394,7 +401,7 @@ class RunSettings:
         return 0.0 if self.clock.fast_forward else OLDEST_YEARS
 
     def identity(self, physics: str) -> str:
-        """The given run_id, or one made from what decides the records: some settings, and the version of the physics."""
+        """The given run_id, or one made from what decides the records: some settings and the version of the physics."""
         if self.log.run_id:
             return self.log.run_id
         who, clock = self.population, self.clock

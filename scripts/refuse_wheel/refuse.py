@@ -1,4 +1,4 @@
-"""A build backend that builds nothing, and says why: `pip install .`, `uv build` and the like end here."""
+"""A build backend that builds nothing and says why. `pip install .`, `uv build` and the like end here."""
 
 from __future__ import annotations
 

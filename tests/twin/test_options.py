@@ -98,7 +98,7 @@ def test_every_help_has_an_example_that_the_command_line_takes(words: tuple[str,
         # A setting of one command does not disturb another: TWIN_VEHICLES is 0 in all of these.
         (["archive", "--out", "nowhere"], "--mqtt: expected the broker to listen to"),
         (["consume"], "expected Kafka servers: --kafka host:port"),
-        (["replay", "nowhere", "--to", "kafka"], "expected a run directory, nowhere holds no run.json"),
+        (["replay", "nowhere", "--to", "kafka"], "expected a run directory, but nowhere holds no run.json"),
         (["run"], "--vehicles: expected greater than or equal to 1, got '0'"),
     ],
 )

@@ -1,10 +1,10 @@
-"""An archiving MQTT subscriber: every message on disk before it is acknowledged, in a file a person can read.
+"""An MQTT subscriber that archives: every message is on disk before it is acknowledged, in a file a person can read.
 
-`messages.jsonl`: one line a message, topic, a tab, the payload (base64 after `base64:` where it is not one line of
-text). QoS 1 with a session that outlives this process: what was published while it was down comes when it is up
-again, as far as the broker keeps it. Full disk: nothing is acknowledged, the broker keeps the rest. A session that
-nobody comes back for would cost the broker memory and disk for good: it ends after a while (MQTT 5, session expiry
-interval).
+`messages.jsonl` has one line per message: the topic, a tab, and the payload. A payload that is not one line of text is
+written as base64 after `base64:`. Messages have QoS 1, and the session outlives this process. So what was published
+while the process was down arrives when it is up again, as far as the broker keeps it. If the disk is full, nothing is
+acknowledged, and the broker keeps the rest. An abandoned session would cost the broker memory and disk for ever, so it
+ends after a while (MQTT 5, session expiry interval).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from twin.books.messages import BASE64, FILE
 TOPICS = ("ev/battery/telemetry/+", "ev/battery/prediction/+")
 _FLUSH_S = 0.1
 _RETRY_S = 1.0
-_LOST_S = 86_400.0  # how long the broker keeps the session of an archive that it has lost
+_LOST_S = 86_400.0  # how long the broker keeps the session of an archive that vanished
 
 
 class Archive:
-    """Subscribes in the background from `start` to `stop`; the broker keeps what comes for `keep_s` after that."""
+    """Subscribes in the background from `start` to `stop`. After that the broker keeps new messages for `keep_s`."""
 
     def __init__(self, target: MqttTarget, directory: Path, client_id: str, keep_s: float) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / FILE
-        self._path.open("ab").close()  # that it cannot be written is to be known before anything is promised
+        self._path.open("ab").close()  # fails here if it cannot be written, before anything is promised
         self._lock = threading.Lock()
         self._lines: list[tuple[bytes, int, int]] = []
         self._stopping = threading.Event()
@@ -59,7 +59,7 @@ class Archive:
         self._thread = threading.Thread(target=self._write, name="archive", daemon=True)
 
     def start(self, patience_s: float = 10.0) -> None:
-        """Returns when the broker has taken the subscription; SinkUnavailable where it does not."""
+        """Returns when the broker has accepted the subscription. SinkUnavailable where it does not."""
         where = self._target.where
         try:
             self._client.connect(
@@ -76,7 +76,7 @@ class Archive:
             self._client.disconnect()
             self._client.loop_stop()
             raise SinkUnavailable(
-                f"{where} takes no subscription; check user, password and access rights, and that it speaks MQTT 5"
+                f"{where} accepts no subscription; check user, password and access rights, and that it speaks MQTT 5"
             )
         self._thread.start()
 
@@ -103,7 +103,7 @@ class Archive:
             self._lines.append((message.topic.encode() + b"\t" + text + b"\n", message.mid, message.qos))
 
     def _forget(self) -> None:
-        """What was not acknowledged on a lost connection comes again on the next."""
+        """Drop what was not acknowledged when the connection was lost. It comes again on the next one."""
         with self._lock:
             self._lines.clear()
 
@@ -133,7 +133,7 @@ class Archive:
                     self._client.ack(mid, qos)
 
     def stop(self) -> None:
-        """Write what has come, acknowledge it, leave the session with the broker for `keep_s`."""
+        """Write what has come, acknowledge it, and leave the session with the broker for `keep_s`."""
         self._stopping.set()
         self._thread.join(timeout=10)
         self._client.disconnect(properties=session_expiry(PacketTypes.DISCONNECT, self._keep_s))
@@ -149,7 +149,7 @@ def _is_text(payload: bytes) -> bool:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Drop what follows the last line end: killed in mid-write, it was not acknowledged."""
+    """Drop what follows the last line end. The writer was killed there, so it was not acknowledged."""
     if not path.exists():
         return
     with open(path, "rb+") as file:

@@ -1,7 +1,7 @@
 """Counts records produced, delivered and pending per sink: from the files of a run, and from the peers themselves.
 
 The files alone tell what the sinks acknowledged (`ledger`). `verify` asks each peer for an independent count by vehicle
-and compares it with what must be there: every record before the sink's cursor, but for its dead letters.
+and compares it with what must be there: every record before the sink's cursor, except its dead letters.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Verified:
-    """What one peer says; `error` instead where it could not be asked."""
+    """What one peer says. `error` says why, where it could not be asked."""
 
     sink: str
     counts: dict[Stream, Count]
@@ -78,7 +78,7 @@ class Ledger:
         return sum(line.waiting for line in self.lines)
 
     def sums(self) -> list[Line]:
-        """A line a sink and stream, over all shards; `shard` is -1."""
+        """One line per sink and stream, summed over all shards. `shard` is -1."""
         found = []
         for sink, stream in dict.fromkeys((line.sink, line.stream) for line in self.lines):
             lines = [line for line in self.lines if (line.sink, line.stream) == (sink, stream)]
@@ -106,7 +106,7 @@ class _Shard:
 
 
 class Books:
-    """Reads the files of one run; BadInput where there are none. `flags`: settings in the place of the run's."""
+    """Reads the files of one run. BadInput where there are none. `flags` replace settings of the run."""
 
     def __init__(self, directory: Path, flags: Mapping[str, Any] | None = None) -> None:
         self.directory = directory
@@ -125,21 +125,23 @@ class Books:
 
     @property
     def has_logs(self) -> bool:
-        """Whether the logs are on this machine; those of shards on other nodes of a cluster are not."""
+        """Whether the logs are on this machine. Those of shards on other nodes of a cluster are not."""
         return all(log_directory(self.directory, "telemetry", shard.shard).is_dir() for shard in self.shards)
 
     def cursor(self, sink: str, stream: Stream, shard: int) -> Cursor:
-        """How far this sink is with this log."""
+        """How far this sink has come in this log."""
         file = CursorFile(self.directory, sink, stream, shard)
         if file.path.exists():
             return file.load()
         return self._told.get((sink, stream, shard), (0, Cursor()))[1]
 
     def made(self, stream: Stream, shard: int) -> int:
-        """Rows made of this log: what it holds, or what anybody has said to have taken from it. Different where it is
-        so damaged that it does not say."""
+        """Rows ever written to this log, judged by the log itself and by what sinks have taken from it, whichever is
+        more. Different where the log is too damaged to tell."""
         told = [rows for (_, of, number), (rows, _) in self._told.items() if (of, number) == (stream, shard)]
-        ahead = [self.cursor(sink, stream, shard).position for sink in self.sinks]  # of a log that lost its tail
+        ahead = [
+            self.cursor(sink, stream, shard).position for sink in self.sinks
+        ]  # may be ahead of a log that lost its tail
         try:
             return max(extent(log_directory(self.directory, stream, shard)).end, *told, *ahead, 0)
         except LogDamaged as error:
@@ -159,7 +161,7 @@ class Books:
         waiting = made - cursor.position
         frame = oldest = since = None
         if waiting:
-            with LogReader(directory, cursor.position) as reader, suppress(LogDamaged):  # then nobody knows
+            with LogReader(directory, cursor.position) as reader, suppress(LogDamaged):  # then the times are unknown
                 frame = reader.read(1)
             if frame is not None:
                 oldest = frame.batch.column("ts")[0].as_py()
@@ -178,7 +180,7 @@ class Books:
         )
 
     def identities(self, stream: Stream, ends: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """(vehicle, seq) of the rows before `ends` by shard: rows are in the order of time, then vehicle."""
+        """(vehicle, seq) of each shard's rows before its end in `ends`. Rows are ordered by time, then vehicle."""
         vehicles, seqs = [], []
         for shard in self.shards:
             rows = np.arange(ends[shard.shard], dtype=np.int64)
@@ -197,14 +199,14 @@ class Books:
         return seq[is_predicted(seq, telemetry, predict)][:count]
 
     def dead(self, sink: str, stream: Stream) -> Iterator[tuple[str, int]]:
-        """(vehicle_id, seq) of the records that the sink's peer refused for good."""
+        """(vehicle_id, seq) of the dead letters: records that the sink's peer rejected for good."""
         for path in sorted((self.directory / "dead-letters" / sink).glob(f"{stream}-shard-*.jsonl")):
             for text in path.read_text().splitlines():
                 _, vehicle, seq = json.loads(text)["id"].rsplit("/", 2)
                 yield vehicle, int(seq)
 
     def log(self) -> dict[Stream, Seen]:
-        """The log itself, read record by record, with the rows that retention dropped taken as made."""
+        """What the log holds, read record by record. Rows that retention dropped count as there."""
         found = {}
         for stream in STREAMS:
             seen = found[stream] = Seen(ordered=True)
@@ -222,14 +224,14 @@ class Books:
         return found
 
     def ends(self, stream: Stream, sink: str = "") -> dict[int, int]:
-        """By shard: rows made, or rows before the sink's cursor."""
+        """Rows per shard: all that were made or, with `sink`, those before its cursor."""
         if sink:
             return {s.shard: self.cursor(sink, stream, s.shard).position for s in self.shards}
         return {s.shard: self.made(stream, s.shard) for s in self.shards}
 
 
 def verify(books: Books, archive: Path | None, say: Callable[[str], None] = lambda text: None) -> Ledger:
-    """The books, and beside them what the log (where it is on this machine) and every peer say, asked themselves."""
+    """The books, with an independent count from every peer, and from the log if it is on this machine."""
     acknowledged = {sink: {stream: books.ends(stream, sink) for stream in STREAMS} for sink in books.sinks}
     verified = []
     for peer in (*(["log"] if books.has_logs else []), *books.sinks):
@@ -267,7 +269,7 @@ def _ask(books: Books, peer: str, archive: Path | None) -> dict[Stream, Seen]:
         return peers.archive(archive, run_id)
     address = getattr(books.settings.servers, peer)
     if not address:
-        raise PeerSilent(f"the run's records went to {peer}, which is not switched on now: give --{peer}")
+        raise PeerSilent(f"the run's records went to {peer}, which is switched off now; give --{peer}")
     try:
         target = SINKS[peer].parse(address)
     except ValueError as error:
@@ -288,13 +290,13 @@ def _without(identities: tuple[np.ndarray, np.ndarray], dead: list[tuple[str, in
 
 
 def table(ledger: Ledger) -> str:
-    """For a terminal: a line a sink, stream and shard, sums where there are several shards, then the peers' answers."""
+    """For a terminal: one line per sink, stream and shard, sums over several shards, then the peers' answers."""
     heads = ("sink", "stream", "shard", "made", "delivered", "waiting", "oldest waiting", "duplicates", "dead letters")
     lines = [*ledger.lines, *(ledger.sums() if len({line.shard for line in ledger.lines}) > 1 else [])]
     lines.sort(key=lambda x: (LIVE_SINKS.index(x.sink), x.stream != "telemetry", x.shard == _ALL, x.shard))
     rows = [_cells(line) for line in lines]
     parts = [f"run {ledger.run_id}, {ledger.vehicles:,} vehicles, {ledger.state}", ""]
-    parts += _aligned([heads, *rows]) if rows else ["no sink was switched on: the log is the only store"]
+    parts += _aligned([heads, *rows]) if rows else ["no sink was switched on, so the log is the only store"]
     if ledger.verified:
         parts += ["", *_aligned(_answers(ledger))]
         for peer in ledger.verified:
@@ -356,7 +358,7 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def as_json(ledger: Ledger) -> dict[str, Any]:
-    """For programs: the same facts."""
+    """The same facts for programs."""
 
     def plain(line: Line) -> dict[str, Any]:
         times = {name: getattr(line, name) for name in ("oldest_waiting", "waiting_since")}

@@ -1,8 +1,8 @@
-"""An independent count of what reached a peer: asks the peer itself, shares nothing with the sinks that delivered.
+"""Counts independently what reached a peer. Asks the peer itself, and shares nothing with the sinks that delivered.
 
-Identities only, and read by another client than the one that wrote (kafka-python; confluent-kafka is the sink's).
-Kafka: the header `id` of every message on the topic. Database: the key columns. MQTT keeps nothing, so
-the archive of a subscriber that was there in time is asked (`twin archive`).
+Reads only identities. Kafka is read with kafka-python, while the sink writes with confluent-kafka.
+Kafka: the header `id` of every message on the topic. Database: the key columns. MQTT: the broker keeps nothing, so this
+reads the archive of a subscriber that was there in time (`twin archive`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Count:
-    """What a peer has of one stream, against what it should have. `differences`: some vehicles, in words."""
+    """What a peer has of one stream, against what it should have. `differences` names some vehicles, in words."""
 
     received: int
     repeated: int
@@ -81,7 +81,7 @@ def compare(
 ) -> Count:
     """Count per vehicle. `made`: (vehicle, seq) of every record there is; `expected`: of those that must have arrived.
 
-    A record that came although its acknowledgement did not is neither missing nor unknown.
+    A record that arrived, but whose acknowledgement was lost, is neither missing nor unknown.
     """
     keys = _keys(np.frombuffer(seen.vehicles, np.int64), np.frombuffer(seen.seqs, np.int64))
     unique, first_at = np.unique(keys, return_index=True)
@@ -90,7 +90,7 @@ def compare(
     repeated = keys.size - unique.size
     disordered = np.empty(0, np.int64)
     if seen.ordered and unique.size:
-        # `unique` is in the order of vehicle, then seq: where that is not the order of arrival, one overtook another.
+        # `unique` is ordered by vehicle, then seq. Where that is not the order of arrival, one overtook another.
         backwards = (np.diff(first_at) < 0) & (np.diff(unique >> _SHIFT) == 0)
         disordered = np.unique(unique[1:][backwards] >> _SHIFT)
     differences = [
@@ -123,7 +123,7 @@ def _index(vehicle: str) -> int:
 
 
 def _keys(vehicles: np.ndarray, seqs: np.ndarray) -> np.ndarray:
-    """One integer a record: up to 33 million vehicles, 10^11 records each."""
+    """One integer per record, for up to 33 million vehicles with 10^11 records each."""
     return (vehicles.astype(np.int64) << _SHIFT) | seqs.astype(np.int64)
 
 
@@ -173,15 +173,15 @@ def kafka(servers: str, run_id: str, patience_s: float = 30.0) -> dict[Stream, S
         consumer.seek_to_beginning(*parts)
         unread = {part: end for part, end in (consumer.end_offsets(parts) if parts else {}).items() if end > 0}
         heard = time.monotonic()
-        # Positions, not offsets of messages: the last offset may belong to a transaction's marker, which is no message.
+        # Positions, not message offsets, because the last offset may be a transaction's marker, which is no message.
         while unread := {part: end for part, end in unread.items() if consumer.position(part) < end}:
             batches = consumer.poll(timeout_ms=200, max_records=5000)
             if batches:
                 heard = time.monotonic()
             elif time.monotonic() - heard > patience_s:
                 raise PeerSilent(
-                    f"Kafka at {servers} gave nothing for {patience_s:.0f} s with {len(unread)} "
-                    "partitions not read to their end; is the broker in order?"
+                    f"Kafka at {servers} sent nothing for {patience_s:.0f} s, with {len(unread)} "
+                    "partitions not read to their end; is the broker healthy?"
                 )
             for part, records in batches.items():
                 seen, end = found[streams[part.topic]], unread.get(part, 0)
@@ -203,7 +203,7 @@ def _named(error: KafkaError) -> str:
 
 
 def database(url: str, run_id: str) -> dict[Stream, Seen]:
-    """The keys of the run's rows; a table has no order of arrival. PeerSilent where there is no answer."""
+    """The keys of the run's rows. A table has no order of arrival. PeerSilent where there is no answer."""
     found: dict[Stream, Seen] = {}
     try:
         with (
@@ -269,4 +269,4 @@ def archive(directory: Path, run_id: str) -> dict[Stream, Seen]:
 
 
 ASK: dict[str, Callable[[str, str], dict[Stream, Seen]]] = {"kafka": kafka, "timescale": database}
-"""By sink: (address as its client wants it, run_id) to what the peer has. MQTT keeps nothing to be asked for."""
+"""Asks each sink's peer what it has, by (address as its client wants it, run_id). MQTT keeps nothing to ask for."""

@@ -24,11 +24,11 @@ def archive(
         str, typer.Option(metavar="NAME", help="name of the MQTT session, a different one for each archive")
     ] = "ev-twin-archive",
     keep: Annotated[
-        str, typer.Option(metavar="DURATION", help="how long the broker keeps new messages once this has ended")
+        str, typer.Option(metavar="DURATION", help="how long the broker keeps new messages after this command ends")
     ] = "1d",
     given: Given,
 ) -> None:
-    """Subscribe to all vehicles and keep every message on disk until Ctrl-C, as input for `twin ledger --verify`."""
+    """Keep every MQTT message of all vehicles on disk until Ctrl-C, as input for `twin ledger --verify`."""
     from twin.signals import stopped_by_signals
 
     url = given.group(Servers, only=("mqtt",)).mqtt
@@ -38,7 +38,7 @@ def archive(
 
 
 def archive_until(url: str, directory: Path, client_id: str, stop: threading.Event, keep: str) -> int:
-    """Archive what the broker at `url` carries until `stop`; the number of messages written by this call."""
+    """Archive what the broker at `url` carries until `stop`. Returns the number of messages this call wrote."""
     if not url:
         raise BadInput("--mqtt: expected the broker to listen to, like mqtt://127.0.0.1:1883")
     keep_s = checked("--keep", lambda text: parse_duration(text, zero=True), keep)

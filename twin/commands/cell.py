@@ -12,28 +12,30 @@ EXAMPLE = 'twin cell --cycle "CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50" --cyc
 
 def cell(
     cycle: Annotated[
-        str, typer.Option(metavar="PROTOCOL", help='such as "CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50"')
+        str, typer.Option(metavar="PROTOCOL", help='protocol, such as "CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50"')
     ],
     cell: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="parameter set of the cell \\[default: chen2020]", show_default=False),
     ] = None,
     bpx: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="the cell from a Battery Parameter eXchange file instead")
+        Path | None,
+        typer.Option(metavar="PATH", help="take the cell from this Battery Parameter eXchange file instead"),
     ] = None,
     cycles: Annotated[str, typer.Option(metavar="INTEGER", help="repetitions of the protocol")] = "1",
-    ambient: Annotated[str, typer.Option(metavar="NUMBER", help="air around the cell, degC")] = "25",
+    ambient: Annotated[str, typer.Option(metavar="NUMBER", help="temperature of the air around the cell, degC")] = "25",
     soc: Annotated[
         str | None,
         typer.Option(
-            metavar="NUMBER 0..1", help="state of charge at the start \\[default: full; empty if charged first]"
+            metavar="NUMBER 0..1",
+            help="state of charge at the start \\[default: full; empty if the protocol charges first]",
         ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="new folder for plot and tables \\[default: runs/cell-<time>]")
     ] = None,
 ) -> None:
-    """Cycle one cell as in the laboratory: a table, a plot, the data."""
+    """Cycle one cell as in the laboratory, and give a table, a plot and the data."""
     from twin.show.cell_study import cycle_cell
 
     cycle_cell(cell, cycle, bpx=bpx, cycles=cycles, ambient=ambient, soc=soc, out=out, say=typer.echo)

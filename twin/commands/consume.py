@@ -1,4 +1,4 @@
-"""`twin consume`: fleet aggregates by the minute, out of the stream."""
+"""`twin consume`: fleet aggregates per simulated minute, from the stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SERVERS = ("kafka", "timescale")
 
 @takes(Servers, Consumer, only=(*_SERVERS, *Consumer.model_fields))
 def consume(given: Given) -> None:
-    """Compute fleet aggregates by the simulated minute, from Kafka to Kafka and the database."""
+    """Compute fleet aggregates per simulated minute, from Kafka to Kafka and the database."""
     logging.basicConfig(format="twin: %(message)s", level=logging.WARNING)
     for line in consume_until_stopped(given, say):
         typer.echo(line)
@@ -56,7 +56,7 @@ def plan_of(servers: Servers, settings: Consumer) -> ConsumePlan:
 
 
 def consume_until_stopped(given: Given, say: Callable[[str], None]) -> list[str]:
-    """Run until SIGINT, SIGTERM or idleness; the lines of the summary. TwinError where it cannot go on."""
+    """Run until SIGINT, SIGTERM or idleness. Returns the lines of the summary. TwinError where it cannot go on."""
     servers, settings = given.group(Servers, only=_SERVERS), given.group(Consumer)
     plan = plan_of(servers, settings)
     from actors.aggregates.consumer import ConsumerCollector, FleetConsumer, Undelivered

@@ -1,4 +1,4 @@
-"""`twin doctor`: one line for each part a run would use: whether it works, which version, what to do."""
+"""`twin doctor`: one line for each part a run would use. It says whether the part works, its version and what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLE = "twin doctor --kafka 127.0.0.1:9092 --mqtt mqtt://127.0.0.1"
 
 @takes(*RUN_GROUPS, only=("cell", *LIVE_SINKS, "bundle", "rest_port", "metrics_port"))
 def doctor(given: Given) -> None:
-    """Check each part a run would use, one line each."""
+    """Check each part a run would use, and print one line for each."""
     wrong = 0
     for finding in examine(given.run()):
         sign = {True: "ok   ", False: "WRONG", None: "off  "}[finding.ok]
@@ -65,7 +65,7 @@ def _try(part: str, look: Callable[[], str], error_type: type[Exception]) -> Fin
 
 
 def _folders() -> Finding:
-    """The command line would not have come so far if ours were not found first."""
+    """Always good: if Python did not find ours first, the command line would have stopped earlier."""
     also = shadowed_folders()
     return Finding("folders", True, f"{ROOT}" + (f", before {', '.join(also)} of other projects" if also else ""))
 
@@ -81,7 +81,7 @@ def _model(folder: Path) -> str:
     from models.bundle import Bundle
 
     manifest = Bundle.load(folder).manifest
-    return f"{manifest.name} {manifest.version}, hashes fit"
+    return f"{manifest.name} {manifest.version}, hashes match"
 
 
 def _port(part: str, host: str, port: int) -> Finding:

@@ -22,10 +22,10 @@ def ledger(
     directory: Annotated[Path, typer.Argument(help="a run directory")],
     *,
     verify: Annotated[
-        bool, typer.Option("--verify", help="count by vehicle what log, broker, database and MQTT archive really hold")
+        bool, typer.Option("--verify", help="count per vehicle what log, broker, database and MQTT archive really hold")
     ] = False,
-    archive: Annotated[Path | None, typer.Option(help="folder of the `twin archive` that listened to MQTT")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    archive: Annotated[Path | None, typer.Option(help="folder that `twin archive` wrote during the run")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     given: Given,
 ) -> None:
     """Count records produced, delivered and pending per sink. With --verify: exit code 4 if anything differs."""

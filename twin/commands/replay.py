@@ -33,17 +33,17 @@ _TELL_S = 5.0
 def replay(
     directory: Annotated[Path, typer.Argument(help="a run directory")],
     *,
-    to: Annotated[str, typer.Option(metavar="|".join(SINKS), help="where to deliver to")],
+    to: Annotated[str, typer.Option(metavar="|".join(SINKS), help="sink to deliver to")],
     begin: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="first simulated time, ISO 8601 \\[default: all]")
+        str | None, typer.Option("--from", metavar="TIME", help="first simulated time, ISO 8601 \\[default: the start]")
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to-time", metavar="TIME", help="simulated time to stop before \\[default: all]")
+        str | None, typer.Option("--to-time", metavar="TIME", help="simulated time to stop before \\[default: the end]")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="folder for --to parquet")] = None,
     given: Given,
 ) -> None:
-    """Deliver an old run to a sink. The same command given twice delivers once."""
+    """Deliver an old run to a sink. The same command run twice delivers only once."""
     from twin.signals import stopped_by_signals
 
     servers, pace = given.group(Servers), given.group(Clock, only=("pace",)).pace
@@ -64,7 +64,7 @@ def replay_run(
     stop: threading.Event,
     say: Callable[[str], None],
 ) -> Replayed:
-    """A line every few seconds while it goes on, one at the end. BadInput, NotDelivered, RunFailed."""
+    """Says a line every few seconds, and one at the end. Raises BadInput, NotDelivered or RunFailed."""
     from actors.delivery.replay import Replay
     from actors.delivery.sinks import SinkRefused, SinkUnavailable
     from datasets.log import LogDamaged
@@ -105,7 +105,7 @@ def replay_run(
     except LogDamaged as error:
         raise RunFailed(str(error)) from error
     refused = f", {counts.duplicates:,} were there already" if counts.duplicates else ""
-    dead = f", {counts.dead:,} refused for good" if counts.dead else ""
+    dead = f", {counts.dead:,} rejected for good" if counts.dead else ""
     ended = "stopped after" if stop.is_set() else "replayed"
     say(f"{ended} {counts.records:,} records, {counts.predictions:,} predictions to {target.name}{refused}{dead}")
     return counts
@@ -122,14 +122,14 @@ def _target(to: str, servers: Servers, out: Path | None) -> tuple[Target, str]:
         return target, target.url
     address = getattr(servers, to)
     if not address:
-        raise BadInput(f"--{to}: expected where to deliver to, got nothing")
+        raise BadInput(f"--{to}: expected an address to deliver to, got nothing")
     from twin.servers import targets_of
 
     return next(target for target in targets_of(servers) if target.name == to), mask(address)
 
 
 def _claim(folder: Path, replay_id: str) -> None:
-    """Files are named by rows: a folder holds one replay, of one run, one interval. BadInput where it holds another."""
+    """Reserve the folder for this replay, because files are named only by rows. BadInput where it holds another one."""
     marker = folder / _MARKER
     try:
         if marker.exists():
@@ -141,7 +141,7 @@ def _claim(folder: Path, replay_id: str) -> None:
             return
     except (OSError, ValueError) as error:
         raise BadInput(f"--out: cannot use {folder}: {' '.join(str(error).split())}") from error
-    raise BadInput(f"--out: expected a new folder or that of the same replay, {folder} holds something else")
+    raise BadInput(f"--out: expected a new folder or that of the same replay, but {folder} holds something else")
 
 
 def _time(flag: str, text: str | None) -> datetime | None:

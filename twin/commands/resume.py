@@ -14,7 +14,7 @@ from twin.settings import RUN_GROUPS, Given
 
 EXAMPLE = "twin resume runs/2026-11-24T20-41-38 --duration 12h"
 
-# What decides neither the records already made nor where their log is.
+# Settings that decide neither the records nor where their log is.
 _CHANGEABLE = (
     "duration", "pace", *LIVE_SINKS, "drain_timeout", "bundle", "rest_port", "address", "metrics_port",
 )  # fmt: skip
@@ -28,7 +28,7 @@ def resume(
     report: Report = True,
     given: Given,
 ) -> None:
-    """Continue a run from its checkpoint to the same records it would have made, and deliver what is pending."""
+    """Continue a run from its checkpoint, make the records it would have made, and deliver what is pending."""
     from twin.fleet import Fleet
 
     raise typer.Exit(run_to_its_end(Fleet.resume(directory, given.flags), quiet=quiet, report=report))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "twin run --vehicles 5000 --duration 6h --pace 60 --kafka 127.0.0.1:9092"
 
-Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="show no progress")]
 Report = Annotated[bool, typer.Option("--report/--no-report", help="write report.html at the end")]
 
 
@@ -28,12 +28,12 @@ def run(
     *,
     quiet: Quiet = False,
     report: Report = True,
-    print_config: Annotated[bool, typer.Option("--print-config", help="show the settings and stop")] = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="show the settings and exit")] = False,
     given: Given,
 ) -> None:
     """Simulate a fleet, deliver its telemetry, predict, and report."""
     settings = given.run()
-    # What is wrong is said before Ray is loaded, which takes seconds.
+    # Report mistakes before Ray is loaded, which takes seconds.
     from twin.run_directory import new_directory, stamp
     from twin.servers import targets_of
 
@@ -50,7 +50,7 @@ def run(
 
 
 def run_to_its_end(fleet: Fleet, *, quiet: bool, report: bool) -> int:
-    """Run, deliver, say what came of it; the exit code."""
+    """Run, deliver and print a summary. Returns the exit code."""
     from twin.show.progress import Progress
     from twin.signals import stopped_by_signals
 

@@ -13,28 +13,28 @@ EXAMPLE_LIFE = "twin validate life"
 
 def physics(
     quick: Annotated[
-        bool, typer.Option("--quick", help="25 degC and 30 cycles only, nothing beyond 20 % of loss")
+        bool, typer.Option("--quick", help="only 25 degC and 30 cycles, and no losses beyond 20 %")
     ] = False,
     only: Annotated[
-        str | None, typer.Option(metavar="electrical|aging|pack", help="one part of it \\[default: all]")
+        str | None, typer.Option(metavar="electrical|aging|pack", help="compare only this part \\[default: all]")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="new folder \\[default: runs/validate-physics-<time>]")
     ] = None,
 ) -> None:
-    """Compare voltage, temperature and aging with PyBaMM, and packs with all their cells: tables and a figure."""
+    """Compare voltage, temperature and aging with PyBaMM, and packs with all their cells. Write tables and a figure."""
     from twin.show.physics_study import validate_physics
 
     validate_physics(quick=quick, out=out, only=only, say=typer.echo)
 
 
 def life(
-    quick: Annotated[bool, typer.Option("--quick", help="few conditions")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="only a few conditions")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="new folder \\[default: runs/validate-life-<time>]")
     ] = None,
 ) -> None:
-    """Compare years of storage and cycling with published cells: tables and a figure, computed afresh."""
+    """Compare years of storage and cycling with published cells. Write tables and a figure."""
     from twin.show.life_study import validate_life
 
     validate_life(quick=quick, out=out, say=typer.echo)

@@ -1,6 +1,6 @@
-"""`twin cell`: one cell under a protocol, as a table, a plot, a CSV of the cycles and a Parquet of their course.
+"""`twin cell`: one cell under a protocol, as a table, a plot, a CSV of the cycles and a Parquet file of their course.
 
-`physics/lab.py` does the work; here is what a person sees and keeps.
+`physics/lab.py` does the work. This file makes what a person sees and keeps.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def cycle_cell(
     out: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Run, show, write; the folder with the results. BadInput, in one line, before anything is computed.
+    """Run, show and write. Returns the folder with the results. BadInput, in one line, before anything is computed.
 
-    The cell is a known one (`cell`, by default chen2020) or comes from a file (`bpx`).
+    The cell is a known one (`cell`, chen2020 by default), or comes from a file (`bpx`).
     """
     parameters, notes = _parameters(cell, bpx)
     steps = _protocol(parameters, protocol)
@@ -92,7 +92,7 @@ def cycle_cell(
 
 
 def _parameters(cell: str | None, bpx: Path | None) -> tuple[CellParameters, list[str]]:
-    """The cell, and what was assumed to have it."""
+    """The cell, and what was assumed because the file does not say it."""
     if bpx is not None:
         if cell is not None:
             raise BadInput(f"--bpx: expected either a file or --cell, got both ({bpx} and {cell}); leave one out")
@@ -131,12 +131,12 @@ def _whole(flag: str, text: str, low: int, high: int) -> int:
 
 
 def cycles_table(result: LabResult) -> pd.DataFrame:
-    """One row a cycle: the fields of `physics.lab.Cycles`."""
+    """One row per cycle, with the fields of `physics.lab.Cycles`."""
     return pd.DataFrame({field.name: getattr(result.cycles, field.name) for field in dataclasses.fields(result.cycles)})
 
 
 def series_table(result: LabResult) -> pd.DataFrame:
-    """The kept cycles below each other: the fields of `physics.lab.Series`."""
+    """The kept cycles one after another, with the fields of `physics.lab.Series`."""
     return pd.concat(
         [
             pd.DataFrame({field.name: getattr(series, field.name) for field in dataclasses.fields(series)})
@@ -147,7 +147,7 @@ def series_table(result: LabResult) -> pd.DataFrame:
 
 
 def shown(table: pd.DataFrame) -> str:
-    """The first cycle, the last and some between, as text. Columns of mechanisms that did nothing are left out."""
+    """The first cycle, the last and some in between, as text. Columns of mechanisms that did nothing are left out."""
     chosen = np.unique(np.linspace(0, len(table) - 1, _ROWS_SHOWN).round().astype(int))
     rows = table.iloc[chosen]
     columns = {
@@ -235,7 +235,7 @@ def _capacity_trend(axis: Axes, result: LabResult) -> None:
 
 
 def _loss_trend(axis: Axes, result: LabResult) -> None:
-    # From the second cycle on: the first starts from rest at a state of charge that no cycle returns to.
+    # From the second cycle on, because the first starts from rest at a state of charge that no cycle returns to.
     cycles = result.cycles
     for label, values, colour in (
         ("10 s resistance", 100.0 * (cycles.resistance_Ohm / cycles.resistance_Ohm[1] - 1.0), RED),

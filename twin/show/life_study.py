@@ -1,4 +1,4 @@
-"""`twin validate life`: what cells should lose over years and cycles, and what ours lose; text, JSON, a figure."""
+"""`twin validate life`: what cells should lose over years and cycles, and what ours do, as text, JSON and a figure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHOWN_RATE: Final = "0.50C"
 
 
 def validate_life(*, quick: bool = False, out: Path | None = None, say: Callable[[str], None] = print) -> Path:
-    """Make the tables afresh, write them to a new folder and return it. RunFailed where a goal is missed."""
+    """Compute the tables, write them to a new folder and return it. RunFailed where a goal is missed."""
     folder = new_directory(out, f"validate-life-{stamp()}")
     say("storage and cycling of our cells against published ones")
     began = time.perf_counter()
@@ -67,7 +67,7 @@ def validate_life(*, quick: bool = False, out: Path | None = None, say: Callable
 
 
 def _plain(record: Any) -> dict[str, Any]:
-    """JSON has no NaN."""
+    """The fields, rounded; None for NaN, which JSON does not have."""
 
     def number(value: Any) -> Any:
         if isinstance(value, float):
@@ -78,7 +78,7 @@ def _plain(record: Any) -> dict[str, Any]:
 
 
 def draw(tables: LifeTables) -> Figure:
-    """A row a cell: storage over years, every residual of storage, cycling over cycles."""
+    """One row per cell: storage over years, every residual of storage, cycling over cycles."""
     cells = list(dict.fromkeys(row.cell for row in tables.calendar))
     figure = Figure(figsize=(12.5, 3.9 * len(cells)))
     axes = figure.subplots(len(cells), 3, squeeze=False)
@@ -86,7 +86,7 @@ def draw(tables: LifeTables) -> Figure:
         storage = [r for r in tables.calendar if r.cell == cell]
         _courses(row[0], [r for r in storage if r.condition.endswith(_SHOWN_CHARGE)], kernel=True)
         row[0].set_title(f"{cell}: storage at {_SHOWN_CHARGE}; dashed: ours")
-        row[0].set_ylabel("Left of fresh capacity")
+        row[0].set_ylabel("Share of fresh capacity left")
         row[0].set_xlabel("Years")
         _residuals(row[1], storage)
         _courses(
@@ -95,7 +95,7 @@ def draw(tables: LifeTables) -> Figure:
             kernel=False,
         )
         row[2].set_title("Lost by cycling; bands: published cells")
-        row[2].set_ylabel("Part of fresh capacity")
+        row[2].set_ylabel("Share of fresh capacity")
         row[2].set_xlabel("Equivalent full cycles")
     return figure
 

@@ -14,7 +14,7 @@ _COLOURS = {"SPMe": RED, "SPMe fine": GREEN, "DFN": INK, "SPM": GREY}
 
 
 def draw(trace: Trace | None, courses: list[Course]) -> Figure:
-    """Left to right what was run: driving (voltage, error, temperature), then one column a case of aging."""
+    """From the left: driving (voltage, error, temperature), then one column per case of aging. Draws what was run."""
     columns = (trace is not None) + len(courses)
     figure = Figure(figsize=(max(7.0, 4.2 * columns), 8.0))
     axes = figure.subplots(3, columns, squeeze=False)

@@ -29,7 +29,7 @@ PARTS = ("electrical", "aging", "pack")
 def validate_physics(
     *, quick: bool = False, out: Path | None = None, only: str | None = None, say: Callable[[str], None] = print
 ) -> Path:
-    """Make the tables afresh, write them to a new folder and return it. RunFailed where a goal is missed."""
+    """Compute the tables, write them to a new folder and return it. RunFailed where a goal is missed."""
     if only is not None and only not in PARTS:
         raise BadInput(f"--only: expected one of {', '.join(PARTS)}, got {only!r}")
     folder = new_directory(out, f"validate-physics-{stamp()}")
@@ -99,7 +99,7 @@ def _plain(row: ElectricalRow | AgingRow | knee.KneeRow | knee.KneeSummary | gro
 
 
 def _number(value: Any) -> Any:
-    """JSON has no NaN."""
+    """Rounded; None for NaN, which JSON does not have."""
     if isinstance(value, (float, np.floating)):
         return round(float(value), 6) if math.isfinite(value) else None
     return value
@@ -110,7 +110,7 @@ def _electrical_text(rows: list[ElectricalRow]) -> list[str]:
         return []
     lines = [
         "Half an hour of driving from SoC 0.7: RMSE of voltage [mV] and temperature [K]",
-        "(mesh: PyBaMM's default mesh against its fine one; film: growth, ours over theirs minus 100 %)",
+        "(mesh: PyBaMM's default mesh against its fine one; film: our film growth relative to PyBaMM's, minus 100 %)",
         "",
         f"{'':>13} {'ours against PyBaMM':^36} {'PyBaMM against DFN':^17}",
         f"{'peak, ambient':>13} {'SPMe':>6} {'goal':>6} {'fine':>6} {'DFN':>6} {'mesh':>7} {'SPMe':>8} {'SPM':>8}"

@@ -1,4 +1,4 @@
-"""How plots look: matplotlib settings and colours shared by those that write files."""
+"""How plots look: matplotlib settings and colours shared by all code that draws them."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _STYLE: Final[Any] = {
 
 
 def styled() -> AbstractContextManager[None]:
-    """Inside, figures look like ours."""
+    """Within this context, figures have our style."""
     return mpl.rc_context(_STYLE)
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """`name`.png and `name`.svg in `folder`."""
+    """Write `name`.png and `name`.svg to `folder`."""
     figure.savefig(folder / f"{name}.png", dpi=160)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""What a person sees while a fleet runs: one live panel on a terminal, a line now and then elsewhere."""
+"""What a person sees while a fleet runs: a live panel on a terminal, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def human_time(seconds: float) -> str:
 
 
 class Progress:
-    """Call it with each status. `total_s`: simulated time of the whole run."""
+    """Shows each status it is called with. `total_s`: simulated time of the whole run."""
 
     def __init__(self, total_s: float, *, quiet: bool = False) -> None:
         self._total_s = total_s
@@ -103,7 +103,7 @@ class Progress:
 
 
 class _Rates:
-    """Records and predictions a second, over the last few seconds."""
+    """Records and predictions per second, over the last few seconds."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[float, int, int]] = []

@@ -1,7 +1,7 @@
-"""`report.html`: one file that shows a run, made from the Parquet it left (through DuckDB), no script in it.
+"""`report.html`: one file that shows a run, without scripts. DuckDB reads the Parquet files that the run left.
 
-Plots are SVG inside the page, so they print sharp and scale to a phone. Time axes are binned in the query: the page of
-a fleet-year is as small as that of an hour.
+Plots are SVG inside the page, so they print sharp and scale to a phone. The queries group times into bins, so the page
+of a fleet-year is as small as that of an hour.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _FANS = (
 
 
 def write_report(run: Path) -> Path:
-    """Write `run`/report.html and return its path. BadInput where `run` holds no finished run."""
+    """Write `run`/report.html and return its path. BadInput where `run` holds no run or no sealed telemetry."""
     facts = load_run(run)
     sources = {stream: f"{run.absolute()}/{stream}/**/*.parquet" for stream in ("telemetry", "predictions")}
     if not any((run / "telemetry").glob("**/*.parquet")):
-        raise BadInput(f"{run} holds no sealed telemetry yet; run to the end or stop it with Ctrl-C first")
+        raise BadInput(f"{run} holds no sealed telemetry yet; let the run end, or stop it with Ctrl-C, first")
     with duckdb.connect() as database, styled():
         database.execute("SET TimeZone = 'UTC'")
         for stream, pattern in sources.items():
             if any((run / stream).glob("**/*.parquet")):
-                # Times are UTC; without their zone they become plain datetimes on the way to pandas.
+                # Times are UTC. The cast removes their zone, so that pandas gets plain datetimes.
                 database.execute(
                     f"CREATE VIEW {stream} AS SELECT * REPLACE (CAST(ts AS TIMESTAMP) AS ts) "
                     f"FROM read_parquet('{_quoted(pattern)}')"
@@ -101,8 +101,8 @@ def _page(
 
 
 def _delivery(run: Path) -> list[Line]:
-    """The ledger, a line a sink and stream that has records; empty where no sink was on, or the books cannot be read
-    (a run of an older version)."""
+    """The ledger, one line for each sink and stream that has records. Empty where no sink was on, or where the books
+    cannot be read (a run of an older version)."""
     try:
         return [line for line in Books(run).ledger().sums() if line.made]
     except TwinError:
@@ -110,17 +110,17 @@ def _delivery(run: Path) -> list[Line]:
 
 
 def _has_days(period_s: float) -> bool:
-    """Whether a day shows its course: more than one record of it."""
+    """Whether there is more than one record per day, so that the course of a day can be drawn."""
     return period_s < 86400.0
 
 
 def _svg(draw: Callable[[], Figure], title: str) -> dict[str, str]:
-    """The figure as an SVG element, with its words for those who cannot see it."""
+    """The figure as an SVG element, with a title for readers who cannot see it."""
     text = io.StringIO()
     draw().savefig(text, format="svg", metadata={"Date": None})
     body = text.getvalue()
     body = body[body.index("<svg") :]
-    # The size comes from the page: without fixed width and height the figure scales with it.
+    # Without fixed width and height the figure scales with the page.
     head, rest = body.split(">", 1)
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
     return {"svg": head + ">" + rest, "title": title}
@@ -149,17 +149,17 @@ def _throughput(facts: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     steps = counts["vehicles"] * counts["steps"]
     return [
-        ("wall time, start of the shards to the last delivery", human_time(counts["elapsed_s"])),
-        ("telemetry records a second", f"{counts['telemetry'] / counts['elapsed_s']:,.0f}"),
-        ("predictions a second", f"{counts['predictions'] / counts['elapsed_s']:,.0f}"),
+        ("wall time, from the start of the shards to the last delivery", human_time(counts["elapsed_s"])),
+        ("telemetry records per second", f"{counts['telemetry'] / counts['elapsed_s']:,.0f}"),
+        ("predictions per second", f"{counts['predictions'] / counts['elapsed_s']:,.0f}"),
         ("vehicle-steps", f"{steps:,}"),
-        ("shard time a vehicle-step, log included", f"{counts['compute_s'] / max(steps, 1) * 1e9:,.0f} ns"),
+        ("shard time per vehicle-step, log included", f"{counts['compute_s'] / max(steps, 1) * 1e9:,.0f} ns"),
         ("shard restarts", str(counts["shard_restarts"])),
     ]
 
 
 def _binned(database: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    """Quantiles over vehicles and time of each fan column in up to `_BINS` bins of time."""
+    """Quantiles of each fan column in up to `_BINS` bins of time, over the vehicles and times in a bin."""
     levels = sorted({level for pair in _FAN for level in pair} | {0.5})
     quantiles = ", ".join(
         f"approx_quantile({column}, {level}) * {scale} AS {column}_{round(level * 100):02d}"
@@ -241,8 +241,8 @@ def _draw_spread(database: duckdb.DuckDBPyConnection) -> Figure:
 
 
 def _one_vehicle(database: duckdb.DuckDBPyConnection, period_s: float) -> tuple[str, pd.DataFrame]:
-    """The vehicle that drove furthest, and its last day (all it has where records are days apart), thinned to what a
-    plot can show."""
+    """The vehicle that drove furthest, and the records of its last day. Where records are days apart, all its records.
+    They are thinned to what a plot can show."""
     row = database.sql(
         "SELECT vehicle_id FROM telemetry GROUP BY vehicle_id "
         "ORDER BY max(distance_traveled) - min(distance_traveled) DESC, vehicle_id LIMIT 1"
