@@ -1,7 +1,9 @@
-"""Small makers that several tests use."""
+"""Small makers that several tests use, and the one way to wait."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +14,18 @@ import pyarrow.parquet as pq
 from actors.delivery.sinks import Receipt, SinkOptions
 from datasets.schema import FIELDS, SCHEMAS, Stream, vehicle_id
 from physics import MODES
+
+# The limit of every wait: longer than anything takes on a slow machine that does other things too, so only a hang
+# reaches it; shorter than pytest's own limit, so that the wait itself says what did not come.
+HANG_S = 240.0
+
+
+def wait_until(holds: Callable[[], object], otherwise: Callable[[], object] = lambda: "it did not come") -> None:
+    """Return as soon as it holds; `otherwise` says what is the case where it never does."""
+    deadline = time.monotonic() + HANG_S
+    while not holds():
+        assert time.monotonic() < deadline, otherwise()
+        time.sleep(0.02)
 
 
 def make_batch(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from actors.prediction.plan import FeederPlan
 from datasets.log import SEGMENT_BYTES, LogWriter, log_directory, read_all
 from datasets.schema import MODEL_OUTPUTS
 from models.features import is_predicted
-from tests.support import make_batch
+from tests.support import make_batch, wait_until
 
 VEHICLES, TELEMETRY, PREDICT = 3, 2, 5
 
@@ -62,10 +61,7 @@ def log_of(run: Path, shard: int, *, first_row: int = 0) -> LogWriter:
 
 
 def until(what: str, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120.0
-    while not holds():
-        assert time.monotonic() < deadline, f"{what} did not come"
-        time.sleep(0.005)
+    wait_until(holds, lambda: f"{what} did not come")
 
 
 def wanted(records: int) -> list[int]:

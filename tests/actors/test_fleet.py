@@ -28,10 +28,14 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
 VEHICLES, RECORDS = 45, 300  # ten minutes at a record every 2 s
 
 
+def fleet_of(out: Path, shards: int, **settings: Any) -> Fleet:
+    return Fleet(vehicles=VEHICLES, seed=7, shards=shards, out=out, predict=False, **settings)
+
+
 def run_fleet(
     out: Path, shards: int, on_status: Callable[[FleetStatus], None] = lambda status: None, **settings: Any
 ) -> Path:
-    with Fleet(vehicles=VEHICLES, seed=7, shards=shards, out=out, predict=False, **settings) as fleet:
+    with fleet_of(out, shards, **settings) as fleet:
         fleet.run("10min", on_status)
     return out
 
@@ -62,16 +66,20 @@ def test_any_number_of_shards_makes_the_same_records(undisturbed: pa.Table, tmp_
 
 def test_a_killed_shard_makes_the_same_records(undisturbed: pa.Table, tmp_path: Path) -> None:
     """kill -9 twice in mid-run, with a checkpoint between: none missing, none twice, none different."""
-    killed: list[int] = []
+    killed: dict[int, int] = {}
+    run, half = tmp_path / "run", 300
 
     def kill(status: FleetStatus) -> None:
         victim = status.shards[1]
-        if len(killed) < 2 and victim.tick > 100 and victim.pid not in killed:
+        which = status.tick // half
+        if which not in killed and victim.tick > which * half + 60 and victim.pid not in killed.values():
             os.kill(victim.pid, signal.SIGKILL)
-            killed.append(victim.pid)
+            killed[which] = victim.pid
 
-    # Slow enough that the second kill comes while the restarted shard works.
-    run = run_fleet(tmp_path / "run", 2, kill, pace=25, checkpoint_every="1min")
+    # At a pace, so that each kill comes while the shard works; in two halves, so that it is back before the second.
+    with fleet_of(run, 2, pace=60, checkpoint_every="1min") as fleet:
+        for _ in range(2):
+            fleet.run(half, kill)
     assert len(killed) == 2
     counts = json.loads((run / "run.json").read_text())["counts"]
     assert counts["shard_restarts"] == 2

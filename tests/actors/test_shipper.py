@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from actors.delivery.shipper import Shipper
 from actors.delivery.sinks import SinkUnavailable
 from datasets.log import LogWriter, log_directory
 from datasets.log.cursor import Cursor, CursorFile
-from tests.support import OwnSink, make_batch
+from tests.support import OwnSink, make_batch, wait_until
 
 
 class Away(OwnSink):
@@ -27,9 +26,7 @@ def test_backlog_and_age_are_known_of_a_peer_that_never_answered(tmp_path: Path)
     shipper = Shipper(Away(), tmp_path, "log", [0])
     assert shipper.status().cursors == {("telemetry", 0): Cursor(8, 1, 0)}
     shipper.start()
-    deadline = time.monotonic() + 10
-    while not shipper.status().oldest_due_ns.get(("telemetry", 0)) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: shipper.status().oldest_due_ns.get(("telemetry", 0)))
     status = shipper.stop()
     with_log.close()
     assert status.oldest_due_ns["telemetry", 0] == 1_780_000_001_000_000_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from actors.delivery.sinks import SinkRefused, SinkUnavailable
 from datasets.log import Cursor, LogWriter, log_directory
 from datasets.schema import STREAMS
 from tests.actors.memory import MemoryTarget
-from tests.support import make_batch
+from tests.support import make_batch, wait_until
 
 VEHICLES, SHARDS = 2, (0, 1)
 
@@ -49,10 +48,7 @@ def append(run: Path, records: range) -> None:
 
 
 def until(what: str, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120.0
-    while not holds():
-        assert time.monotonic() < deadline, f"{what} did not come"
-        time.sleep(0.005)
+    wait_until(holds, lambda: f"{what} did not come")
 
 
 def complete(target: MemoryTarget, records: int) -> bool:

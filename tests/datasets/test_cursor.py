@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets.log.cursor import Cursor, CursorFile, DeadLetterFile
 from datasets.log.watch import Watch
-from tests.support import make_batch
+from tests.support import HANG_S, make_batch
 
 
 def test_a_cursor_comes_back(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_a_watch_wakes_when_a_file_grows(tmp_path: Path) -> None:
     making = threading.Timer(0.1, lambda: later.mkdir(parents=True))
     making.start()
     begun = time.monotonic()
-    watch.wait(5)
-    assert time.monotonic() - begun < 2, "also of one that is not there yet"
+    watch.wait(HANG_S)
+    assert time.monotonic() - begun < HANG_S, "also of one that is not there yet"
     making.join()
     for _ in range(3):  # what was made until now
         watch.wait(0.05)
@@ -76,11 +76,11 @@ def test_a_watch_wakes_when_a_file_grows(tmp_path: Path) -> None:
     timer = threading.Timer(0.1, (later / "segment").write_bytes, [b"frame"])
     timer.start()
     begun = time.monotonic()
-    watch.wait(5)
-    assert time.monotonic() - begun < 2
+    watch.wait(HANG_S)
+    assert time.monotonic() - begun < HANG_S
     timer.join()
     (tmp_path / "segment").write_bytes(b"between two waits")
     begun = time.monotonic()
-    watch.wait(5)
-    assert time.monotonic() - begun < 2
+    watch.wait(HANG_S)
+    assert time.monotonic() - begun < HANG_S
     watch.close()

@@ -10,17 +10,34 @@ import contextlib
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
-import time
+import threading
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.services.base import free_ports
+from tests.support import wait_until
 
 _RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+_WATCH = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+while True:
+    print(sum(node["Alive"] for node in ray.nodes()), flush=True)
+    time.sleep(0.1)
+"""
+
+
+def _listens(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, port), timeout=1.0).close()
+        return True
+    return False
 
 
 class Nodes:
@@ -45,14 +62,20 @@ class Nodes:
             raise
 
     def _start_all(self, count: int, run_dir: Path) -> None:
-        self._wait_for(1)
+        host, _, port = self.address.partition(":")
+        wait_until(lambda: _listens(host, int(port)), lambda: "the head did not come up")
+        with self._watched() as alive:
+            self._start_workers(count, run_dir, alive)
+
+    def _start_workers(self, count: int, run_dir: Path, alive: Callable[[], int]) -> None:
+        wait_until(lambda: alive() == 1, lambda: "the head did not come up")
         worker = shlex.join([*_RAY, "start", "--address", self.address, "--num-cpus", "3", "--block"])
         script = f"mount -t tmpfs -o size=1g tmpfs {shlex.quote(str(run_dir))} && exec {worker}"
         alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script]
         for number in range(count):
             # One after the other: two that start at once on one address choose the same ports.
             self._workers.append(self._start(alone))
-            self._wait_for(2 + number)
+            wait_until(lambda: alive() == 2 + number, lambda: f"{2 + number} nodes did not come up")  # noqa: B023
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -64,22 +87,33 @@ class Nodes:
             start_new_session=True,
         )
 
-    def _wait_for(self, count: int, patience_s: float = 120.0) -> None:
-        """Until so many nodes are alive."""
-        ask = (
-            f"import ray; ray.init(address='{self.address}', log_to_driver=False, logging_level='ERROR'); "
-            "print(sum(n['Alive'] for n in ray.nodes()))"
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[Callable[[], int]]:
+        """How many nodes are alive, by a process that looks all the time: it has to bear the cluster's token."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", _WATCH, self.address],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=self.environment,
+            text=True,
         )
-        deadline = time.monotonic() + patience_s
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                done = subprocess.run(
-                    [sys.executable, "-c", ask], capture_output=True, text=True, env=self.environment, timeout=30
-                )
-                if done.stdout.strip() == f"{count}":
-                    return
-            assert time.monotonic() < deadline, f"{count} nodes did not come up"
-            time.sleep(1.0)
+        said = [0]
+
+        def listen() -> None:
+            assert process.stdout is not None
+            said.extend(int(line) for line in process.stdout if line.strip().isdecimal())
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        try:
+            yield lambda: said[-1]
+        finally:
+            process.kill()
+            process.wait()
+            listener.join()
+            assert process.stdout is not None
+            process.stdout.close()
 
     def kill(self, worker: int) -> None:
         """Power off: every process of the node at once, and its disk."""

@@ -13,14 +13,15 @@ from typing import Any
 
 from actors.delivery.sinks import SinkOptions
 from actors.delivery.sinks.mqtt import MqttTarget
-from actors.fleet.status import FleetStatus
+from actors.fleet.status import FleetStatus, SinkStatus
 from tests.services import Kafka, Mosquitto, Postgres
+from tests.support import HANG_S
 from twin import Fleet
 from twin.books.archive import Archive
 from twin.books.ledger import Books, Ledger, table, verify
 
 VEHICLES = 60
-PACE = 60.0
+PACE = 30.0
 RECORDS_A_SECOND = VEHICLES * PACE / 2.0
 _POLL_S = 0.05
 
@@ -48,13 +49,13 @@ class Running:
         if self._failed:
             raise self._failed[0]
 
-    def until(self, what: str, holds: Callable[[FleetStatus], bool], patience_s: float = 60.0) -> None:
+    def until(self, what: str, holds: Callable[[FleetStatus], bool]) -> None:
         """Wait for a state of the fleet; a failure that says what did not come."""
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + HANG_S
         while not holds(status := self.fleet.status()):
             if self._failed:
                 raise self._failed[0]
-            assert time.monotonic() < deadline, f"{what} did not come in {patience_s:.0f} s; the fleet: {status}"
+            assert time.monotonic() < deadline, f"{what} did not come; the fleet: {status}"
             time.sleep(_POLL_S)
 
     def on(self, seconds: float = 60.0) -> None:
@@ -70,17 +71,32 @@ class Running:
         """Until records of half a second and more wait for this sink."""
         self.until(f"a backlog of {sink}", lambda status: _backlog(status, sink) > RECORDS_A_SECOND / 2)
 
-    def flowing(self, sink: str, patience_s: float = 90.0) -> None:
-        """Until this sink has taken what waited, but for what is on its way at any moment."""
-        self.until(
-            f"{sink} in flow",
-            lambda status: sink not in status.waiting and _backlog(status, sink) < RECORDS_A_SECOND / 2,
-            patience_s,
-        )
+    def cut_off(self, sink: str, retries: int) -> None:
+        """Until more than so many connections to this sink were given up."""
+        self.until(f"a lost connection to {sink}", lambda status: _sink(status, sink).retries > retries)
+
+    def flowing(self, sink: str) -> None:
+        """Until this sink has taken all that is made by now, and waits for nothing."""
+        made = sum(_sink(self.fleet.status(), sink).made.values())
+
+        def flows(status: FleetStatus) -> bool:
+            taken = sum(log.cursor.position for log in _sink(status, sink).logs)
+            return sink not in status.waiting and taken >= made
+
+        self.until(f"{sink} in flow", flows)
+
+    def predicting(self) -> None:
+        """Until the predictor has read all that is made by now."""
+        made = self.fleet.status().records
+        self.until("predictions", lambda status: status.records - status.predictor_backlog >= made)
 
 
-def _backlog(status: FleetStatus, sink: str) -> int:
-    return next(sum(s.backlog.values()) for s in status.sinks if s.name == sink)
+def _sink(status: FleetStatus, name: str) -> SinkStatus:
+    return next(sink for sink in status.sinks if sink.name == name)
+
+
+def _backlog(status: FleetStatus, name: str) -> int:
+    return sum(_sink(status, name).backlog.values())
 
 
 class Scene:
@@ -142,7 +158,7 @@ class Scene:
 
     def balance(self, **flags: Any) -> Ledger:
         """The ledger, verified: made is delivered, nothing is missing, nothing twice in the store."""
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + HANG_S
         while True:
             ledger = verify(Books(self.run, self.urls | flags), self.archive_folder)
             # The broker may still be handing the last messages to the archive.

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.services,
     pytest.mark.cluster,
     pytest.mark.usefixtures("ray_cluster"),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
 ]
 
 

@@ -31,10 +31,11 @@ from actors.delivery.sinks.timescale import TimescaleTarget
 from datasets.log import LogWriter, log_directory
 from datasets.schema import STREAMS, Stream
 from physics import physics_version
+from tests.command import Twin
 from tests.integration.witness import Identity, MqttWitness, Received, from_database, from_kafka
 from tests.services import Kafka, Mosquitto, Postgres
-from tests.support import OwnSink, make_batch, records
-from twin import Fleet, cli
+from tests.support import HANG_S, OwnSink, make_batch, records, wait_until
+from twin import Fleet
 from twin.books.messages import messages
 from twin.commands.archive import archive_until
 from twin.run_directory import load_run
@@ -43,53 +44,11 @@ pytestmark = [
     pytest.mark.services,
     pytest.mark.cluster,
     pytest.mark.usefixtures("ray_cluster"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(600),
 ]
 
 QUIET = ("--quiet", "--no-report", "--metrics-port", "0")
 VEHICLES, TICKS = 12, 60
-
-
-@dataclass
-class Answer:
-    """What a command gave back."""
-
-    code: int
-    out: str
-    err: str
-
-    def complaint(self, code: int, *says: str) -> None:
-        """Its one line, and nothing of the machinery behind it."""
-        assert self.code == code, self.err
-        lines = self.err.strip().splitlines()
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("twin: ")
-        assert "internal error" not in lines[0]
-        for words in says:
-            assert words in lines[0]
-
-
-Twin = Callable[..., Answer]
-
-
-@pytest.fixture
-def twin(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
-    """`twin(*arguments)` in this process, which has imported everything and has a Ray cluster."""
-    for name in [name for name in os.environ if name.startswith(("KAFKA_", "MQTT_", "PG_", "TWIN_"))]:
-        monkeypatch.delenv(name)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def call(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["twin", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return Answer(int(ended.value.code or 0), out, err)
-
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 # ---- a run with every sink and an archive
@@ -147,11 +106,9 @@ def delivered(
             vehicles=VEHICLES, shards=2, duration="2min", predict=False, out=made.run, run_id=made.run_id, **urls
         ) as fleet:
             fleet.run("2min")
-        deadline = time.monotonic() + 20
-        while sum(1 for _ in messages(made.archive)) < VEHICLES * TICKS and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_until(lambda: sum(1 for _ in messages(made.archive)) >= VEHICLES * TICKS)
         listener.send_signal(signal.SIGINT)
-        out, err = listener.communicate(timeout=20)
+        out, err = listener.communicate(timeout=HANG_S)
         assert (listener.returncode, err) == (0, "")
         assert f"archived {VEHICLES * TICKS:,} messages" in out
         yield made
@@ -522,7 +479,7 @@ def test_resume_refuses_what_it_cannot_go_on_with(old_run: Path, twin: Twin, tmp
         holder.stdout.readline()
         twin("resume", old_run).complaint(2, "still going on")
     finally:
-        holder.communicate("\n", timeout=10)
+        holder.communicate("\n", timeout=HANG_S)
     twin("resume", old_run).complaint(2, "is finished and delivered")
     twin("resume", old_run, "--duration", "soon").complaint(2, "--duration", "'soon'")
     path = old_run / "run.json"
@@ -611,12 +568,9 @@ def test_an_archive_goes_on_where_it_was(tmp_path: Path, mosquitto: Mosquitto, o
             target=lambda: written.append(archive_until(url, tmp_path / "a", old_run.name + str(tmp_path), stop, keep))
         )
         thread.start()
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline and (
-            not (tmp_path / "a" / "messages.jsonl").exists() or len(list(messages(tmp_path / "a"))) < expected
-        ):
-            time.sleep(0.1)
-        time.sleep(0.3)
+        file = tmp_path / "a" / "messages.jsonl"
+        wait_until(lambda: file.exists() and len(list(messages(file.parent))) >= expected)
+        time.sleep(0.3)  # for what must not come
         stop.set()
         thread.join()
         return written[0]

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -32,6 +31,7 @@ from tests.services import (
     fixtures,
 )
 from tests.services.base import free_ports, install_once
+from tests.support import HANG_S, wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -63,7 +63,7 @@ def produce(kafka: Kafka, topic: str, values: list[bytes]) -> None:
 
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all")
     for value in values:
-        producer.send(topic, value, key=b"EV-000001").get(timeout=30)
+        producer.send(topic, value, key=b"EV-000001").get(timeout=HANG_S)
     producer.close()
 
 
@@ -75,7 +75,7 @@ def consume(kafka: Kafka, topic: str, count: int) -> list[bytes]:
         bootstrap_servers=kafka.bootstrap_servers,
         group_id=f"group-{topic}",
         auto_offset_reset="earliest",
-        consumer_timeout_ms=20_000,
+        consumer_timeout_ms=round(HANG_S * 1000),
     )
     values: list[bytes] = []
     for record in consumer:
@@ -129,7 +129,7 @@ def publish(broker: Mosquitto, topic: str, values: list[bytes]) -> None:
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
     for sent in [client.publish(topic, value, qos=1) for value in values]:
-        sent.wait_for_publish(20)
+        sent.wait_for_publish(HANG_S)
         assert sent.is_published()
     client.disconnect()
     client.loop_stop()
@@ -160,7 +160,7 @@ class Subscriber:
 
     def __enter__(self) -> Subscriber:
         self._client.loop_start()
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(HANG_S)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -174,7 +174,7 @@ class Subscriber:
 
     def wait(self, count: int) -> list[bytes]:
         with self._changed:
-            self._changed.wait_for(lambda: len(self._got) >= count, 20)
+            self._changed.wait_for(lambda: len(self._got) >= count, HANG_S)
             return list(self._got)
 
 
@@ -300,11 +300,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-def gone(pid: int, timeout_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not alive(pid)
+def gone(pid: int) -> bool:
+    wait_until(lambda: not alive(pid))
+    return True
 
 
 def test_a_missing_prerequisite_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +367,7 @@ def test_free_ports_are_distinct_and_not_ephemeral() -> None:
 
 def command(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-W", "error", "-m", "tests.services", name, "--folder", str(folder)]
-    return subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, timeout=HANG_S)
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 
 import paho.mqtt.client as mqtt
 import psycopg2
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, TopicPartition
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+
+from tests.support import HANG_S
 
 Identity = tuple[str, str, int]
 
@@ -37,30 +39,30 @@ class Received:
         return all(seqs == sorted(seqs) for seqs in self.order.values())
 
 
-def from_kafka(bootstrap: str, topic: str, run_id: str, expected: int, patience_s: float = 20.0) -> Received:
-    """Consume the topic from its beginning with a group of its own; records of other runs are passed over."""
+def from_kafka(bootstrap: str, topic: str, run_id: str, expected: int) -> Received:
+    """Read the topic from its beginning to its end, until all expected are there. What was acknowledged before is in
+    it by then, however often; records of other runs are passed over."""
     received = Received()
-    consumer = KafkaConsumer(
-        topic,
-        bootstrap_servers=bootstrap,
-        group_id=f"witness-{uuid.uuid4().hex}",
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-    )
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
     try:
-        last = time.monotonic()
-        # A little longer after the last one expected: what comes too often must be seen as well.
-        while time.monotonic() - last < (2.0 if len(received.ids) >= expected else patience_s):
-            for messages in consumer.poll(timeout_ms=500).values():
-                for message in messages:
-                    identity = dict(message.headers)["id"].decode()
-                    if identity.startswith(f"{run_id}/"):
-                        assert message.key.decode() == identity.split("/")[1]
-                        received.take(message.value)
-                        last = time.monotonic()
+        parts = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(parts)
+        consumer.seek_to_beginning(*parts)
+        deadline = time.monotonic() + HANG_S
+        while True:
+            ends = consumer.end_offsets(parts)
+            while any(consumer.position(part) < end for part, end in ends.items()):
+                for messages in consumer.poll(timeout_ms=200).values():
+                    for message in messages:
+                        identity = dict(message.headers)["id"].decode()
+                        if identity.startswith(f"{run_id}/"):
+                            assert message.key.decode() == identity.split("/")[1]
+                            received.take(message.value)
+            if len(received.ids) >= expected or time.monotonic() > deadline:
+                return received
+            time.sleep(0.1)
     finally:
         consumer.close()
-    return received
 
 
 def _kept_for(packet: int, seconds: int) -> Properties:
@@ -70,10 +72,13 @@ def _kept_for(packet: int, seconds: int) -> Properties:
 
 
 class MqttWitness:
-    """Subscribes before the run, with a persistent session, so that a broker's restart loses it nothing."""
+    """Subscribes before the run, with a persistent session, so that a broker's restart loses it nothing (a broker that
+    is killed has to have saved the session: `Mosquitto.wait_saved`)."""
 
     def __init__(self, port: int, topic: str) -> None:
         self.received = Received()
+        self._mark = topic.replace("+", f"mark-{uuid.uuid4().hex}")
+        self._marked = threading.Event()
         self._subscribed = threading.Event()
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=f"witness-{uuid.uuid4().hex}", protocol=MQTTProtocolVersion.MQTTv5
@@ -81,23 +86,30 @@ class MqttWitness:
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_disconnect = lambda *_: self._subscribed.clear()
-        self._client.on_message = lambda _client, _data, message: self.received.take(bytes(message.payload))
+        self._client.on_message = lambda _client, _data, message: self._take(message)
         self._client.reconnect_delay_set(1, 1)
         self._client.connect("127.0.0.1", port, clean_start=False, properties=_kept_for(PacketTypes.CONNECT, 3600))
         self._client.loop_start()
         self.wait_subscribed()
-        # The broker saves its sessions every second: from then on even kill -9 does not lose this one.
-        time.sleep(1.5)
+
+    def _take(self, message: mqtt.MQTTMessage) -> None:
+        if message.topic == self._mark:
+            self._marked.set()
+        else:
+            self.received.take(bytes(message.payload))
 
     def wait_subscribed(self) -> None:
         """Until the broker, also one that was restarted, would deliver here."""
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(HANG_S)
 
-    def wait_for(self, expected: int, patience_s: float = 20.0) -> Received:
-        deadline = time.monotonic() + patience_s
+    def wait_for(self, expected: int) -> Received:
+        """All expected, and all that came before a mark that we publish now: also what came too often."""
+        deadline = time.monotonic() + HANG_S
         while len(self.received.ids) < expected and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(0.5)
+            time.sleep(0.02)
+        self._marked.clear()
+        self._client.publish(self._mark, b"", qos=1)
+        assert self._marked.wait(HANG_S)
         return self.received
 
     def close(self) -> None:

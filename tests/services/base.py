@@ -60,7 +60,8 @@ def free_ports(count: int) -> list[int]:
     if ephemeral < 15000:
         candidates = [0] * (count + 50)
     else:
-        candidates = random.sample(range(10000, ephemeral), count + 50)
+        # Below 20000 are the ports of Ray's workers.
+        candidates = random.sample(range(20000 if ephemeral > 25000 else 10000, ephemeral), count + 50)
     with contextlib.ExitStack() as held:
         ports: list[int] = []
         for candidate in candidates:

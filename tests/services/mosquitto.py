@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 from string import Template
 
@@ -54,6 +55,15 @@ class Mosquitto(Service):
                 websocket_listener=_WEBSOCKET_LISTENER.format(port=self.websocket_port, host=HOST),
             )
         )
+
+    def wait_saved(self) -> None:
+        """Until sessions and queues are on disk as they are now: the broker saves them every second or two, and what
+        it has not saved is gone when it is killed."""
+        now, file = time.time(), self.directory / "data" / "mosquitto.db"
+        while not file.exists() or file.stat().st_mtime <= now:
+            if not self.running:
+                raise ServiceFailed("it ended before it had saved its sessions")
+            time.sleep(0.05)
 
     def _command(self) -> list[str]:
         broker = shutil.which("mosquitto", path=_PATH)

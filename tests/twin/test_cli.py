@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -18,29 +18,16 @@ import pytest
 import yaml
 
 from datasets.log import read_all
-from tests.support import family
+from tests.command import Answer, Twin, environment
+from tests.support import HANG_S, family, wait_until
 
 ROOT = Path(__file__).parents[2]
 
 
-def environment(**more: str) -> dict[str, str]:
-    service_names = ("KAFKA_", "MQTT_", "PG_", "TWIN_")
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(service_names)}
-    return clean | {"COLUMNS": "200"} | more
-
-
-def twin(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str, **more: str) -> Answer:
     command = [sys.executable, "-m", "twin", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(**more), timeout=240)
-
-
-def assert_one_line(result: subprocess.CompletedProcess[str], code: int, *says: str) -> None:
-    assert result.returncode == code, result.stderr
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("twin: ")
-    for words in says:
-        assert words in lines[0]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(**more), timeout=HANG_S)
+    return Answer(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize(
@@ -60,57 +47,69 @@ def assert_one_line(result: subprocess.CompletedProcess[str], code: int, *says: 
         (["--vehicles"], ["--vehicles"]),
     ],
 )
-def test_bad_input_is_one_line_and_makes_nothing(arguments: list[str], says: list[str], tmp_path: Path) -> None:
+def test_bad_input_is_one_line_and_makes_nothing(
+    arguments: list[str], says: list[str], twin: Twin, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
-    result = twin("run", "--out", str(out), *arguments)
-    assert_one_line(result, 2, *says)
-    assert "hush" not in result.stderr
+    answer = twin("run", "--out", out, *arguments)
+    answer.complaint(2, *says)
+    assert "hush" not in answer.err
     assert not out.exists()
 
 
-def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--vehicles", "0"], ["--vehicles", "got '0'"]),
+        (["run", "--no-such-flag"], ["--no-such-flag"]),
+        (["consume"], ["Kafka servers", "KAFKA_BOOTSTRAP_SERVERS"]),
+    ],
+)
+def test_so_it_is_in_a_process(arguments: list[str], says: list[str]) -> None:
+    process(*arguments).complaint(2, *says)
+
+
+def test_directories_that_cannot_be_used(twin: Twin, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "run.json").write_text("{}")
-    assert_one_line(twin("run", "--out", str(tmp_path / "full")), 2, "--out", "already holds something")
+    twin("run", "--out", str(tmp_path / "full")).complaint(2, "--out", "already holds something")
     assert (tmp_path / "full" / "run.json").read_text() == "{}"
     (tmp_path / "file").write_text("x")
-    assert_one_line(twin("run", "--out", str(tmp_path / "file")), 2, "--out", "already holds something")
-    assert_one_line(twin("run", "--out", "/proc/here/run", "--no-predict"), 2, "--out", "cannot write")
-    assert_one_line(twin("report", str(tmp_path / "nothing")), 2, "expected a run directory", "run.json")
+    twin("run", "--out", str(tmp_path / "file")).complaint(2, "--out", "already holds something")
+    twin("run", "--out", "/proc/here/run", "--no-predict").complaint(2, "--out", "cannot write")
+    twin("report", str(tmp_path / "nothing")).complaint(2, "expected a run directory", "run.json")
 
 
-def test_an_altered_model_stops_the_run_before_it_begins(tmp_path: Path) -> None:
-    import shutil
-
+def test_an_altered_model_stops_the_run_before_it_begins(twin: Twin, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(ROOT / "models" / "bundled", tmp_path / "bundle"))
     (bundle / "rul.ubj").write_bytes(b"x")
-    result = twin("run", "--bundle", str(bundle), "--out", str(tmp_path / "run"))
-    assert_one_line(result, 2, "--bundle", "rul.ubj is damaged or altered")
+    answer = twin("run", "--bundle", bundle, "--out", tmp_path / "run")
+    answer.complaint(2, "--bundle", "rul.ubj is damaged or altered")
     assert not (tmp_path / "run").exists()
 
 
 def test_print_config_merges_the_layers_and_masks_secrets(tmp_path: Path) -> None:
     config = tmp_path / "fleet.yaml"
     config.write_text("vehicles: 7\nduration: 2h\n")
-    result = twin(
+    result = process(
         "run", "--config", str(config), "--duration", "3h", "--mqtt", "mqtt://me:hush@broker:1", "--print-config",
         PG_HOST="db", PG_PASSWORD="whisper", TWIN_SEED="9", TWIN_API_TOKEN="murmur",
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    shown = yaml.safe_load(result.stdout)
+    assert result.code == 0, result.err
+    shown = yaml.safe_load(result.out)
     assert (shown["vehicles"], shown["duration"], shown["seed"]) == (7, 10800.0, 9)
     assert shown["timescale"] == "postgresql://twin:***@db:5432/twin_data"
-    assert not re.search("hush|whisper|murmur", result.stdout + result.stderr)
+    assert not re.search("hush|whisper|murmur", result.out + result.err)
 
 
 def test_doctor_says_what_is_wrong_in_one_line_each(free_port: int) -> None:
-    result = twin("doctor", "--kafka", f"127.0.0.1:{free_port}", "--metrics-port", "0")
-    lines = result.stdout.strip().splitlines()
-    assert result.returncode == 1
+    result = process("doctor", "--kafka", f"127.0.0.1:{free_port}", "--metrics-port", "0")
+    lines = result.out.strip().splitlines()
+    assert result.code == 1
     assert [line.split()[1] for line in lines] == ["folders", "physics", "model", "rest", "kafka", "mqtt", "timescale"]
     assert [line.split()[1] for line in lines if line.startswith("WRONG")] == ["kafka"]
-    assert "does not answer" in result.stdout
-    assert not result.stderr
+    assert "does not answer" in result.out
+    assert not result.err
 
 
 SERVERS = ("--kafka", "127.0.0.1:9", "--timescale", "postgresql://twin:hush@127.0.0.1:9/twin")
@@ -128,22 +127,22 @@ SERVERS = ("--kafka", "127.0.0.1:9", "--timescale", "postgresql://twin:hush@127.
         ([*SERVERS, "--metrics-port", "70000"], ["--metrics-port", "70000"]),
     ],
 )
-def test_consume_complains_in_one_line(arguments: list[str], says: list[str]) -> None:
-    assert_one_line(twin("consume", *arguments), 2, *says)
+def test_consume_complains_in_one_line(arguments: list[str], says: list[str], twin: Twin) -> None:
+    twin("consume", *arguments).complaint(2, *says)
 
 
 @pytest.mark.cluster
 def test_a_whole_run_leaves_data_report_and_counts(tmp_path: Path, free_port: int) -> None:
     out = tmp_path / "run"
-    result = twin(
+    result = process(
         "run", "--vehicles", "30", "--duration", "2min", "--shards", "2", "--seed", "4", "--out", str(out),
         "--rest-port", str(free_port), "--metrics-port", "0",
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert "Traceback" not in result.stderr
-    assert "telemetry    1,800 records" in result.stdout
-    assert "predictions  720" in result.stdout
-    assert f"report       {out}/report.html" in result.stdout
+    assert result.code == 0, result.err
+    assert "Traceback" not in result.err
+    assert "telemetry    1,800 records" in result.out
+    assert "predictions  720" in result.out
+    assert f"report       {out}/report.html" in result.out
     facts = json.loads((out / "run.json").read_text())
     assert facts["state"] == "finished"
     assert (facts["counts"]["telemetry"], facts["counts"]["predictions"]) == (1800, 720)
@@ -178,20 +177,17 @@ def test_ctrl_c_seals_the_log_and_exits_130(tmp_path: Path, free_port: int) -> N
         sys.executable, "-m", "twin", "run", "--vehicles", "20", "--duration", "1h", "--pace", "10", "--shards", "2",
         "--no-predict", "--out", str(out), "--metrics-port", str(free_port),
     ]  # fmt: skip
-    process = subprocess.Popen(
+    running = subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
-    while not any(path.stat().st_size for path in out.glob("telemetry/*/*")):
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=10) as answer:
+    wait_until(lambda: running.poll() is not None or any(path.stat().st_size for path in out.glob("telemetry/*/*")))
+    assert running.poll() is None, running.stderr.read() if running.stderr else ""
+    with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=HANG_S) as answer:
         metrics = answer.read().decode()
-    assert niceness(process.pid, b"ray::ShardActor") == [os.nice(0)] * 2, "live records come in time on a busy machine"
-    process.send_signal(signal.SIGINT)
-    _, complaint = process.communicate(timeout=120)
-    assert process.returncode == 130, complaint
+    assert niceness(running.pid, b"ray::ShardActor") == [os.nice(0)] * 2, "live records come in time on a busy machine"
+    running.send_signal(signal.SIGINT)
+    _, complaint = running.communicate(timeout=HANG_S)
+    assert running.returncode == 130, complaint
     assert "Traceback" not in complaint
     assert not list(out.glob("**/*.open"))
     facts = json.loads((out / "run.json").read_text())

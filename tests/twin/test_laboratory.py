@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.command import Twin
+from tests.support import HANG_S
 from twin.errors import BadInput
 from twin.show.cell_study import cycle_cell
 from twin.show.physics_study import validate_physics
@@ -129,16 +131,13 @@ def test_validation_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.Monke
     assert not any(tmp_path.iterdir())
 
 
-def test_the_command(tmp_path: Path) -> None:
-    def twin(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "twin", "cell", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-
-    good = twin("--cell", "chen2020", "--cycle", "CC 1C for 1min", "--out", str(tmp_path / "out"))
+def test_the_command(tmp_path: Path, twin: Twin) -> None:
+    short = ["cell", "--cycle", "CC 1C for 1min", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "twin", *short, "--cell", "chen2020"]
+    good = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=HANG_S)
     assert good.returncode == 0, good.stderr
     assert "discharge Ah" in good.stdout
-    again = twin("--cycle", "CC 1C for 1min", "--out", str(tmp_path / "out"))
-    assert again.returncode == 2
-    assert again.stderr.startswith("twin: --out: expected a new or empty directory")
-    assert len(again.stderr.splitlines()) == 1
-    assert twin("--cycle", "CC 1C").returncode == 2
+    again = twin(*short)
+    again.complaint(2)
+    assert again.err.startswith("twin: --out: expected a new or empty directory")
+    assert twin("cell", "--cycle", "CC 1C").code == 2
