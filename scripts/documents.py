@@ -51,12 +51,13 @@ def _group(group: type[Group]) -> str:
         if field.annotation is bool:
             option = f"`{flag}`, `--no-{flag.removeprefix('--')}`"
         value = f"`{form.metavar}`".replace("|", "\\|")
-        meaning = field.description or ""
+        meaning, default = field.description or "", default_of(field)
+        default = f"`{default}`" if "<" in default else default
         if form.choices and form.metavar != "|".join(form.choices):
             meaning += f": {', '.join(form.choices)}"
         if environment := extra.get("environment"):
             meaning += f" (also from {environment})"
-        lines.append(f"| `{group.prefix}{name}` | {option} | {value} | {default_of(field)} | {meaning} |")
+        lines.append(f"| `{group.prefix}{name}` | {option} | {value} | {default} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
