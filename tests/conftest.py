@@ -15,7 +15,7 @@ os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 # Ray's worker processes import our packages from here, also when pytest was started from another folder.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
 
-pytest_plugins = ["tests.command", "tests.services.fixtures", "tests.tiers"]
+pytest_plugins = ["tests.command", "tests.services.fixtures", "tests.tiers", "tests.recoveries"]
 
 
 @pytest.fixture(scope="session")

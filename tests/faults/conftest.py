@@ -1,4 +1,4 @@
-"""The scene, and the recovery times in pytest's summary."""
+"""The scene."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.scene import Scene
+from tests.recoveries import note_recoveries
 from tests.services import Kafka, Mosquitto, Postgres
-
-_RECOVERIES = pytest.StashKey[list[tuple[str, float]]]()
 
 
 @pytest.fixture
@@ -26,12 +25,4 @@ def scene(
     scene = Scene(kafka, mosquitto, postgres, postgres_database, tmp_path, unique_name("run"))
     yield scene
     scene.close()
-    request.config.stash.setdefault(_RECOVERIES, []).extend(scene.recoveries)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    recoveries = config.stash.get(_RECOVERIES, [])
-    if recoveries:
-        terminalreporter.section("recovery times")
-        for what, seconds in recoveries:
-            terminalreporter.write_line(f"{seconds:6.1f} s  {what}")
+    note_recoveries(request.node, scene.recoveries)
