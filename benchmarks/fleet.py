@@ -6,6 +6,7 @@ Prints and writes benchmarks/results/fleet.json. There is no prediction and no s
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import statistics
@@ -19,6 +20,7 @@ from threading import Barrier
 from typing import Any
 
 import numpy as np
+import ray
 
 from benchmarks import parser, results_of
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
@@ -128,6 +130,8 @@ def bytes_a_vehicle(folder: Path, size: Size) -> float:
 def main() -> None:
     arguments = parser(__doc__).parse_args()
     size = QUICK if arguments.quick else Size()
+    if arguments.quick:  # one Ray for all; else every fleet starts its own
+        ray.init("local", num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         kernel, all_cores = kernel_ns(size.vehicles, size.repeats), kernel_all_cores_ns(size)
