@@ -144,14 +144,18 @@ def test_a_shipper_killed_in_mid_run_goes_on_from_its_cursors(sinks: Sinks, tmp_
     run = tmp_path / "run"
     with Fleet(vehicles=VEHICLES, shards=2, pace=60, predict=False, out=run, **sinks.settings) as fleet:
 
-        def kill(status: FleetStatus) -> None:
-            pids = [pid for name, pids in fleet.processes().items() if name != "shard" for pid in pids]
-            if not killed and status.simulated_s > 60 and len(pids) == 3:
-                for pid in pids:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
+        def shippers() -> list[int]:
+            return [pid for name, pids in fleet.processes().items() if name != "shard" for pid in pids]
 
-        fleet.run("8min", kill)
+        def kill(_: FleetStatus) -> None:
+            if not killed:
+                killed.extend(shippers())
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+
+        while len(shippers()) < 3:
+            fleet.run("30s")
+        fleet.run("4min", kill)
     assert len(killed) == 3
     sinks.assert_equal_to(run)
 

@@ -160,7 +160,7 @@ class Service(ABC):
     run_as: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal = "KILL"
-    ready_timeout_s = 60.0
+    ready_timeout_s = 180.0
     stop_timeout_s = 20.0
 
     def __init__(self, *, tied: bool = True, directory: Path | None = None, port: int | None = None) -> None:
