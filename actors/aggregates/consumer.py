@@ -150,8 +150,11 @@ class FleetConsumer:
                 end = self._at_the_end()
                 if end and not self._disturbed:
                     return
-                # After an outage, idle time counts from the first answer on.
-                heard, self._disturbed = time.monotonic(), end is None
+                # After an outage, idle time counts from the first answer on, and so does time without a partition.
+                heard = time.monotonic()
+                if self._disturbed:
+                    self._alone_since = heard
+                self._disturbed = end is None
 
     def _subscribed(self) -> Consumer:
         consumer = Consumer(
@@ -207,6 +210,9 @@ class FleetConsumer:
             self._mine.add(part.partition)
         if self.waiting:
             self._pause()
+        elif self._consumer is not None:
+            # A partition that was lost while it was paused comes back paused.
+            self._consumer.resume(partitions)
 
     def _on_gone(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # Nothing is written here: the partition's next member reads again what is not committed.
