@@ -29,18 +29,22 @@ from confluent_kafka.cimpl import NewTopic
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
+from kafka import KafkaConsumer
+from kafka import TopicPartition as Partition
 
 from actors.aggregates.consumer import ConsumePlan, FleetConsumer
+from actors.aggregates.store import WindowStore
+from actors.aggregates.windows import Window
 from actors.delivery.sinks import SinkOptions
 from actors.delivery.sinks.kafka import KafkaTarget
 from actors.delivery.sinks.timescale import TimescaleTarget
 from datasets.codec import Messages, encode
 from datasets.schema import FIELDS, Payload, json_schema
 from tests.services import Kafka, Postgres
-from tests.support import make_batch, records
+from tests.support import HANG_S, make_batch, records, wait_until
 from twin import Fleet
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 SETTLE_S = 60.0
 
@@ -117,6 +121,15 @@ class Stream:
         ):
             cursor.execute(sql, parameters)
             return [dict(row) for row in cursor.fetchall()]
+
+    def ends(self) -> dict[int, int]:
+        """The offset behind the last message of each partition."""
+        consumer = KafkaConsumer(bootstrap_servers=self.kafka.bootstrap_servers)
+        try:
+            parts = [Partition(self.topic, number) for number in consumer.partitions_for_topic(self.topic) or ()]
+            return {part.partition: end for part, end in consumer.end_offsets(parts).items()}
+        finally:
+            consumer.close()
 
     def counted(self) -> int:
         """Records in the table by now; 0 where there is none yet."""
@@ -297,6 +310,42 @@ def test_a_server_down_for_a_while(victim: str, stream: Stream, postgres: Postgr
     assert process.returncode == 0, complaint
     assert "waiting" in complaint
     assert len(complaint.splitlines()) <= 3, complaint
+    stream.assert_equals(pa.Table.from_batches([first, second]).unify_dictionaries(), "run-test")
+
+
+def test_a_broker_down_for_longer_than_the_session(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It dies with windows that are in the database and not yet in their topic; our partitions are lost meanwhile."""
+    first, second = batch(range(100)), batch(range(100, 300))
+    stream.send(encode(first, "telemetry"))
+    plan = ConsumePlan(
+        KafkaTarget.parse(stream.kafka.bootstrap_servers, SinkOptions()),
+        TimescaleTarget.parse(stream.database, SinkOptions()),
+        group=stream.topic,
+        topic=stream.topic,
+        output=stream.output,
+        lateness_s=2.0,
+    )
+    real = WindowStore.save
+
+    def save_then_kill(store: WindowStore, windows: list[Window]) -> list[Window]:
+        monkeypatch.undo()
+        saved = real(store, windows)
+        stream.kafka.kill()
+        return saved
+
+    monkeypatch.setattr(WindowStore, "save", save_then_kill)
+    consumer, stop = FleetConsumer(plan), threading.Event()
+    thread = threading.Thread(target=consumer.run, args=(stop,), daemon=True)
+    thread.start()
+    wait_until(lambda: stream.counted() > 0)
+    wait_until(lambda: not consumer.partitions)
+    stream.kafka.restart()
+    stream.send(encode(second, "telemetry"))
+    ends = stream.ends()
+    wait_until(lambda: all(consumer.windows.position(n) == end for n, end in ends.items()))
+    stop.set()
+    thread.join(HANG_S)
+    assert not thread.is_alive()
     stream.assert_equals(pa.Table.from_batches([first, second]).unify_dictionaries(), "run-test")
 
 
