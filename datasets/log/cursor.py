@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,11 +20,21 @@ from datasets.schema import Stream
 
 @dataclass(frozen=True)
 class Cursor:
-    """`position` counts the rows dealt with. Of these the peer already had `duplicates`; `dead` are dead letters."""
+    """`position` counts the rows dealt with. Of these the peer already had `duplicates`; `dead` are dead letters;
+    `lost` were not in the log any more, the last of them before row `lost_until`. The last `unsettled` were
+    acknowledged so lately that a dying peer may forget them."""
 
     position: int = 0
     duplicates: int = 0
     dead: int = 0
+    lost: int = 0
+    lost_until: int = 0
+    unsettled: int = 0
+
+    @property
+    def delivered(self) -> int:
+        """Rows that the peer has acknowledged."""
+        return self.position - self.dead - self.lost
 
 
 class CursorFile:
@@ -39,11 +49,17 @@ class CursorFile:
             saved = json.loads(self.path.read_text())
         except FileNotFoundError:
             return Cursor()
-        return Cursor(**{name: int(saved.get(name, 0)) for name in ("position", "duplicates", "dead")})
+        return Cursor(**{field.name: int(saved.get(field.name, 0)) for field in fields(Cursor)})
 
     def save(self, cursor: Cursor) -> None:
         """Save the cursor; a crash leaves the old or the new one."""
         replace_file(self.path, json.dumps(asdict(cursor)).encode())
+
+
+def readers_in(run: Path, kind: str) -> list[str]:
+    """The readers of one kind of sink that have cursors in a run, the last one used last."""
+    folders = [path for path in (run / "cursors").glob("*") if path.name.partition("@")[0] == kind]
+    return [path.name for path in sorted(folders, key=lambda path: path.stat().st_mtime)]
 
 
 class DeadLetterFile:

@@ -63,7 +63,17 @@ class LogFull(OSError):
 
 
 class LogDamaged(RuntimeError):
-    """A sealed segment cannot be read, or rows are missing: between two segments, or before the first (retention)."""
+    """A sealed segment cannot be read, or rows are missing: between two segments, or before the first (retention).
+
+    `readable_from`: the first row after them that can be read; None if there is none yet.
+    """
+
+    def __init__(self, message: str, readable_from: int | None = None) -> None:
+        super().__init__(message)
+        self.readable_from = readable_from
+
+    def __reduce__(self) -> tuple[type[LogDamaged], tuple[str, int | None]]:
+        return LogDamaged, (str(self), self.readable_from)
 
 
 class LogBusy(RuntimeError):
@@ -185,11 +195,11 @@ def write_sealed(directory: Path, row: int, frames: Iterable[Frame]) -> Path:
             rows = frame.batch.num_rows
             for frame in frames:
                 if rows >= _ROW_GROUP:
-                    writer.write_table(_joined(group))
+                    writer.write_table(_table(group))
                     group, rows = [], 0
                 group.append(frame.batch)
                 rows += frame.batch.num_rows
-            writer.write_table(_joined(group))
+            writer.write_table(_table(group))
             writer.add_key_value_metadata({_MARK_KEY: str(frame.mark)})
         os.replace(temporary, target)
     except BaseException:
@@ -198,9 +208,14 @@ def write_sealed(directory: Path, row: int, frames: Iterable[Frame]) -> Path:
     return target
 
 
-def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
+def _table(batches: list[pa.RecordBatch]) -> pa.Table:
     table = pa.Table.from_batches(batches)
     return table.unify_dictionaries() if len(batches) > 1 else table
+
+
+def joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Several batches as one."""
+    return batches[0] if len(batches) == 1 else _table(batches).combine_chunks().to_batches()[0]
 
 
 def seal(directory: Path, row: int) -> None:

@@ -21,7 +21,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.delivery.sinks import SinkUnavailable
-from actors.delivery.sinks.mqtt import MqttTarget, session_expiry
+from actors.delivery.sinks.mqtt import MqttTarget
+from actors.delivery.sinks.mqtt_connection import session_expiry
 from twin.books.messages import BASE64, FILE
 
 TOPICS = ("ev/battery/telemetry/+", "ev/battery/prediction/+")
