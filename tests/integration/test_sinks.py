@@ -390,7 +390,7 @@ def test_the_shipper_keeps_dead_letters_and_counts_each_once(peer: Peer, run_id:
         wait_until(lambda: file.load().position == 100 + 10 * repetition, lambda: shipper.status())  # noqa: B023
         status = shipper.stop()
         assert (status.dead, status.duplicates, status.delivered("telemetry")) == (2, 0, 100 + 10 * repetition)
-        assert file.load() == Cursor(100 + 10 * repetition, 0, 2)
+        assert replace(file.load(), unsettled=0) == Cursor(100 + 10 * repetition, 0, 2)
     writer.close()
     letters = tmp_path / "dead-letters" / reader_of(peer.target) / "telemetry-shard-0000.jsonl"
     lines = [json.loads(line) for line in letters.read_text().splitlines()]
