@@ -89,7 +89,7 @@ class Shipper:
         self._waiting: dict[Stream, str] = {}
         files = {(stream, n): CursorFile(run_dir, target.name, stream, n) for stream in STREAMS for n in shards}
         # What is already delivered is known before the peer answers.
-        cursors = {log: file.load() for log, file in files.items() if file.path.exists()}
+        cursors = {log: file.load() for log, file in files.items() if file.exists()}
         self._status = ShipperStatus(target.name, os.getpid(), cursors)
         self._sink: Sink | None = None
         self._threads = [
