@@ -20,12 +20,14 @@ from physics import MODES
 HANG_S = 240.0
 
 
-def wait_until(holds: Callable[[], object], otherwise: Callable[[], object] = lambda: "it did not come") -> None:
-    """Return as soon as it holds; `otherwise` says what is the case where it never does."""
+def wait_until(
+    holds: Callable[[], object], otherwise: Callable[[], object] = lambda: "it did not come", look_s: float = 0.02
+) -> None:
+    """Return as soon as it holds, looking every `look_s`; `otherwise` says what is the case where it never does."""
     deadline = time.monotonic() + HANG_S
     while not holds():
         assert time.monotonic() < deadline, otherwise()
-        time.sleep(0.02)
+        time.sleep(look_s)
 
 
 def make_batch(

@@ -26,6 +26,7 @@ from actors.fleet.ray_cluster import RayCluster
 from actors.fleet.status import FleetStatus
 from actors.fleet.supervisor import FleetFailed, Supervisor
 from actors.prediction.plan import READER, PoolPlan
+from datasets.log.durable import make_directory
 from datasets.schema import vehicle_id, vehicle_index
 from models.bundle import BUNDLED, Bundle, BundleError
 from physics import Fault, load_cell, physics_version
@@ -392,7 +393,7 @@ def _bundle_of(settings: RunSettings) -> Bundle | None:
 
 def _make_directory(out: Path) -> None:
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_directory(out)
         probe = out / ".writable"
         probe.touch()
         probe.unlink()

@@ -52,7 +52,7 @@ class Position:
         than before.
         """
         position = self.cursor.position - self.cursor.unsettled
-        if not self._file.path.exists():  # a log may begin later: earlier rows are not there to deliver
+        if not self._file.exists():  # a log may begin later: earlier rows are not there to deliver
             position = max(known or 0, first, extent(self.directory).first)
         elif known is not None and (self._peer_decides or known < position):
             position = known

@@ -110,7 +110,7 @@ class Shipper:
         self._waiting: dict[tuple[Stream, int | None], str] = {}
         files = {(stream, n): CursorFile(run_dir, self._reader, stream, n) for stream in STREAMS for n in shards}
         # What is already delivered is known before the peer answers.
-        cursors = {log: file.load() for log, file in files.items() if file.path.exists()}
+        cursors = {log: file.load() for log, file in files.items() if file.exists()}
         self._status = ShipperStatus(target.name, os.getpid(), cursors)
         self._sinks: dict[Stream, Sink] = {}
         self._threads = [

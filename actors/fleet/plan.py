@@ -58,6 +58,8 @@ class ShardPlan:
     """Simulate only some days in full; telemetry is at multiples of a day."""
     fsync: Fsync = "checkpoint"
     retention: Retention | None = None
+    shards: int = 1
+    """How many shards the run has, all of which may write to one volume."""
     restart: bytes = b""
     """A checkpoint from the driver, for a shard whose log was lost with its node. The new log begins there."""
 
@@ -127,6 +129,7 @@ class FleetPlan:
                 fast_forward=self.fast_forward,
                 fsync=self.fsync,
                 retention=self.retention(),
+                shards=self.shards,
             )
             for shard, (first, count) in enumerate(vehicle_ranges(self.vehicles, self.shards))
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate
 
 from actors.delivery.shipper import Shipper, ShipperStatus
@@ -23,13 +23,15 @@ from datasets.schema import STREAMS
 class StandIn:
     """Answers for a shard: it is wherever it was asked to step to, and keeps what it was asked.
 
-    `log`: where it begins, as its log and its checkpoint say. `waits`: for what it cannot go on.
+    `log`: where it begins, as its log and its checkpoint say. `waits`: for what it cannot go on. `no_room`: how often
+    it finds no room for what it writes at its end.
     """
 
     plan: ShardPlan
     node: str
     log: dict[int, int]
     waits: str = ""
+    no_room: int = 0
     blocks: list[tuple[int, int | None]] = field(default_factory=list)
     closed: bool = False
 
@@ -51,8 +53,11 @@ class StandIn:
         return tick, b"checkpoint at %d" % tick
 
     def close(self) -> ShardStatus:
+        if self.no_room:
+            self.no_room -= 1
+            return replace(self.status(), waiting_for="room on the volume")
         self.closed = True
-        return self.status()
+        return replace(self.status(), waiting_for="")
 
     def vehicle_state(self, vehicle: int) -> dict[str, Any]:
         return {"vehicle": vehicle, "shard": self.plan.shard}

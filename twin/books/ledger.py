@@ -145,7 +145,7 @@ class Books:
     def cursor(self, sink: str, stream: Stream, shard: int) -> Cursor:
         """How far this sink has come in this log."""
         file = CursorFile(self.directory, self._readers[sink], stream, shard)
-        if file.path.exists():
+        if file.exists():
             return file.load()
         return self._told.get((sink, stream, shard), (0, Cursor()))[1]
 

@@ -76,7 +76,7 @@ class ParquetSink:
         path = directory / f"{position - batch.num_rows:020d}-{position:020d}.parquet"
         table = pa.Table.from_batches([batch])
         try:
-            replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"), sync=True)
+            replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
         except OSError as error:
             raise SinkUnavailable(f"{directory} takes no file ({error.strerror or error}); is there room?") from error
         return Receipt()
