@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from actors.delivery.sinks.base import unmasked
 from datasets.log.durable import replace_file
 from twin.errors import BadInput
 from twin.settings import RunSettings, load_settings
@@ -73,7 +74,7 @@ def run_settings(directory: Path, run: Mapping[str, Any], flags: Mapping[str, An
     run.json holds no secrets. A password comes with a flag's URL or from PG_PASSWORD, a token from TWIN_API_TOKEN.
     """
     base = {name: value for name, value in run["settings"].items() if value is not None and name != "out"}
-    base = {name: value.replace(":***@", "@") if isinstance(value, str) else value for name, value in base.items()}
+    base = {name: unmasked(value) if isinstance(value, str) else value for name, value in base.items()}
     if base.get("api_token"):
         base["api_token"] = os.environ.get("TWIN_API_TOKEN", "")
     base["telemetry_every"] = run["period_s"]  # its default depends on the duration, which may have changed

@@ -331,6 +331,15 @@ class Pool(Group):
         option=False,
     )
 
+    @field_validator("api_token")
+    @classmethod
+    def _carried_by_a_header(cls, token: str) -> str:
+        if not re.fullmatch(r"[!-~]*", token):
+            raise ValueError(
+                "expected ASCII letters, digits and signs without spaces, because a header has to carry it"
+            )
+        return token
+
     @model_validator(mode="after")
     def _token(self) -> Pool:
         if self.rest_host not in ("127.0.0.1", "::1", "localhost") and not self.api_token:
@@ -419,11 +428,15 @@ class RunSettings:
 
     def shown(self) -> dict[str, Any]:
         """Plain values by name with secrets masked, for --print-config and run.json."""
-        values = {name: value for group in self.groups for name, value in group.model_dump(mode="json").items()}
+        values = {
+            name: mask(value) if isinstance(getattr(group, name), str) else value  # a path is no address
+            for group in self.groups
+            for name, value in group.model_dump(mode="json").items()
+        }
         values["pace"] = "max" if math.isinf(self.clock.pace) else self.clock.pace
         values["shards"] = self.processes.shards or "auto"
         values["api_token"] = "***" if self.pool.api_token else ""
-        return {name: mask(value) if isinstance(value, str) else value for name, value in values.items()}
+        return values
 
 
 # ---- loading
@@ -462,12 +475,12 @@ class Given:
             ]
             if found:
                 values[name] = _plain(name, field, found[0])
-        if values.get("timescale"):
-            values["timescale"] = _with_password(str(values["timescale"]), self._environ)
+        if isinstance(values.get("timescale"), str):
+            values["timescale"] = _with_password(values["timescale"], self._environ)
         try:
             return kind(**values)
         except ValidationError as error:
-            raise BadInput(_one_line(error)) from None
+            raise BadInput(_one_line(kind, error)) from None
 
     def run(self) -> RunSettings:
         """All settings that a run takes."""
@@ -603,21 +616,24 @@ def _from_services(environ: Mapping[str, str]) -> dict[str, str]:
 def _with_password(url: str, environ: Mapping[str, str]) -> str:
     """Add PG_PASSWORD to a database URL that names a user but no password."""
     password = environ.get("PG_PASSWORD")
-    scheme, slashes, rest = url.partition("://")
+    place, question, query = url.partition("?")
+    scheme, slashes, rest = place.partition("://")
     user, at, where = rest.rpartition("@")
     if not (password and slashes and at) or ":" in user:
         return url
-    return f"{scheme}{slashes}{user}:{quote(password, safe='')}@{where}"
+    return f"{scheme}{slashes}{user}:{quote(password, safe='')}@{where}{question}{query}"
 
 
-def _one_line(error: ValidationError) -> str:
-    """The first complaint, with the setting's name as the command line spells it."""
+def _one_line(kind: type[Group], error: ValidationError) -> str:
+    """The first complaint, with the setting's name as the command line spells it, and without secrets."""
     first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
+    name = str(first["loc"][0]) if first["loc"] else ""
     message = str(first["msg"]).removeprefix("Value error, ")
     if not message.startswith("expected"):
-        message = message.replace("Input should be", "expected") + f", got {first['input']!r}"
-    return f"--{name}: {message}" if name else message
+        message = message.replace("Input should be", "expected")
+        if name not in kind.model_fields or extra_of(kind.model_fields[name]).get("option", True):
+            message += f", got {mask(repr(first['input']))}"
+    return f"--{name.replace('_', '-')}: {message}" if name else message
 
 
 def checked[T](flag: str, parse: Callable[[str], T], text: str) -> T:
