@@ -103,7 +103,7 @@ class Fleet:
             raise BadInput(f"the run in {directory} is finished and delivered; to go on, give a longer --duration")
         fleet = cls.__new__(cls)
         fleet._set_up(settings)
-        fleet.directory = directory.expanduser().absolute()
+        fleet.directory = directory.absolute()
         fleet._resumed = run
         return fleet
 

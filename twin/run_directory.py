@@ -43,7 +43,7 @@ class RunLock:
 
 def load_run(directory: Path) -> dict[str, Any]:
     """What run.json says; BadInput where the directory holds no run."""
-    path = directory / "run.json"
+    path = in_utf8(directory) / "run.json"
     try:
         run = json.loads(path.read_text())
     except FileNotFoundError:
@@ -108,15 +108,29 @@ def new_directory(out: Path | None, default: str) -> Path:
 
     Creates nothing.
     """
-    folder = (out or Path("runs") / default).expanduser().absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # Path.expanduser refuses ~name where nobody has that name; a shell takes it as it stands.
+    folder = in_utf8(Path(os.path.expanduser(out or Path("runs") / default)).absolute())
+    try:
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        parent = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as error:
+        raise BadInput(f"--out: cannot use {folder}: {error.strerror}") from error
+    if taken:
         raise BadInput(
             f"--out: expected a new or empty directory, but {folder} already holds something; choose another"
         )
-    parent = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
         raise BadInput(f"--out: cannot write to {parent}; choose a directory you may write to")
     return folder
+
+
+def in_utf8(path: Path) -> Path:
+    """The path; BadInput where it holds other bytes, which Arrow and DuckDB do not take."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"expected a path in UTF-8, got {os.fsencode(path)!r}") from None
+    return path
 
 
 def stamp() -> str:

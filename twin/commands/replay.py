@@ -118,7 +118,9 @@ def _target(to: str, servers: Servers, out: Path | None) -> tuple[Target, str]:
     if not SINKS[to].live:
         if out is None:
             raise BadInput("--out: expected a folder for the Parquet files")
-        target = SINKS[to].parse(str(out))
+        from twin.run_directory import in_utf8
+
+        target = SINKS[to].parse(str(in_utf8(out)))
         return target, target.url
     address = getattr(servers, to)
     if not address:
