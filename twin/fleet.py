@@ -271,6 +271,7 @@ class Fleet:
         stop = stop or threading.Event()
         try:
             seconds = parse_duration(duration)
+            self.settings.clock.check_end(self._goal_tick * self.settings.clock.step + seconds)
         except ValueError as error:
             raise BadInput(str(error)) from None
         if self.settings.clock.fast_forward and seconds % 86400.0:

@@ -18,7 +18,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC
 from functools import partial
 from typing import Any
 
@@ -36,6 +35,7 @@ from actors.delivery.sinks import SinkRefused, SinkUnavailable
 from actors.delivery.sinks.kafka import KafkaTarget
 from actors.delivery.sinks.timescale import TimescaleTarget
 from datasets.codec import Malformed, decode
+from datasets.names import utc_text
 
 _log = logging.getLogger(__name__)
 
@@ -423,13 +423,9 @@ def _why(message: Message, error: Malformed, topic: str) -> Headers:
     return ours + list(theirs.items() if isinstance(theirs, dict) else theirs)
 
 
-def _minute(window: Window) -> str:
-    return f"{window.minute.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def _key(window: Window) -> bytes:
     """The key; compaction keeps its last message."""
-    return f"{window.run_id}/{_minute(window)}/{window.partition}".encode()
+    return f"{window.run_id}/{utc_text(window.minute)}/{window.partition}".encode()
 
 
 def _value(window: Window, topic: str) -> bytes:
@@ -437,7 +433,7 @@ def _value(window: Window, topic: str) -> bytes:
         {
             "schema": WINDOW_VERSION,
             "run_id": window.run_id,
-            "minute": _minute(window),
+            "minute": utc_text(window.minute),
             "topic": topic,
             "partition": window.partition,
             "vehicles": window.vehicles,

@@ -135,7 +135,10 @@ def _tiles(database: duckdb.DuckDBPyConnection, facts: dict[str, Any]) -> list[t
     vehicles, records, first, last, flagged = row
     tiles = [
         ("vehicles", f"{vehicles:,}"),
-        (f"simulated, to {last:%Y-%m-%d %H:%M} UTC", human_time((last - first).total_seconds() + facts["period_s"])),
+        (
+            f"simulated, to {last.isoformat(' ', 'minutes')} UTC",
+            human_time((last - first).total_seconds() + facts["period_s"]),
+        ),
         ("telemetry records", f"{records:,}"),
     ]
     if counts := facts.get("counts"):
@@ -172,9 +175,11 @@ def _binned(database: duckdb.DuckDBPyConnection) -> pd.DataFrame:
 
 
 def _bin(column: str) -> str:
-    """SQL: `column` rounded down to one of about `_BINS` equal bins of the run."""
+    """SQL: `column` rounded down to one of about `_BINS` equal bins of the run, the first of which begins with it."""
+    first = "(SELECT epoch_us(min(ts)) FROM telemetry)"
     span = "(SELECT greatest(1, epoch_us(max(ts)) - epoch_us(min(ts))) FROM telemetry)"
-    return f"make_timestamp(CAST(floor(epoch_us({column}) * {_BINS}.0 / {span}) * {span} / {_BINS} AS BIGINT))"
+    bins = f"floor((epoch_us({column}) - {first}) * {_BINS}.0 / {span})"
+    return f"make_timestamp({first} + CAST({bins} * {span} / {_BINS} AS BIGINT))"
 
 
 def _draw_fans(binned: pd.DataFrame) -> Figure:
@@ -273,6 +278,7 @@ def _draw_life(life: pd.DataFrame) -> Figure:
     for axes, (column, label, colour) in zip(panels, shown, strict=True):
         axes.plot(life["time"], life[column], color=colour, linewidth=1.0)
         axes.set_ylabel(label)
+        _time_axis(axes)
     return figure
 
 
@@ -292,7 +298,8 @@ def _draw_day(day: pd.DataFrame) -> Figure:
     warmth.legend(frameon=False, fontsize=8, ncols=2)
     charge.plot(day["time"], day["soc"], color=INK, linewidth=1.2)
     charge.set_ylabel("SoC\n[%]")
-    _time_axis(charge)
+    for axes in figure.axes:
+        _time_axis(axes)
     figure.align_ylabels()
     return figure
 
@@ -322,6 +329,7 @@ def _draw_predictions(last: pd.DataFrame) -> Figure:
 
 
 def _time_axis(axes: Axes) -> None:
+    axes.margins(x=0)  # beyond years 1 and 9999 there are no dates
     locator = mdates.AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
