@@ -104,7 +104,7 @@ class Fleet:
             raise BadInput(f"the run in {directory} is finished and delivered; to go on, give a longer --duration")
         fleet = cls.__new__(cls)
         fleet._set_up(settings)
-        fleet.directory = directory.expanduser().absolute()
+        fleet.directory = directory.absolute()
         fleet._resumed = run
         adopt_old_cursors(fleet.directory, run)
         return fleet
@@ -273,6 +273,7 @@ class Fleet:
         stop = stop or threading.Event()
         try:
             seconds = parse_duration(duration)
+            self.settings.clock.check_end(self._goal_tick * self.settings.clock.step + seconds)
         except ValueError as error:
             raise BadInput(str(error)) from None
         if self.settings.clock.fast_forward and seconds % 86400.0:

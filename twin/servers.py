@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client.registry import Collector
 
 from actors.delivery.sinks import LIVE_SINKS, SINKS, SinkError, SinkOptions, SinkUnavailable, Target, reader_of
+from actors.delivery.sinks.base import unmasked
 from actors.exporter import Exporter
 from twin.errors import BadInput
 from twin.settings import Servers
@@ -32,7 +33,7 @@ def adopt_old_cursors(directory: Path, run: Mapping[str, Any]) -> None:
     for name in LIVE_SINKS:
         if not (address := run["settings"].get(name)):
             continue
-        reader = reader_of(SINKS[name].parse(address.replace(":***@", "@")))
+        reader = reader_of(SINKS[name].parse(unmasked(address)))
         for folder in ("cursors", "dead-letters"):
             if (directory / folder / name).is_dir() and not (directory / folder / reader).exists():
                 (directory / folder / name).rename(directory / folder / reader)

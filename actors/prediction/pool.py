@@ -25,12 +25,14 @@ from models.bundle import Bundle
 from models.features import FEATURES
 
 MAX_REST_ROWS = 10_000
+MAX_REST_BYTES = 8 << 20  # twice what that many rows take, indented and with every digit of a double
 
 
 class PredictRequest(BaseModel):
     """The seven inputs by the reference system's names. Pack level; positive current and power discharge."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    # Strict: true and "0.5" are no numbers.
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
     SoC: float = Field(ge=0, le=1, description="State of charge")
     SoH: float = Field(gt=0, le=1.2, description="State of health, capacity over fresh capacity")
@@ -89,13 +91,15 @@ def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
     app = FastAPI(title="EV battery predictor pool", version="1")
 
     def authorised(authorization: Annotated[str | None, Header()] = None) -> None:
-        if token and not hmac.compare_digest(authorization or "", f"Bearer {token}"):
+        # As bytes, because Starlette decodes a header as Latin-1, and text beyond ASCII cannot be compared.
+        if token and not hmac.compare_digest((authorization or "").encode("latin-1"), f"Bearer {token}".encode()):
             raise HTTPException(401, "expected the header 'Authorization: Bearer <token>'")
 
     @app.post(
         "/predict",
         dependencies=[Depends(authorised)],
         response_model=_ONE_OR_MANY,
+        responses={413: {"description": f"The body is larger than {MAX_REST_BYTES:,} bytes"}},
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -108,7 +112,7 @@ def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
         },
     )
     async def predict(request: Request) -> BaseModel | list[BaseModel]:
-        body = await request.body()
+        body = await _limited_body(request)
         many = body.lstrip()[:1] == b"["
         try:
             rows = _MANY.validate_json(body) if many else [_ONE.validate_json(body)]
@@ -131,6 +135,20 @@ def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
         return pool().model()
 
     return app
+
+
+async def _limited_body(request: Request) -> bytes:
+    """The body; 413 as soon as it is known to be larger than `MAX_REST_BYTES`, of which no more is kept."""
+    too_large = HTTPException(413, f"expected a body of at most {MAX_REST_BYTES:,} bytes; send fewer rows at a time")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > MAX_REST_BYTES:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():  # a chunked body has no length, so count what comes
+        body += chunk
+        if len(body) > MAX_REST_BYTES:
+            raise too_large
+    return bytes(body)
 
 
 def deploy(plan: PoolPlan) -> None:

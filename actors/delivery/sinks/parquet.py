@@ -32,7 +32,7 @@ class ParquetTarget:
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> ParquetTarget:
         """From the path of a folder."""
-        return cls(Path(address).expanduser().absolute())
+        return cls(Path(os.path.expanduser(address)).absolute())
 
     @property
     def url(self) -> str:

@@ -60,7 +60,7 @@ class TimescaleTarget:
     user: str
     database: str
     password: str | None = field(default=None, repr=False)
-    options: str = ""
+    options: str = field(default="", repr=False)  # libpq's parameters; a password may be one
     patience_s: float = 120.0
     name: str = "timescale"
     rewind_s: float = 0.0
