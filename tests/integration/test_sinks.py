@@ -156,8 +156,8 @@ def patient(target: Target, seconds: float) -> Target:
 
 
 @contextmanager
-def opened(target: Target, log: str = "log") -> Iterator[Sink]:
-    sink = target.sink(log, "telemetry")
+def opened(target: Target, log: str = "log", stream: Stream = "telemetry") -> Iterator[Sink]:
+    sink = target.sink(log, stream)
     sink.open()
     try:
         yield sink
@@ -221,12 +221,14 @@ def test_a_cursor_kept_by_the_peer_moves_with_the_rows(peer: Peer, run_id: str) 
 
 
 def test_both_streams_have_their_place(peer: Peer, run_id: str) -> None:
-    sink = peer.target.sink("log", "predictions")
-    sink.open()
-    receipt = sink.deliver(0, make_batch(4, range(5), stream="predictions", run_id=run_id), 20)
-    assert (receipt.duplicates, receipt.dead) == (0, ())
-    sink.deliver(0, make_batch(3, range(5), run_id=run_id), 15)
-    sink.close()
+    batches: dict[Stream, pa.RecordBatch] = {
+        "predictions": make_batch(4, range(5), stream="predictions", run_id=run_id),
+        "telemetry": make_batch(3, range(5), run_id=run_id),
+    }
+    for stream, batch in batches.items():
+        with opened(peer.target, stream=stream) as sink:
+            receipt = sink.deliver(0, batch, batch.num_rows)
+            assert (receipt.duplicates, receipt.dead) == (0, ())
     for received, vehicles in ((peer.predicted(run_id, 20), 4), (peer.received(run_id, 15), 3)):
         assert {vehicle: len(seqs) for vehicle, seqs in received.order.items()} == {
             f"EV-00000{number}": 5 for number in range(vehicles)
