@@ -480,9 +480,7 @@ def test_a_database_that_refuses(postgres: Postgres, user: str, password: str | 
     assert "\n" not in str(error.value)
 
 
-def insert_instead_of_copy(
-    cursor: psycopg2.extensions.cursor, stream: Stream, table: str, rows: pa.RecordBatch
-) -> None:
+def insert_instead_of_copy(cursor: psycopg2.extensions.cursor, table: str, rows: pa.RecordBatch) -> None:
     """For TimescaleDB in WebAssembly, which ends the connection at a COPY and takes no long messages."""
     values = [tuple(row.values()) for row in rows.to_pylist()]
     sql = f"INSERT INTO {table} ({', '.join(rows.schema.names)}) VALUES %s"
@@ -494,7 +492,7 @@ def test_timescaledb_keeps_each_record_once(
 ) -> None:
     """The sink on hypertables, all but the COPY itself: new rows, rows again by both ways in, some of each, the cursor;
     then on a chunk that has become columns."""
-    monkeypatch.setattr(TimescaleSink, "_copy", staticmethod(insert_instead_of_copy))
+    monkeypatch.setattr(TimescaleSink, "_copy", lambda _sink, *copied: insert_instead_of_copy(*copied))
     target = TimescaleTarget.parse(timescaledb_database, SinkOptions())
     assert migrate(target), "it is TimescaleDB"
     batches = [make_batch(5, range(10 * n, 10 * n + 10), run_id=run_id) for n in range(4)]
