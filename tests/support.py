@@ -68,7 +68,7 @@ class OwnSink:
     """A target that is its own sink and takes everything; a test says what it does instead."""
 
     name = "kafka"
-    url = "nowhere:1"
+    url = peer = "nowhere:1"
     batch_rows = 5000
     keeps_position = False
     rewind_s = 0.0
@@ -77,7 +77,7 @@ class OwnSink:
     def parse(cls, address: str, options: SinkOptions) -> Self:
         return cls()
 
-    def sink(self, log_id: str, part: int = 0) -> Self:
+    def sink(self, log_id: str, stream: Stream, part: int = 0) -> Self:
         return self
 
     def check(self) -> str:
@@ -85,11 +85,14 @@ class OwnSink:
 
     def open(self) -> None: ...
 
-    def position(self, stream: Stream, shard: int) -> int | None:
+    def position(self, shard: int) -> int | None:
         return None
 
-    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+    def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
         return Receipt()
+
+    def heard(self) -> float:
+        return time.monotonic()
 
     def close(self) -> None: ...
 

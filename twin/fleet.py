@@ -33,7 +33,7 @@ from physics import Fault, load_cell, physics_version
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.run_directory import RunLock, new_directory, save_run, stamp
-from twin.servers import check_targets, start_exporter, targets_of
+from twin.servers import adopt_old_cursors, check_targets, start_exporter, targets_of
 from twin.settings import RunSettings, load_settings, parse_duration
 
 
@@ -106,6 +106,7 @@ class Fleet:
         fleet._set_up(settings)
         fleet.directory = directory.expanduser().absolute()
         fleet._resumed = run
+        adopt_old_cursors(fleet.directory, run)
         return fleet
 
     def _set_up(self, settings: RunSettings) -> None:
@@ -354,6 +355,7 @@ def _counts(status: FleetStatus) -> dict[str, Any]:
                 "waiting": sink.backlog,
                 "duplicates_refused": sink.duplicates,
                 "dead_letters": sink.dead_letters,
+                "lost": sink.lost,
                 # The ledger needs them when the logs and their cursors are on other nodes than this file.
                 "logs": [
                     {"stream": log.stream, "shard": log.shard, "made": log.made, "cursor": vars(log.cursor)}

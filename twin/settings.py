@@ -90,6 +90,15 @@ def _parse_shards(value: object) -> int:
     return int(str(value))
 
 
+def _parse_clients(value: object) -> int:
+    text = str(value).strip().lower()
+    if text == "vehicle":
+        return 0
+    if not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise ValueError(f"expected vehicle (each has its own), or a number from 1 to 1000, got {value!r}")
+    return int(text)
+
+
 @dataclass(frozen=True)
 class Form:
     """How a value is written, for help and completion."""
@@ -109,6 +118,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration), Form("DURATION")]
 Age = Annotated[float, BeforeValidator(_parse_age), Form("DURATION")]
 Size = Annotated[int, BeforeValidator(parse_size), Form("SIZE")]
 Pace = Annotated[float, BeforeValidator(_parse_pace), Form("max|NUMBER")]
+Clients = Annotated[int, BeforeValidator(_parse_clients), Form("INTEGER|vehicle")]
 Shards = Annotated[int, BeforeValidator(_parse_shards), Form("auto|INTEGER")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 PortOrOff = Annotated[int, Field(ge=0, le=65535), Off(0)]
@@ -281,6 +291,9 @@ class Servers(Group):
         "", "MQTT broker, mqtt://[user:password@]host[:port]", default_text="off", environment="MQTT_HOST, MQTT_PORT"
     )
     mqtt_retain: bool = _setting(False, "the MQTT broker keeps each vehicle's last record for late subscribers")
+    mqtt_clients: Clients = _setting(
+        1, "MQTT connections of a node for each stream; vehicle: one for each vehicle's telemetry"
+    )
     timescale: DatabaseUrl = _setting(
         "",
         "TimescaleDB or PostgreSQL, postgresql://user[:password]@host[:port]/database",
@@ -311,6 +324,9 @@ class Log(Group):
     )
     log_max_size: Annotated[Size | None, Off(None)] = _setting(
         None, "drop the oldest delivered segments when the run's log exceeds this size", default_text="keep all"
+    )
+    accept_loss: bool = _setting(
+        False, "go on without records that the log does not hold any more, and count them as lost"
     )
 
 
@@ -421,6 +437,7 @@ class RunSettings:
         """Plain values by name with secrets masked, for --print-config and run.json."""
         values = {name: value for group in self.groups for name, value in group.model_dump(mode="json").items()}
         values["pace"] = "max" if math.isinf(self.clock.pace) else self.clock.pace
+        values["mqtt_clients"] = self.servers.mqtt_clients or "vehicle"
         values["shards"] = self.processes.shards or "auto"
         values["api_token"] = "***" if self.pool.api_token else ""
         return {name: mask(value) if isinstance(value, str) else value for name, value in values.items()}

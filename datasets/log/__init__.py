@@ -5,7 +5,7 @@ Open `segments.py` first: it has the format of the files. `writer.py` appends, `
 `durable.py` is the one way to the disk. No Ray. The wall clock only stamps when a record was due.
 """
 
-from datasets.log.cursor import Cursor, CursorFile, DeadLetterFile
+from datasets.log.cursor import Cursor, CursorFile, DeadLetterFile, readers_in
 from datasets.log.durable import LogFull
 from datasets.log.reader import LogReader, read_all
 from datasets.log.segments import (
@@ -17,6 +17,7 @@ from datasets.log.segments import (
     LogDamaged,
     drop_segments,
     extent,
+    joined,
     log_directory,
 )
 from datasets.log.writer import LogWriter
@@ -36,6 +37,8 @@ __all__ = [
     "LogWriter",
     "drop_segments",
     "extent",
+    "joined",
     "log_directory",
     "read_all",
+    "readers_in",
 ]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cursor:
-    """`position` counts the rows dealt with. Of these the peer already had `duplicates`; `dead` are dead letters."""
+    """`position` counts the rows dealt with. Of these the peer already had `duplicates`; `dead` are dead letters;
+    `lost` were not in the log any more, the last of them before row `lost_until`. The last `unsettled` were
+    acknowledged so lately that a dying peer may forget them."""
 
     position: int = 0
     duplicates: int = 0
     dead: int = 0
+    lost: int = 0
+    lost_until: int = 0
+    unsettled: int = 0
+
+    @property
+    def delivered(self) -> int:
+        """Rows that the peer has acknowledged."""
+        return self.position - self.dead - self.lost
 
 
 _SLOT = 512  # bytes of a line: no disk writes less than a sector, so a torn one never harms the other
@@ -112,7 +122,13 @@ def _decoded_old(content: bytes) -> Cursor | None:
 
 
 def _cursor(saved: dict[str, Any]) -> Cursor:
-    return Cursor(**{name: int(saved.get(name, 0)) for name in ("position", "duplicates", "dead")})
+    return Cursor(**{name: int(saved.get(name, 0)) for name in (field.name for field in fields(Cursor))})
+
+
+def readers_in(run: Path, kind: str) -> list[str]:
+    """The readers of one kind of sink that have cursors in a run, the last one used last."""
+    folders = [path for path in (run / "cursors").glob("*") if path.name.partition("@")[0] == kind]
+    return [path.name for path in sorted(folders, key=lambda path: path.stat().st_mtime)]
 
 
 class DeadLetterFile:

@@ -73,7 +73,17 @@ SEGMENT_BYTES = 64 << 20
 
 
 class LogDamaged(RuntimeError):
-    """A sealed segment cannot be read, or rows are missing: between two segments, or before the first (retention)."""
+    """A sealed segment cannot be read, or rows are missing: between two segments, or before the first (retention).
+
+    `readable_from`: the first row after them that can be read; None if there is none yet.
+    """
+
+    def __init__(self, message: str, readable_from: int | None = None) -> None:
+        super().__init__(message)
+        self.readable_from = readable_from
+
+    def __reduce__(self) -> tuple[type[LogDamaged], tuple[str, int | None]]:
+        return LogDamaged, (str(self), self.readable_from)
 
 
 class LogBusy(RuntimeError):
@@ -101,11 +111,9 @@ def segment_path(directory: Path, row: int, suffix: str) -> Path:
 
 def segments_of(directory: Path) -> list[tuple[int, str]]:
     """(first row, suffix) of every segment, in order; a sealed one comes before its open twin that still exists."""
-    found = []
-    for entry in os.scandir(directory):
-        stem, suffix = os.path.splitext(entry.name)
-        if suffix in (OPEN, SEALED) and stem.isdigit():
-            found.append((int(stem), suffix))
+    with os.scandir(directory) as entries:
+        parts = [os.path.splitext(entry.name) for entry in entries]
+    found = [(int(stem), suffix) for stem, suffix in parts if suffix in (OPEN, SEALED) and stem.isdigit()]
     return sorted(found, key=lambda item: (item[0], item[1] == OPEN))
 
 
@@ -183,11 +191,11 @@ def write_sealed(directory: Path, row: int, frames: Iterable[Frame]) -> Path:
             rows = frame.batch.num_rows
             for frame in frames:
                 if rows >= _ROW_GROUP and len(group) >= _GROUP_FRAMES:
-                    writer.write_table(_joined(group))
+                    writer.write_table(_table(group))
                     group, rows = [], 0
                 group.append(frame.batch)
                 rows += frame.batch.num_rows
-            writer.write_table(_joined(group))
+            writer.write_table(_table(group))
             writer.add_key_value_metadata({_MARK_KEY: str(frame.mark)})
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -222,9 +230,14 @@ def _encoding(batch: pa.RecordBatch) -> dict[str, Any]:
     }
 
 
-def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
+def _table(batches: list[pa.RecordBatch]) -> pa.Table:
     table = pa.Table.from_batches(batches)
     return table.unify_dictionaries() if len(batches) > 1 else table
+
+
+def joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Several batches as one."""
+    return batches[0] if len(batches) == 1 else _table(batches).combine_chunks().to_batches()[0]
 
 
 def publish_sealed(temporary: Path) -> None:

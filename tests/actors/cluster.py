@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Concatenate
 
 from actors.delivery.shipper import Shipper, ShipperStatus
 from actors.delivery.sinks.base import Target
 from actors.fleet.cluster import ActorFailed, ActorGone, Cluster, NoAnswer, Pending, Remote
 from actors.fleet.placement import Place
-from actors.fleet.plan import ShardPlan
+from actors.fleet.plan import FleetPlan, ShardPlan
 from actors.fleet.shard import Shard, ShardStatus
 from actors.prediction.feeder import Feeder, FeederStatus
 from actors.prediction.plan import FeederPlan, PoolPlan
@@ -125,9 +124,9 @@ class InProcess(Cluster):
         return actor
 
     def start_shipper(
-        self, target: Target, run_dir: Path, log_id: str, shards: list[int], place: Place
+        self, target: Target, plan: FleetPlan, first_rows: dict[int, tuple[int, int]], place: Place
     ) -> Remote[Shipper]:
-        cursors = {(stream, shard): Cursor() for stream in STREAMS for shard in shards}
+        cursors = {(stream, shard): Cursor() for stream in STREAMS for shard in first_rows}
         actor = Actor(Shipper, Carried(ShipperStatus(target.name, 2000, cursors)), place)
         self.shippers.append(actor)
         return actor

@@ -20,7 +20,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.delivery.sinks import SinkUnavailable
-from actors.delivery.sinks.mqtt import MqttTarget, session_expiry
+from actors.delivery.sinks.mqtt import MqttTarget
+from actors.delivery.sinks.mqtt_connection import session_expiry
 from datasets.log.durable import append_file, cut_torn_line
 from twin.books.messages import BASE64, FILE
 

@@ -30,7 +30,7 @@ _MARKER = "replay.json"
 _TELL_S = 5.0
 
 
-@takes(Clock, Servers, only=("pace", *LIVE_SINKS, "mqtt_retain", "payload", "drain_timeout"))
+@takes(Clock, Servers, only=("pace", *LIVE_SINKS, "mqtt_retain", "mqtt_clients", "payload", "drain_timeout"))
 def replay(
     directory: Annotated[Path, typer.Argument(help="a run directory")],
     *,
