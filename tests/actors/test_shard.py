@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +115,24 @@ def test_a_checkpoint_becomes_the_restart_point_only_when_it_is_confirmed(tmp_pa
     points.confirm(0)
     assert (points.tick(0), points.load(0)) == (60, b"sixty")
     points.offer(0, 120, b"more")
-    assert RestartPoints(tmp_path).load(0) == b"sixty", "what waited when the driver died was not confirmed"
+    shutil.copytree(tmp_path, tmp_path / "died")
+    died = RestartPoints(tmp_path / "died")
+    assert (died.load(0), died.pending()) == (b"sixty", {}), "what waited when the driver died was not confirmed"
     points.confirm(0)
     assert RestartPoints(tmp_path).load(0) == b"more"
     assert len(list((tmp_path / "restart").iterdir())) == 1
+
+
+def test_what_a_dead_driver_left_beside_the_restart_points_goes(tmp_path: Path) -> None:
+    points = RestartPoints(tmp_path)
+    for tick in (60, 120):
+        points.offer(0, tick, b"at %d" % tick)
+        points.confirm(0)
+    points.offer(0, 180, b"not confirmed")
+    (tmp_path / "restart" / "shard-0000.240.pending.tmp").write_bytes(b"half")
+    (tmp_path / "restart" / "shard-0000.60.npz").write_bytes(b"at 60")  # as if killed before it was removed
+    assert RestartPoints(tmp_path).load(0) == b"at 120"
+    assert [path.name for path in (tmp_path / "restart").iterdir()] == ["shard-0000.120.npz"]
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
