@@ -92,8 +92,8 @@ def test_blocks_are_bounded_and_end_where_records_are_due(tmp_path: Path) -> Non
     supervisor = supervised(plan, cluster)
     supervisor.run(11, nothing)
     ends = [end for end, _ in stand_in(cluster, 0).blocks]
-    assert ends == [2, 4, 6, 8, 10, 11]
-    assert plan.longest_block(2_000_000) == 2, "a block of two million vehicles is one record each"
+    assert ends == [4, 8, 11]
+    assert plan.longest_block(2_000_000) == 4, "a block of two million vehicles is two records each"
     assert plan.longest_block(10) == 2 * (2 * (1 << 17) // 10)
 
 
