@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.delivery.sinks.base import Receipt, SinkOptions, SinkRefused, SinkUnavailable
+from datasets.log import log_directory
 from datasets.log.durable import replace_file
 from datasets.schema import Stream
 
@@ -58,7 +59,7 @@ class ParquetSink:
         self._target.check()
 
     def _directory(self, stream: Stream, shard: int) -> Path:
-        return self._target.folder / stream / f"shard-{shard:04d}"
+        return log_directory(self._target.folder, stream, shard)
 
     def position(self, stream: Stream, shard: int) -> int | None:
         names = [path.stem for path in self._directory(stream, shard).glob("*-*.parquet")]
