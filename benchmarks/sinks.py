@@ -93,7 +93,7 @@ def ratio(rates: Rates, ours: str, theirs: str) -> float:
 
 
 def opened(target: Target) -> Sink:
-    sink = target.sink("benchmark")
+    sink = target.sink("benchmark", "telemetry")
     sink.open()
     return sink
 
@@ -105,8 +105,7 @@ def shipped(target: Target, data: list[pa.RecordBatch]) -> float:
         for number, batch in enumerate(data):
             writer.append(batch, number)
         total = sum(int(batch.num_rows) for batch in data)
-        shipper = Shipper(target, Path(name), uuid.uuid4().hex, [0])
-        shipper._opened()  # connecting is not what we measure
+        shipper = Shipper(target, Path(name), uuid.uuid4().hex, {0: (0, 0)})
         begun = time.perf_counter()
         shipper.start()
         while shipper.status().delivered("telemetry") < total:
@@ -158,7 +157,7 @@ def kafka(size: Size) -> dict[str, Any]:
                 for value, key, identity in zip(encoded.values, encoded.vehicle_ids, encoded.ids, strict=True)
             ]
             found = {
-                "sink": timed(lambda: sink.deliver("telemetry", 0, batch, 0), size.batch, cpu_us["sink"]),  # noqa: B023
+                "sink": timed(lambda: sink.deliver(0, batch, 0), size.batch, cpu_us["sink"]),  # noqa: B023
                 "kafka-python": timed(
                     lambda: bare_kafka_python(python, topic, messages),  # noqa: B023
                     size.batch,
@@ -219,7 +218,7 @@ def mqtt_(size: Size) -> dict[str, Any]:
                     message.wait_for_publish(60)
 
             found = {
-                "sink": timed(lambda: sink.deliver("telemetry", 0, batch, 0), size.batch),  # noqa: B023
+                "sink": timed(lambda: sink.deliver(0, batch, 0), size.batch),  # noqa: B023
                 "paho": timed(publish, size.batch),
                 "shipper": shipped(target, [batch] * 2),
             }
@@ -259,7 +258,7 @@ def timescale(size: Size) -> dict[str, Any]:
                     connection.commit()
 
                 found = {
-                    "sink": timed(lambda: sink.deliver("telemetry", 0, batch, position), size.batch),  # noqa: B023
+                    "sink": timed(lambda: sink.deliver(0, batch, position), size.batch),  # noqa: B023
                     "copy": timed(copy, size.batch),
                     "shipper": shipped(target, batches(4, f"shipper-{number}", size.batch)),
                 }
@@ -267,7 +266,7 @@ def timescale(size: Size) -> dict[str, Any]:
                     for name, rate in found.items():
                         rates[name].append(rate)
         for batch in batches(size.again, "sink", size.batch):
-            rates["again"].append(timed(lambda: sink.deliver("telemetry", 0, batch, 0), size.batch))  # noqa: B023
+            rates["again"].append(timed(lambda: sink.deliver(0, batch, 0), size.batch))  # noqa: B023
         sink.close()
     again = rates.pop("again")
     result = medians(rates) | {

@@ -20,12 +20,14 @@ from physics import MODES
 HANG_S = 240.0
 
 
-def wait_until(holds: Callable[[], object], otherwise: Callable[[], object] = lambda: "it did not come") -> None:
-    """Return as soon as it holds; `otherwise` says what is the case where it never does."""
+def wait_until(
+    holds: Callable[[], object], otherwise: Callable[[], object] = lambda: "it did not come", look_s: float = 0.02
+) -> None:
+    """Return as soon as it holds, looking every `look_s`; `otherwise` says what is the case where it never does."""
     deadline = time.monotonic() + HANG_S
     while not holds():
         assert time.monotonic() < deadline, otherwise()
-        time.sleep(0.02)
+        time.sleep(look_s)
 
 
 def make_batch(
@@ -66,7 +68,7 @@ class OwnSink:
     """A target that is its own sink and takes everything; a test says what it does instead."""
 
     name = "kafka"
-    url = "nowhere:1"
+    url = peer = "nowhere:1"
     batch_rows = 5000
     keeps_position = False
     rewind_s = 0.0
@@ -75,7 +77,7 @@ class OwnSink:
     def parse(cls, address: str, options: SinkOptions) -> Self:
         return cls()
 
-    def sink(self, log_id: str, part: int = 0) -> Self:
+    def sink(self, log_id: str, stream: Stream, part: int = 0) -> Self:
         return self
 
     def check(self) -> str:
@@ -83,11 +85,14 @@ class OwnSink:
 
     def open(self) -> None: ...
 
-    def position(self, stream: Stream, shard: int) -> int | None:
+    def position(self, shard: int) -> int | None:
         return None
 
-    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+    def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
         return Receipt()
+
+    def heard(self) -> float:
+        return time.monotonic()
 
     def close(self) -> None: ...
 

@@ -26,13 +26,14 @@ from actors.fleet.ray_cluster import RayCluster
 from actors.fleet.status import FleetStatus
 from actors.fleet.supervisor import FleetFailed, Supervisor
 from actors.prediction.plan import READER, PoolPlan
+from datasets.log.durable import make_directory
 from datasets.schema import vehicle_id, vehicle_index
 from models.bundle import BUNDLED, Bundle, BundleError
 from physics import Fault, load_cell, physics_version
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.run_directory import RunLock, new_directory, save_run, stamp
-from twin.servers import check_targets, start_exporter, targets_of
+from twin.servers import adopt_old_cursors, check_targets, start_exporter, targets_of
 from twin.settings import RunSettings, load_settings, parse_duration
 
 
@@ -105,6 +106,7 @@ class Fleet:
         fleet._set_up(settings)
         fleet.directory = directory.absolute()
         fleet._resumed = run
+        adopt_old_cursors(fleet.directory, run)
         return fleet
 
     def _set_up(self, settings: RunSettings) -> None:
@@ -354,6 +356,7 @@ def _counts(status: FleetStatus) -> dict[str, Any]:
                 "waiting": sink.backlog,
                 "duplicates_refused": sink.duplicates,
                 "dead_letters": sink.dead_letters,
+                "lost": sink.lost,
                 # The ledger needs them when the logs and their cursors are on other nodes than this file.
                 "logs": [
                     {"stream": log.stream, "shard": log.shard, "made": log.made, "cursor": vars(log.cursor)}
@@ -391,7 +394,7 @@ def _bundle_of(settings: RunSettings) -> Bundle | None:
 
 def _make_directory(out: Path) -> None:
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_directory(out)
         probe = out / ".writable"
         probe.touch()
         probe.unlink()

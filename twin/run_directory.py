@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.delivery.sinks.base import unmasked
-from datasets.log.durable import replace_file
+from datasets.log.durable import make_directory, publish_folder, replace_file, when_there_is_room
 from twin.errors import BadInput
 from twin.settings import RunSettings, load_settings
 
@@ -56,8 +56,9 @@ def load_run(directory: Path) -> dict[str, Any]:
 
 
 def save_run(directory: Path, run: Mapping[str, Any]) -> None:
-    """Write run.json, whole."""
-    replace_file(directory / "run.json", (json.dumps(run, indent=2) + "\n").encode())
+    """Write run.json, whole. On a full volume it waits for room, and says so."""
+    content = (json.dumps(run, indent=2) + "\n").encode()
+    when_there_is_room(lambda: replace_file(directory / "run.json", content))
 
 
 def shard_count(run: Mapping[str, Any]) -> int:
@@ -142,13 +143,13 @@ def stamp() -> str:
 def filling(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder`, which takes its place when the body ends without an error."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(folder.parent)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise BadInput(f"--out: cannot write to {folder.parent}: {error.strerror}") from error
     try:
         yield temporary
         temporary.chmod(0o755)
-        temporary.replace(folder)
+        publish_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

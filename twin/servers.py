@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from prometheus_client.registry import Collector
 
-from actors.delivery.sinks import LIVE_SINKS, SINKS, SinkError, SinkOptions, SinkUnavailable, Target
+from actors.delivery.sinks import LIVE_SINKS, SINKS, SinkError, SinkOptions, SinkUnavailable, Target, reader_of
+from actors.delivery.sinks.base import unmasked
 from actors.exporter import Exporter
 from twin.errors import BadInput
 from twin.settings import Servers
@@ -14,7 +17,7 @@ from twin.settings import Servers
 
 def targets_of(servers: Servers) -> tuple[Target, ...]:
     """The sinks that are switched on. BadInput for a malformed address."""
-    options = SinkOptions(payload=servers.payload, retain=servers.mqtt_retain)
+    options = SinkOptions(payload=servers.payload, retain=servers.mqtt_retain, clients=servers.mqtt_clients)
     found: list[Target] = []
     for name in LIVE_SINKS:
         if address := getattr(servers, name):
@@ -23,6 +26,17 @@ def targets_of(servers: Servers) -> tuple[Target, ...]:
             except ValueError as error:
                 raise BadInput(f"--{name}: {error}") from None
     return tuple(found)
+
+
+def adopt_old_cursors(directory: Path, run: Mapping[str, Any]) -> None:
+    """Cursors and dead letters once had a folder for each kind of sink. They belong to the peer of that time."""
+    for name in LIVE_SINKS:
+        if not (address := run["settings"].get(name)):
+            continue
+        reader = reader_of(SINKS[name].parse(unmasked(address)))
+        for folder in ("cursors", "dead-letters"):
+            if (directory / folder / name).is_dir() and not (directory / folder / reader).exists():
+                (directory / folder / name).rename(directory / folder / reader)
 
 
 def check_targets(targets: Sequence[Target]) -> list[str]:

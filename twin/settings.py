@@ -91,6 +91,15 @@ def _parse_shards(value: object) -> int:
     return int(str(value))
 
 
+def _parse_clients(value: object) -> int:
+    text = str(value).strip().lower()
+    if text == "vehicle":
+        return 0
+    if not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise ValueError(f"expected vehicle (each has its own), or a number from 1 to 1000, got {value!r}")
+    return int(text)
+
+
 def parse_time(value: object) -> datetime:
     """The time in ISO 8601 text, or in what YAML makes of it, in UTC; without a zone it is UTC already."""
     moment: object = value
@@ -128,6 +137,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration), Form("DURATION")]
 Age = Annotated[float, BeforeValidator(_parse_age), Form("DURATION")]
 Size = Annotated[int, BeforeValidator(parse_size), Form("SIZE")]
 Pace = Annotated[float, BeforeValidator(_parse_pace), Form("max|NUMBER")]
+Clients = Annotated[int, BeforeValidator(_parse_clients), Form("INTEGER|vehicle")]
 Time = Annotated[datetime, BeforeValidator(parse_time), Form("TIME")]
 Shards = Annotated[int, BeforeValidator(_parse_shards), Form("auto|INTEGER")]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -312,6 +322,9 @@ class Servers(Group):
         "", "MQTT broker, mqtt://[user:password@]host[:port]", default_text="off", environment="MQTT_HOST, MQTT_PORT"
     )
     mqtt_retain: bool = _setting(False, "the MQTT broker keeps each vehicle's last record for late subscribers")
+    mqtt_clients: Clients = _setting(
+        1, "MQTT connections of a node for each stream; vehicle: one for each vehicle's telemetry"
+    )
     timescale: DatabaseUrl = _setting(
         "",
         "TimescaleDB or PostgreSQL, postgresql://user[:password]@host[:port]/database",
@@ -342,6 +355,9 @@ class Log(Group):
     )
     log_max_size: Annotated[Size | None, Off(None)] = _setting(
         None, "drop the oldest delivered segments when the run's log exceeds this size", default_text="keep all"
+    )
+    accept_loss: bool = _setting(
+        False, "go on without records that the log does not hold any more, and count them as lost"
     )
 
 
@@ -465,6 +481,7 @@ class RunSettings:
             for name, value in group.model_dump(mode="json").items()
         }
         values["pace"] = "max" if math.isinf(self.clock.pace) else self.clock.pace
+        values["mqtt_clients"] = self.servers.mqtt_clients or "vehicle"
         values["shards"] = self.processes.shards or "auto"
         values["api_token"] = "***" if self.pool.api_token else ""
         return values

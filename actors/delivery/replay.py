@@ -28,6 +28,7 @@ from datasets.log import LogReader, extent
 from datasets.schema import STREAMS, Stream
 
 _RETRY_S = 1.0
+_HEAR_S = 0.2
 _AHEAD_US = 10_000_000
 
 
@@ -75,6 +76,7 @@ class Replay:
         self._pace, self._patience_s = pace, patience_s
         self._ordered = SINKS[target.name].ordered
         self._logs: list[_Log] = []
+        self._sinks: dict[Stream, Sink] = {}
         self.counts = Replayed()
 
     def run(self, tell: Callable[[Replayed], None], stop: threading.Event) -> Replayed:
@@ -83,31 +85,30 @@ class Replay:
         last_progress = time.monotonic()
         while not stop.is_set():
             before = self.counts.records + self.counts.predictions
-            sink = self._target.sink(self.id)
+            self._sinks = {stream: self._target.sink(self.id, stream) for stream in STREAMS}
             try:
-                sink.open()
-                self._through(sink, tell, stop)
+                for sink in self._sinks.values():
+                    sink.open()
+                self._through(tell, stop)
                 return self.counts
             except SinkUnavailable as error:
                 self.counts.waiting_for = str(error)
                 tell(self.counts)
                 if self.counts.records + self.counts.predictions > before:
                     last_progress = time.monotonic()
-                self._rewind(stop)
+                if any(log.position.cursor.unsettled for log in self._logs):
+                    stop.wait(SUBSCRIBERS_S)
                 if time.monotonic() - last_progress > self._patience_s:
                     raise
                 stop.wait(_RETRY_S)
             finally:
-                sink.close()
+                for sink in self._sinks.values():
+                    sink.close()
         return self.counts
 
-    def _rewind(self, stop: threading.Event) -> None:
-        if [log for log in self._logs if log.position.rewind()]:
-            stop.wait(SUBSCRIBERS_S)
-
-    def _through(self, sink: Sink, tell: Callable[[Replayed], None], stop: threading.Event) -> None:
-        """One pass on one connection. Always takes the log whose next record is the oldest."""
-        self._logs = [self._log(sink, stream, shard) for stream in STREAMS for shard in range(self._shards)]
+    def _through(self, tell: Callable[[Replayed], None], stop: threading.Event) -> None:
+        """One pass on one connection a stream. Always takes the log whose next record is the oldest."""
+        self._logs = [self._log(stream, shard) for stream in STREAMS for shard in range(self._shards)]
         try:
             queue: list[tuple[int, int, _Log]] = []
             for log in self._logs:
@@ -116,24 +117,38 @@ class Replay:
             while queue and not stop.is_set():
                 due_us, _, log = heapq.heappop(queue)
                 if math.isfinite(self._pace):
-                    wait_s = began + (due_us - first_us) / 1e6 / self._pace - time.monotonic()
-                    if wait_s > 0 and stop.wait(wait_s):
+                    self._hear_until(began + (due_us - first_us) / 1e6 / self._pace, stop)
+                    if stop.is_set():
                         break
                     until_us = due_us
                 elif self._ordered and queue:
                     until_us = queue[0][0] + _AHEAD_US
                 else:
                     until_us = self._end_us
-                self._deliver(sink, log, until_us)
+                self._deliver(log, until_us)
+                self._hear_until(0.0, stop)
                 tell(self.counts)
                 self._push(queue, log)
+            # What the peer acknowledged last must be safe with it, because nobody looks after it later.
+            while any(log.position.cursor.unsettled for log in self._logs) and not stop.is_set():
+                self._hear_until(time.monotonic() + _HEAR_S, stop)
         finally:
             for log in self._logs:
                 log.reader.close()
 
-    def _log(self, sink: Sink, stream: Stream, shard: int) -> _Log:
+    def _hear_until(self, when: float, stop: threading.Event) -> None:
+        """Wait until `when`, in touch with the peers."""
+        while True:
+            heard = {stream: sink.heard() for stream, sink in self._sinks.items()}
+            for log in self._logs:
+                log.position.heard(heard[log.position.stream])
+            left = when - time.monotonic()
+            if left <= 0 or stop.wait(min(left, _HEAR_S)):
+                return
+
+    def _log(self, stream: Stream, shard: int) -> _Log:
         position = Position(self._run, self.id, stream, shard, self._target)
-        position.begin(sink.position(stream, shard))
+        position.begin(self._sinks[stream].position(shard))
         held = extent(position.directory)
         position.move(max(held.first, position.cursor.position))
         reader = LogReader(position.directory, position.cursor.position)
@@ -154,11 +169,11 @@ class Replay:
             log.batch = frame.batch.slice(int(first), int(last - first))
         heapq.heappush(queue, (int(_times(log.batch.slice(0, 1))[0]), id(log), log))
 
-    def _deliver(self, sink: Sink, log: _Log, until_us: int) -> None:
+    def _deliver(self, log: _Log, until_us: int) -> None:
         """Deliver the rows of the log's batch up to `until_us`."""
         rows = int(np.searchsorted(_times(log.batch), until_us, side="right"))
         before = log.position.cursor.duplicates
-        receipt = log.position.deliver(sink, log.batch.slice(0, rows))
+        receipt = log.position.deliver(self._sinks[log.position.stream], log.batch.slice(0, rows))
         log.batch = log.batch.slice(rows)
         if log.position.stream == "telemetry":
             self.counts.records += rows

@@ -1,9 +1,10 @@
 """Carries the logs of one node to one sink: read after the cursor, deliver, wait for the answer, move the cursor.
 
 Each sink has its own process, so that a stuck broker holds up neither the fleet nor another sink. Each stream has its
-own thread, so that predictions do not queue behind telemetry. If the peer is full, slow or dead, the records stay in
-the log and the backlog shows. The order of one vehicle's records is the log's: a batch is retried whole before the next
-one leaves. A record that the peer rejects individually goes to RUN/dead-letters, durably, before the cursor passes it.
+own thread and its own connection, so that predictions neither queue behind telemetry nor fail with it. If the peer is
+full, slow or dead, the records stay in the log and the backlog shows. A log that cannot be read holds up only itself.
+The order of one vehicle's records is the log's: a batch is retried whole before the next one leaves. A record that the
+peer rejects individually goes to RUN/dead-letters, durably, before the cursor passes it.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from actors.delivery.position import SUBSCRIBERS_S, Position
-from actors.delivery.sinks import Receipt, Sink, SinkError, SinkRefused, Target
+from actors.delivery.sinks import Receipt, Sink, SinkError, SinkRefused, Target, reader_of
 from actors.latency import Latencies
-from datasets.log import Cursor, CursorFile, Frame, LogDamaged, LogReader, log_directory
+from actors.supervised import keep_calling
+from datasets.log import Cursor, CursorFile, Frame, LogDamaged, LogReader, joined, log_directory
 from datasets.log.watch import Watch
 from datasets.schema import STREAMS, Stream
 
@@ -33,6 +37,7 @@ _IDLE_S = 0.1  # the longest sleep; what is appended to the log ends it
 _STOP_S = 5.0
 _RETRY_S = (0.2, 0.5, 1.0, 2.0)
 _RETRY_REFUSED_S = 5.0
+_RETRY_LOG_S = 1.0
 
 
 @dataclass
@@ -69,29 +74,45 @@ class ShipperStatus:
 
 @dataclass
 class _Log:
-    """One log on its way to the sink."""
+    """One log on its way to the sink. `position` is None until delivery has begun. If the log cannot be read, or its
+    cursor not be saved, it is left alone until `retry_at`."""
 
+    stream: Stream
+    shard: int
     reader: LogReader
-    position: Position
+    position: Position | None = None
+    retry_at: float = 0.0
 
 
 class Shipper:
-    """Ships until it is told to stop. It can be restarted at any point and continues from its cursors."""
+    """Ships until it is told to stop. It can be restarted at any point and continues from its cursors.
 
-    def __init__(self, target: Target, run_dir: Path, log_id: str, shards: list[int]) -> None:
+    `shards`: by number, the rows of telemetry and of predictions that precede its logs, if these are new.
+    `accept_loss`: rows that the log does not hold any more are counted and passed; else the log waits before them.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        run_dir: Path,
+        log_id: str,
+        shards: Mapping[int, tuple[int, int]],
+        accept_loss: bool = False,
+    ) -> None:
         self._target = target
+        self._reader = reader_of(target)
         self._run_dir = run_dir
         self._log_id = log_id
         self._shards = shards
+        self._accept_loss = accept_loss
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # the counters
-        self._connecting = threading.Lock()
-        self._waiting: dict[Stream, str] = {}
-        files = {(stream, n): CursorFile(run_dir, target.name, stream, n) for stream in STREAMS for n in shards}
+        self._waiting: dict[tuple[Stream, int | None], str] = {}
+        files = {(stream, n): CursorFile(run_dir, self._reader, stream, n) for stream in STREAMS for n in shards}
         # What is already delivered is known before the peer answers.
-        cursors = {log: file.load() for log, file in files.items() if file.path.exists()}
+        cursors = {log: file.load() for log, file in files.items() if file.exists()}
         self._status = ShipperStatus(target.name, os.getpid(), cursors)
-        self._sink: Sink | None = None
+        self._sinks: dict[Stream, Sink] = {}
         self._threads = [
             threading.Thread(target=self._ship, args=(stream,), name=f"ship-{stream}", daemon=True)
             for stream in STREAMS
@@ -113,48 +134,31 @@ class Shipper:
         deadline = time.monotonic() + _STOP_S
         for thread in self._threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
-        self._drop(self._sink)  # ends a delivery that is still waiting
+        for sink in list(self._sinks.values()):
+            sink.close()  # ends a delivery that is still waiting
         for thread in self._threads:
             thread.join(timeout=1)
         return self.status()
 
     def _ship(self, stream: Stream) -> None:
-        """One stream's loop: all shards in turn, a batch each. After any failure it goes back to the cursors."""
-        sink: Sink | None = None
-        logs: list[_Log] = []
+        """One stream's loop."""
         failures = 0
-        watch = Watch(log_directory(self._run_dir, stream, shard) for shard in self._shards)
-        while not self._stopping.is_set():
+
+        def turn() -> float:
+            nonlocal failures
             try:
-                sink = self._opened()
-                logs = logs or self._logs(sink, stream)
-                busy = [self._ship_batch(sink, log) for log in logs]
-                self._set_waiting(stream, "")
-                failures = 0
-                if not any(busy):
-                    watch.wait(_IDLE_S)
-                continue
+                self._ship_until_failure(stream, watch)
             except SinkError as error:
-                self._set_waiting(stream, str(error))
-                refused = isinstance(error, SinkRefused)
-            except Exception as error:
-                # A defect of ours must be visible, and must not silently end the delivery of all that follows.
-                _log.exception("shipping %s to %s", stream, self._target.name)
-                self._set_waiting(stream, f"internal error, see this process's log: {error!r}")
-                refused = True
-            for log in logs:
-                log.reader.close()
-            self._look(stream)
-            if logs and self._target.rewind_s:
-                for log in logs:
-                    log.position.rewind()
-                self._stopping.wait(SUBSCRIBERS_S)
-            logs = []
-            self._drop(sink)
-            failures += 1
-            self._stopping.wait(_RETRY_REFUSED_S if refused else _RETRY_S[min(failures, len(_RETRY_S)) - 1])
-        for log in logs:
-            log.reader.close()
+                failures = 1 if self._waiting.get((stream, None)) == "" else failures + 1
+                self._set_waiting(stream, None, str(error))
+                self._look(stream)
+                return (
+                    _RETRY_REFUSED_S if isinstance(error, SinkRefused) else _RETRY_S[min(failures, len(_RETRY_S)) - 1]
+                )
+            return 0.0
+
+        watch = Watch(log_directory(self._run_dir, stream, shard) for shard in self._shards)
+        keep_calling(turn, self._stopping, lambda why: self._set_waiting(stream, None, why), _RETRY_REFUSED_S)
         watch.close()
 
     def _look(self, stream: Stream) -> None:
@@ -162,72 +166,135 @@ class Shipper:
         for shard in self._shards:
             if self._status.oldest_due_ns.get((stream, shard)):
                 continue
-            position = CursorFile(self._run_dir, self._target.name, stream, shard).load().position
+            position = CursorFile(self._run_dir, self._reader, stream, shard).load().position
             with LogReader(log_directory(self._run_dir, stream, shard), position) as reader, suppress(LogDamaged):
                 frame = reader.read(1)
                 with self._lock:
                     self._status.oldest_due_ns[stream, shard] = frame.due_ns if frame else 0
 
-    def _opened(self) -> Sink:
-        with self._connecting:
-            if self._sink is None:
-                sink = self._target.sink(self._log_id, min(self._shards, default=0))
-                sink.open()
-                self._sink = sink
-            return self._sink
-
-    def _drop(self, failed: Sink | None) -> None:
-        """Close a connection that failed, unless the other stream already has a new one."""
-        with self._connecting:
-            if failed is None or self._sink is not failed:
-                return
-            self._sink = None
-        failed.close()
-        with self._lock:
-            self._status.retries += 0 if self._stopping.is_set() else 1
-
-    def _logs(self, sink: Sink, stream: Stream) -> list[_Log]:
-        logs = []
-        for shard in self._shards:
-            position = Position(self._run_dir, self._target.name, stream, shard, self._target)
-            position.begin(sink.position(stream, shard))
-            logs.append(_Log(LogReader(position.directory, position.cursor.position), position))
+    def _ship_until_failure(self, stream: Stream, watch: Watch) -> None:
+        """One connection: all shards in turn, a batch each. It begins at the cursors. Raises SinkError when it ends."""
+        sink = self._sinks[stream] = self._target.sink(self._log_id, stream, min(self._shards, default=0))
+        logs = [_Log(stream, n, LogReader(log_directory(self._run_dir, stream, n))) for n in self._shards]
+        try:
+            sink.open()
+            if any(CursorFile(self._run_dir, self._reader, stream, n).load().unsettled for n in self._shards):
+                self._stopping.wait(SUBSCRIBERS_S)
+            while not self._stopping.is_set():
+                busy = [self._ship_batch(sink, log) for log in logs]
+                heard = sink.heard()
+                for log in logs:
+                    self._guarded(log, partial(self._settle, log, heard))
+                self._set_waiting(stream, None, "")
+                if not any(busy):
+                    watch.wait(_IDLE_S)
+        finally:
+            for log in logs:
+                log.reader.close()
+            sink.close()
+            self._sinks.pop(stream, None)
             with self._lock:
-                self._status.cursors[stream, shard] = position.cursor
-        return logs
+                self._status.retries += 0 if self._stopping.is_set() else 1
 
     def _ship_batch(self, sink: Sink, log: _Log) -> bool:
         """Deliver the next batch of one log. Returns whether there was one."""
-        position = log.position
+        busy = self._guarded(log, partial(self._ship_next, sink, log))
+        if log.position is not None:
+            if busy is None:
+                log.reader.seek(log.position.cursor.position)
+            with self._lock:
+                self._status.cursors[log.stream, log.shard] = log.position.cursor
+        return bool(busy)
+
+    def _guarded[T](self, log: _Log, work: Callable[[], T]) -> T | None:
+        """Do the work. Whatever is wrong with this log alone is told and tried again later, while the others go on."""
+        if time.monotonic() < log.retry_at:
+            return None
+        try:
+            done = work()
+        except SinkError:
+            raise
+        except LogDamaged as error:
+            why = str(error)
+        except OSError as error:
+            why = f"{error.filename or self._run_dir}: {error.strerror or error}"
+        except Exception as error:
+            _log.exception("shipping %s of shard %d to %s", log.stream, log.shard, self._target.name)
+            why = f"internal error, see this process's log: {error!r}"
+        else:
+            self._set_waiting(log.stream, log.shard, "")
+            return done
+        self._set_waiting(log.stream, log.shard, f"shard {log.shard}: {why}")
+        log.retry_at = time.monotonic() + _RETRY_LOG_S
+        return None
+
+    def _ship_next(self, sink: Sink, log: _Log) -> bool:
+        position = log.position = log.position or self._begun(sink, log)
         most = self._target.batch_rows
-        name, again = (position.stream, position.shard), position.known - position.cursor.position
-        frame = log.reader.read(min(most, again) if again > 0 else most)
+        again = position.known - position.cursor.position
+        try:
+            frames = log.reader.gather(min(most, again) if again > 0 else most)
+        except LogDamaged as error:
+            return self._passed(log, position, error)
         with self._lock:
-            self._status.oldest_due_ns[name] = frame.due_ns if frame else 0
-        if frame is None:
+            self._status.oldest_due_ns[log.stream, log.shard] = frames[0].due_ns if frames else 0
+        if not frames:
             return False
-        receipt = position.deliver(sink, frame.batch)
+        receipt = position.deliver(sink, joined([frame.batch for frame in frames]))
         done_ns = time.time_ns()
         if receipt.dead:
             many, why = len(receipt.dead), receipt.dead[0].reason
             _log.warning("%s refused %d record(s), now in %s: %s", self._target.name, many, position.letters.path, why)
         with self._lock:
-            self._status.cursors[name] = position.cursor
-            if frame.due_ns:
-                self._count_latency(frame, receipt, done_ns)
+            self._count_latency(frames, receipt, done_ns)
         return True
 
-    def _count_latency(self, frame: Frame, receipt: Receipt, done_ns: int) -> None:
-        """From due to acknowledged: record by record where the sink knows, else the batch as one."""
-        times = np.asarray(receipt.acked_ns if len(receipt.acked_ns) else [done_ns] * frame.batch.num_rows)
-        latencies_s = np.maximum(0.0, (times - frame.due_ns) / 1e9)
-        self._status.latencies.add(latencies_s)
+    def _begun(self, sink: Sink, log: _Log) -> Position:
+        position = Position(self._run_dir, self._reader, log.stream, log.shard, self._target)
+        position.begin(sink.position(log.shard), self._shards[log.shard][STREAMS.index(log.stream)])
+        log.reader.seek(position.cursor.position)
+        return position
 
-    def _set_waiting(self, stream: Stream, reason: str) -> None:
+    def _passed(self, log: _Log, position: Position, error: LogDamaged) -> bool:
+        """The next rows are not in the log any more: pass and count them, if that was allowed."""
+        until = error.readable_from
+        if until is None:
+            raise error
+        if not self._accept_loss:
+            rows = until - position.cursor.position
+            raise LogDamaged(
+                f"{rows:,} records can no longer be delivered ({error}); "
+                "`twin resume --accept-loss` goes on without them",
+                until,
+            )
+        rows = position.lose(until)
+        _log.warning("%s will not get %d %s of shard %d: %s", self._target.name, rows, log.stream, log.shard, error)
+        log.reader.seek(until)
+        return True
+
+    def _settle(self, log: _Log, heard: float) -> None:
+        if log.position is not None:
+            log.position.heard(heard)
+            with self._lock:
+                self._status.cursors[log.stream, log.shard] = log.position.cursor
+
+    def _count_latency(self, frames: list[Frame], receipt: Receipt, done_ns: int) -> None:
+        """From due to acknowledged: record by record where the sink knows, else the batch as one."""
+        due_ns = np.repeat([frame.due_ns for frame in frames], [frame.batch.num_rows for frame in frames])
+        keep = np.ones(len(due_ns), bool)
+        keep[[letter.row for letter in receipt.dead]] = False
+        due_ns = due_ns[keep]
+        singly = len(receipt.acked_ns) == len(due_ns)
+        acked_ns = np.asarray(receipt.acked_ns if singly else np.full(len(due_ns), done_ns))
+        known = due_ns > 0
+        self._status.latencies.add(np.maximum(0.0, (acked_ns[known] - due_ns[known]) / 1e9))
+
+    def _set_waiting(self, stream: Stream, shard: int | None, reason: str) -> None:
+        """Say what a stream, or one shard's log of it, waits for."""
         with self._lock:
-            if reason and reason != self._waiting.get(stream):
+            if reason and reason != self._waiting.get((stream, shard)):
                 _log.warning("%s: %s; records wait in the log", self._target.name, reason)
-            self._waiting[stream] = reason
+            self._waiting[stream, shard] = reason
             self._status.waiting_for = next(filter(None, self._waiting.values()), "")
 
 

@@ -61,15 +61,14 @@ class Carriers:
 
     def place(self, node: str, shards: list[ShardPlan], first_rows: Callable[[ShardPlan], tuple[int, int]]) -> None:
         """Start carriers on a node for these shards. `first_rows`: the rows that precede a shard's logs, if new."""
-        numbers, where = [shard.shard for shard in shards], place_of_carrier(node)
+        firsts, where = {shard.shard: first_rows(shard) for shard in shards}, place_of_carrier(node)
         for target in self.plan.targets:
-            shipper = self.cluster.start_shipper(target, self.plan.run_dir, self.plan.log_id, numbers, where)
+            shipper = self.cluster.start_shipper(target, self.plan, firsts, where)
             status = ShipperStatus(target.name)
             self.shippers.append(Carrier(target.name, node, shipper, status, Shipper.status, Shipper.stop))
         if self.plan.pool is not None:
-            plan = self.plan.feeder_plan({shard.shard: first_rows(shard) for shard in shards})
-            feeder = self.cluster.start_feeder(plan, where)
-            known = FeederStatus(0, dict.fromkeys(numbers, 0))
+            feeder = self.cluster.start_feeder(self.plan.feeder_plan(firsts), where)
+            known = FeederStatus(0, dict.fromkeys(firsts, 0))
             self.feeders.append(Carrier(READER, node, feeder, known, Feeder.status, Feeder.stop))
 
     def end(self, node: str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Concatenate, Protocol
 
 from actors.delivery.shipper import Shipper
 from actors.delivery.sinks.base import Target
 from actors.fleet.placement import Place
-from actors.fleet.plan import ShardPlan
+from actors.fleet.plan import FleetPlan, ShardPlan
 from actors.fleet.shard import Shard
 from actors.prediction.feeder import Feeder
 from actors.prediction.plan import FeederPlan, PoolPlan
@@ -53,9 +52,10 @@ class Cluster(Protocol):
         """Start a shard in its own process. Its first answer comes when it is ready."""
 
     def start_shipper(
-        self, target: Target, run_dir: Path, log_id: str, shards: list[int], place: Place
+        self, target: Target, plan: FleetPlan, first_rows: dict[int, tuple[int, int]], place: Place
     ) -> Remote[Shipper]:
-        """Start a shipper. It ships from its start on."""
+        """Start a shipper of these shards. `first_rows`: by shard, the rows that precede its logs, if they are new. It
+        ships from its start on."""
 
     def start_feeder(self, plan: FeederPlan, place: Place) -> Remote[Feeder]:
         """Start a feeder. It feeds from its start on."""

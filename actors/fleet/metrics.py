@@ -59,6 +59,9 @@ class FleetCollector(Collector):
         backlog = GaugeMetricFamily("ev_sink_backlog_records", "Records in the log not yet acknowledged", labels=labels)
         duplicates = CounterMetricFamily("ev_sink_duplicates", "Records the peer already had", labels=["sink"])
         dead = CounterMetricFamily("ev_sink_dead_letters", "Records the peer rejected individually", labels=["sink"])
+        lost = CounterMetricFamily(
+            "ev_sink_lost_records", "Records that the log did not hold any more", labels=["sink"]
+        )
         oldest = GaugeMetricFamily(
             "ev_sink_oldest_waiting_seconds", "Since the first record that waits was due", labels=["sink", "shard"]
         )
@@ -73,12 +76,13 @@ class FleetCollector(Collector):
                 backlog.add_metric([sink.name, stream], sink.backlog[stream])
             duplicates.add_metric([sink.name], sink.duplicates)
             dead.add_metric([sink.name], sink.dead_letters)
+            lost.add_metric([sink.name], sink.lost)
             for shard in sorted({log.shard for log in sink.logs}):
                 due_ns = [x.oldest_due_ns for x in sink.logs if x.shard == shard and x.waiting and x.oldest_due_ns]
                 oldest.add_metric([sink.name, str(shard)], max(0.0, time.time() - min(due_ns) / 1e9) if due_ns else 0.0)
             retries.add_metric([sink.name], sink.retries)
             latency.add_metric([sink.name], *_histogram(sink.latencies))
-        yield from (made, delivered, backlog, oldest, duplicates, dead, retries, latency)
+        yield from (made, delivered, backlog, oldest, duplicates, dead, lost, retries, latency)
 
 
 def _histogram(latencies: Latencies) -> tuple[list[tuple[str, float]], float]:

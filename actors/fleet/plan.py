@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from actors.delivery.sinks.base import Target
+from actors.delivery.sinks.base import Target, reader_of
 from actors.prediction.plan import READER, FeederPlan, PoolPlan
 from datasets.log import DIRECT_ROWS, SEGMENT_BYTES
 from datasets.log.retention import Retention
@@ -58,6 +58,8 @@ class ShardPlan:
     """Simulate only some days in full; telemetry is at multiples of a day."""
     fsync: Fsync = "checkpoint"
     retention: Retention | None = None
+    shards: int = 1
+    """How many shards the run has, all of which may write to one volume."""
     restart: bytes = b""
     """A checkpoint from the driver, for a shard whose log was lost with its node. The new log begins there."""
 
@@ -92,6 +94,8 @@ class FleetPlan:
     fsync: Fsync = "checkpoint"
     log_max_age_s: float = math.inf
     log_max_bytes: float = math.inf
+    accept_loss: bool = False
+    """Go on without records that the logs do not hold any more."""
 
     @property
     def paced(self) -> bool:
@@ -102,7 +106,7 @@ class FleetPlan:
         """The retention of one shard; None if all is kept."""
         if math.isinf(self.log_max_age_s) and math.isinf(self.log_max_bytes):
             return None
-        sinks = tuple(target.name for target in self.targets)
+        sinks = tuple(reader_of(target) for target in self.targets)
         readers = (*sinks, READER) if self.pool is not None else sinks
         return Retention(
             (("telemetry", readers), ("predictions", sinks)), self.log_max_age_s, self.log_max_bytes / self.shards
@@ -125,6 +129,7 @@ class FleetPlan:
                 fast_forward=self.fast_forward,
                 fsync=self.fsync,
                 retention=self.retention(),
+                shards=self.shards,
             )
             for shard, (first, count) in enumerate(vehicle_ranges(self.vehicles, self.shards))
         ]
@@ -138,6 +143,7 @@ class FleetPlan:
             telemetry_ticks=self.telemetry_ticks,
             predict_ticks=self.predict_ticks,
             segment_bytes=retention.segment_bytes if retention else SEGMENT_BYTES,
+            accept_loss=self.accept_loss,
         )
 
     def rows_before(self, shard: ShardPlan, tick: int) -> tuple[int, int]:

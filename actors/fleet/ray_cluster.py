@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Concatenate
 
 import ray
@@ -16,7 +15,7 @@ from actors.delivery.shipper import Shipper, ShipperActor
 from actors.delivery.sinks.base import Target
 from actors.fleet.cluster import ActorFailed, ActorGone, NoAnswer, Pending, Remote
 from actors.fleet.placement import Place
-from actors.fleet.plan import ShardPlan
+from actors.fleet.plan import FleetPlan, ShardPlan
 from actors.fleet.shard import Shard
 from actors.fleet.shard_actor import ShardActor
 from actors.prediction.feeder import Feeder
@@ -46,9 +45,11 @@ class RayCluster:
         return self._start(Shard, ShardActor, place, plan)
 
     def start_shipper(
-        self, target: Target, run_dir: Path, log_id: str, shards: list[int], place: Place
+        self, target: Target, plan: FleetPlan, first_rows: dict[int, tuple[int, int]], place: Place
     ) -> Remote[Shipper]:
-        return self._start(Shipper, ShipperActor, place, target, run_dir, log_id, shards)
+        return self._start(
+            Shipper, ShipperActor, place, target, plan.run_dir, plan.log_id, first_rows, plan.accept_loss
+        )
 
     def start_feeder(self, plan: FeederPlan, place: Place) -> Remote[Feeder]:
         return self._start(Feeder, FeederActor, place, plan)

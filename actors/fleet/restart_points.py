@@ -8,10 +8,12 @@ and the shard computes everything again from step 0.
 
 from __future__ import annotations
 
-import os
+import logging
 from pathlib import Path
 
-from datasets.log.durable import replace_file
+from datasets.log.durable import LogFull, publish, replace_file
+
+_log = logging.getLogger(__name__)
 
 
 class RestartPoints:
@@ -21,6 +23,7 @@ class RestartPoints:
         self._directory = run_dir / "restart"
         self._pending: dict[int, int] = {}
         self._confirmed: dict[int, int] = {}
+        self._no_room: dict[int, int] = {}
         for path in self._directory.glob("shard-*.*.npz"):
             shard, tick = path.name.removeprefix("shard-").removesuffix(".npz").split(".")
             self._confirmed[int(shard)] = max(int(tick), self._confirmed.get(int(shard), 0))
@@ -30,12 +33,18 @@ class RestartPoints:
 
     def wants(self, shard: int, tick: int) -> bool:
         """Whether to copy the checkpoint at `tick`. Only one copy waits at a time, so slow sinks can confirm it."""
-        return shard not in self._pending and tick > self.tick(shard)
+        return shard not in self._pending and tick > max(self.tick(shard), self._no_room.get(shard, 0))
 
     def offer(self, shard: int, tick: int, content: bytes) -> None:
-        """Keep a copy until it is confirmed."""
-        replace_file(self._path(shard, tick, ".pending"), content, sync=True)
-        self._pending[shard] = tick
+        """Keep a copy until it is confirmed. Without room for it the restart point stays; the next one is wanted."""
+        try:
+            replace_file(self._path(shard, tick, ".pending"), content)
+        except LogFull as error:
+            _log.warning("restart point of shard %d: %s, at the next checkpoint", shard, error.strerror)
+            self._no_room[shard] = tick
+        else:
+            self._pending[shard] = tick
+            self._no_room.pop(shard, None)
 
     def pending(self) -> dict[int, int]:
         """The tick of each shard's copy that waits for the sinks."""
@@ -44,7 +53,7 @@ class RestartPoints:
     def confirm(self, shard: int) -> None:
         """Make the pending copy the restart point: every sink has acknowledged all records before it."""
         tick, before = self._pending.pop(shard), self._confirmed.get(shard)
-        os.replace(self._path(shard, tick, ".pending"), self._path(shard, tick))
+        publish(self._path(shard, tick, ".pending"), self._path(shard, tick))
         self._confirmed[shard] = tick
         if before is not None:
             self._path(shard, before).unlink(missing_ok=True)

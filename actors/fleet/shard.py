@@ -29,9 +29,8 @@ from physics import Fault, FleetLives, FleetPhysics, draw_population
 
 _log = logging.getLogger(__name__)
 
-# Below this much free space a shard waits before it appends. The rest is for sealing and cursors of existing records.
+# So much stays free whatever the shards write: for sealing, for what others write on the volume.
 MIN_FREE_BYTES = 256 << 20
-
 
 _RETAIN_EVERY_S = 2.0
 
@@ -61,9 +60,9 @@ class _Running:
 
 @dataclass(frozen=True)
 class _NoRoom:
-    """The volume is full: `block` is computed and waits to be appended."""
+    """The volume is full: `block` is computed and waits to be appended, or (None) a checkpoint waits to be written."""
 
-    block: pa.RecordBatch
+    block: pa.RecordBatch | None
     waiting_for: str
 
 
@@ -104,7 +103,8 @@ class Shard:
         self._due_ns: int | None = None
         self._checkpoint_path = plan.run_dir / "checkpoints" / f"shard-{plan.shard:04d}.npz"
         self._restore()
-        self._checkpoint_tick = self._physics.tick
+        self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
+        self._checkpoint_bytes = sum(array.nbytes for array in self._physics.snapshot().values())
 
     def _fresh(self) -> FleetPhysics:
         plan = self._plan
@@ -161,9 +161,8 @@ class Shard:
             self._keep_last(samples)
             if len(samples["soc"]):
                 self._state = self._appended(self._batch(samples))
-            enough = self._physics.tick - self._checkpoint_tick >= self._plan.checkpoint_ticks
-            if enough and isinstance(self._state, _Running):
-                self._checkpoint()
+            self._checkpoint_due |= self._physics.tick - self._checkpoint_tick >= self._plan.checkpoint_ticks
+            self._state = self._saved(self._state)
         self._compute_s += time.perf_counter() - begun
         return self.status()
 
@@ -194,37 +193,56 @@ class Shard:
                 )
         return pa.record_batch([columns[field.name] for field in FIELDS["telemetry"]], schema=SCHEMAS["telemetry"])
 
+    def _no_room(self, block: pa.RecordBatch | None = None) -> _NoRoom:
+        return _NoRoom(block, f"room on the volume of {self._plan.run_dir}")
+
     def _appended(self, block: pa.RecordBatch) -> _Running | _NoRoom:
         """Append a block. Returns the state that follows."""
-        stats = os.statvfs(self._plan.run_dir)
-        if stats.f_bavail * stats.f_frsize < MIN_FREE_BYTES:
-            return _NoRoom(block, f"room on the volume of {self._plan.run_dir}")
+        volume = os.statvfs(self._plan.run_dir)
+        # Every other shard may find the same room at this moment, and write as much as this one before it looks again.
+        written = self._plan.shards * (block.nbytes + self._checkpoint_bytes)
+        if volume.f_bavail * volume.f_frsize < MIN_FREE_BYTES + written:
+            return self._no_room(block)
         try:
             self._log.append(block, self._physics.tick, self._due_ns)
         except LogFull:
-            return _NoRoom(block, f"room on the volume of {self._plan.run_dir}")
+            return self._no_room(block)
         return _Running()
 
-    def _tried_again(self) -> _Running | _NoRoom | _AtLimit:
-        """The state before a new block: first append a kept block, then check the log against its limit."""
-        state = self._state
-        if isinstance(state, _NoRoom) and isinstance(self._appended(state.block), _NoRoom):
+    def _saved[State: (_Running | _NoRoom | _AtLimit)](self, state: State) -> State | _NoRoom:
+        """The state that follows once a checkpoint that is due is written. One that waits for its block waits, too."""
+        if not self._checkpoint_due or isinstance(state, _NoRoom):
             return state
+        try:
+            self._checkpoint()
+        except LogFull:
+            return self._no_room()
+        return state
+
+    def _tried_again(self) -> _Running | _NoRoom | _AtLimit:
+        """The state before a new block: check the log against its limit, then write what was kept back."""
+        state = self._state
+        waiting = not isinstance(state, _Running)
         at_limit = isinstance(state, _AtLimit)
         retention = self._plan.retention
-        if retention is not None and (at_limit or time.monotonic() >= self._retain_at):
+        # Also on a full volume: what retention may drop by now makes the room that is missing.
+        if retention is not None and (waiting or time.monotonic() >= self._retain_at):
             self._retain_at = time.monotonic() + _RETAIN_EVERY_S
             at_limit = not retain(self._plan.run_dir, self._plan.shard, retention)
             if at_limit:
                 self._log.roll()  # an open segment cannot be dropped, a sealed one can
+        if isinstance(state, _NoRoom):
+            after = self._saved(_Running() if state.block is None else self._appended(state.block))
+            if isinstance(after, _NoRoom):
+                return after
         return _AtLimit() if at_limit else _Running()
 
     def _checkpoint(self) -> None:
         """The log reaches the disk first: a checkpoint must never be ahead of it."""
         self._log.sync()
         snapshot = self._physics.snapshot()
-        replace_file(self._checkpoint_path, lambda file: np.savez(file, allow_pickle=False, **snapshot), sync=True)
-        self._checkpoint_tick = self._physics.tick
+        replace_file(self._checkpoint_path, lambda file: np.savez(file, allow_pickle=False, **snapshot))
+        self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
 
     def _write_truth(self) -> None:
         """Write what no vehicle reports, as it is now: aging by mechanism, and faults. One row per vehicle."""
@@ -240,10 +258,11 @@ class Shard:
         """Give a vehicle a fault, from the next block on. An unknown kind raises ValueError.
 
         A checkpoint follows at once, because a shard that died before it would compute the records without the fault.
+        On a full volume it follows when there is room, before the next block.
         """
         self._physics.inject(vehicle - self._plan.first_vehicle, Fault(kind, onset_s, severity))
-        if not isinstance(self._state, _NoRoom):
-            self._checkpoint()
+        self._checkpoint_due = True
+        self._state = self._saved(self._state)
 
     def status(self) -> ShardStatus:
         """The status of this shard."""
@@ -278,13 +297,23 @@ class Shard:
         return {"vehicle_id": vehicle_id(vehicle), "seq": self._physics.tick // self._plan.telemetry_ticks - 1} | record
 
     def close(self) -> ShardStatus:
-        """Checkpoint, write the ground truth, seal the log."""
+        """Checkpoint, write the ground truth, seal the log.
+
+        If there is no room for the first two, it says so in `waiting_for` and has not closed: close it again. A block
+        that still waits for room is given up. It is computed again when the run goes on.
+        """
         try:
-            if isinstance(self._state, _NoRoom):
+            if isinstance(self._state, _NoRoom) and self._state.block is not None:
                 self._state = self._appended(self._state.block)
-            if not isinstance(self._state, _NoRoom):
+            if not isinstance(self._state, _NoRoom) or self._state.block is None:
                 self._checkpoint()
                 self._write_truth()
-        finally:
+        except LogFull:
+            self._state = self._no_room()
+            return self.status()
+        except BaseException:
             self._log.close()
+            raise
+        self._log.close()
+        self._state = _Running()
         return self.status()

@@ -49,7 +49,7 @@ class SinkStatus:
     @property
     def delivered(self) -> dict[Stream, int]:
         """Records acknowledged, by stream."""
-        return {s: sum(x.cursor.position - x.cursor.dead for x in self.logs if x.stream == s) for s in STREAMS}
+        return {s: sum(x.cursor.delivered for x in self.logs if x.stream == s) for s in STREAMS}
 
     @property
     def backlog(self) -> dict[Stream, int]:
@@ -65,6 +65,11 @@ class SinkStatus:
     def dead_letters(self) -> int:
         """Records the peer rejected individually; they are in the run's dead-letters."""
         return sum(log.cursor.dead for log in self.logs)
+
+    @property
+    def lost(self) -> int:
+        """Records that the log did not hold any more when their turn came."""
+        return sum(log.cursor.lost for log in self.logs)
 
 
 @dataclass(frozen=True)

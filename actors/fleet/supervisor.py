@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from actors.fleet.carriers import Carriers
-from actors.fleet.cluster import ActorFailed, ActorGone, Cluster, NoAnswer, Remote
+from actors.fleet.cluster import ActorFailed, ActorGone, Cluster, NoAnswer, Pending, Remote
 from actors.fleet.drain_policy import Drain, PoolState
 from actors.fleet.pacer import POLL_S, Pacer
 from actors.fleet.placement import carriers_to_replace, place_of_shard, shards_by_node
@@ -22,7 +22,7 @@ from actors.fleet.plan import FleetPlan, ShardPlan
 from actors.fleet.restart_points import RestartPoints
 from actors.fleet.restart_policy import RestartPolicy
 from actors.fleet.shard import Shard, ShardStatus
-from actors.fleet.slot import ShardSlot
+from actors.fleet.slot import RETRY_S, ShardSlot
 from actors.fleet.status import FleetStatus, Rate, measure
 from actors.prediction.plan import READER, PoolPlan
 
@@ -101,7 +101,7 @@ class Supervisor:
         calls = [(slot, self._cluster.ask(slot.actor, Shard.close)) for slot in self._slots]
         for slot, call in calls:
             try:
-                slot.status = self._cluster.answer(call, _CLOSE_S)
+                slot.status = self._closed(slot, call)
             except (ActorGone, ActorFailed, NoAnswer) as error:
                 _log.warning("shard %d was not closed in order: %s", slot.plan.shard, error)
         for line in self._carriers.stop():
@@ -111,6 +111,17 @@ class Supervisor:
         for slot in self._slots:
             self._cluster.kill(slot.actor)
         self._slots = []
+        return status
+
+    def _closed(self, slot: ShardSlot, call: Pending[ShardStatus]) -> ShardStatus:
+        """The last status of a shard. One without room for what it still has to write is asked until there is room."""
+        told = ""
+        while (status := self._cluster.answer(call, _CLOSE_S)).waiting_for:
+            if status.waiting_for != told:
+                _log.warning("shard %d waits for %s before it ends", slot.plan.shard, status.waiting_for)
+            told = status.waiting_for
+            self._sleep(RETRY_S)
+            call = self._cluster.ask(slot.actor, Shard.close)
         return status
 
     # ---- running

@@ -14,7 +14,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +25,18 @@ import pyarrow as pa
 
 from actors.latency import Latencies
 from actors.prediction.plan import READER, FeederPlan
-from datasets.log import Cursor, CursorFile, Frame, LogFull, LogReader, LogWriter, log_directory
+from actors.supervised import keep_calling
+from datasets.log import (
+    Cursor,
+    CursorFile,
+    Frame,
+    LogBusy,
+    LogDamaged,
+    LogFull,
+    LogReader,
+    LogWriter,
+    log_directory,
+)
 from datasets.log.watch import Watch
 from datasets.schema import MODEL_OUTPUTS, SCHEMAS
 from models.features import input_matrix, is_predicted
@@ -34,7 +47,18 @@ _READ_ROWS = 20_000
 _IN_FLIGHT = 4
 _IDLE_S = 0.1  # the longest sleep; what is appended to a log ends it
 _RETRY_S = 1.0
+_SAVE_S = 2.0
 _ANSWER_TIMEOUT_S = 60.0
+
+
+class PoolSilent(Exception):
+    """The pool does not answer, or not as it should; the message says for what the feeder waits."""
+
+    @classmethod
+    def because(cls, error: Exception) -> PoolSilent:
+        """With the first line of the reason."""
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        return cls(f"the predictor pool ({reason[0][:120]})")
 
 
 class Answer(Protocol):
@@ -79,6 +103,70 @@ class _Asked:
     asked_s: float
 
 
+class _Feed:
+    """One shard's telemetry on its way to its predictions. If something is wrong with its logs alone, it is left alone
+    until `retry_at`."""
+
+    def __init__(self, plan: FeederPlan, shard: int) -> None:
+        self.shard = shard
+        self.retry_at = 0.0
+        self._plan = plan
+        self._file = CursorFile(plan.run_dir, READER, "telemetry", shard)
+        self.reader = LogReader(log_directory(plan.run_dir, "telemetry", shard))
+        self.writer: LogWriter | None = None
+        self._saved = self.looked = self._file.load().position
+        """All telemetry before `looked` is looked at, and its predictions are logged."""
+        self._save_at = 0.0
+
+    def opened(self) -> LogWriter:
+        """The predictions log, and telemetry from where it goes on."""
+        if self.writer is None:
+            telemetry, predictions = self._plan.first_rows[self.shard]
+            self.writer = LogWriter(
+                log_directory(self._plan.run_dir, "predictions", self.shard),
+                segment_bytes=self._plan.segment_bytes,
+                first_row=predictions,
+                first_mark=telemetry or -1,
+            )
+            # The file is never ahead of predictions on the disk. It may be ahead of the log's mark, where nothing was
+            # to be predicted for long.
+            self.looked = max(self.writer.mark, self._file.load().position, 0)
+            self.reader.seek(self.looked)
+        return self.writer
+
+    def passed(self, position: int) -> None:
+        """All before `position` is dealt with. Retention may drop it once its predictions are on the disk."""
+        self.looked = position
+        self.save()
+
+    def save(self, *, at_once: bool = False) -> None:
+        """Save the cursor, unless that was done a moment ago."""
+        if self.writer is not None and self.looked != self._saved and (at_once or time.monotonic() >= self._save_at):
+            self._save_at = time.monotonic() + _SAVE_S
+            self.writer.sync()
+            self._file.save(Cursor(self.looked))
+            self._saved = self.looked
+
+    def go_back(self) -> None:
+        """Read again from after what was logged last."""
+        self.reader.seek(self.looked)
+
+    def reopen(self) -> None:
+        """Begin again with both logs, after a failure."""
+        writer, self.writer = self.writer, None
+        self.reader.close()
+        if writer is not None:
+            with suppress(Exception):  # it has failed already
+                writer.close()
+
+    def close(self) -> None:
+        """Seal the predictions log."""
+        self.reader.close()
+        if self.writer is not None:
+            self.save(at_once=True)
+            self.writer.close()
+
+
 class Feeder:
     """Asks the pool about those records of one node that are to be predicted, and logs the answers.
 
@@ -89,18 +177,14 @@ class Feeder:
     def __init__(self, plan: FeederPlan, connect: Callable[[], Ask]) -> None:
         self._plan = plan
         self._connect = connect
-        self._writers = {
-            shard: LogWriter(
-                log_directory(plan.run_dir, "predictions", shard),
-                segment_bytes=plan.segment_bytes,
-                first_row=predictions,
-                first_mark=telemetry or -1,
-            )
-            for shard, (telemetry, predictions) in plan.first_rows.items()
-        }
+        self._feeds = {shard: _Feed(plan, shard) for shard in plan.first_rows}
+        self._asked: deque[_Asked] = deque()
         self._lock = threading.Lock()
-        self._status = FeederStatus(os.getpid(), {shard: max(w.mark, 0) for shard, w in self._writers.items()})
-        self._status.made = {shard: writer.rows for shard, writer in self._writers.items()}
+        self._waits: dict[int | None, str] = {None: "the predictor pool to start"}
+        self._status = FeederStatus(os.getpid(), {shard: feed.looked for shard, feed in self._feeds.items()})
+        self._status.made = {shard: rows for shard, (_, rows) in plan.first_rows.items()}
+        for feed in self._feeds.values():
+            self._guarded(feed, partial(self._open, feed))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._feed, name="feed", daemon=True)
 
@@ -114,95 +198,162 @@ class Feeder:
             return copy.deepcopy(self._status)
 
     def stop(self) -> FeederStatus:
-        """Finish what was asked and seal the predictions log."""
+        """Finish what was asked and seal the predictions logs."""
         self._stopping.set()
         self._thread.join(timeout=30)
-        for writer in self._writers.values():
-            writer.close()
+        for feed in self._feeds.values():
+            self._guarded(feed, feed.close)
         return self.status()
 
     def _feed(self) -> None:
-        logs = [log_directory(self._plan.run_dir, "telemetry", shard) for shard in self._writers]
-        watch = Watch(logs)
-        while not self._stopping.is_set():
+        watch = Watch(log_directory(self._plan.run_dir, "telemetry", shard) for shard in self._feeds)
+
+        def turn() -> float:
             try:
                 self._feed_until_failure(watch)
-            except Exception as error:
-                # Whatever the pool's failure is, the reaction is the same: go back to the last logged prediction.
-                reason = str(error).strip().splitlines() or [type(error).__name__]
-                _log.warning("predictor pool: %s; predictions will be computed later from the log", reason[0])
-                self._wait_for(f"the predictor pool ({reason[0][:120]})")
-                self._stopping.wait(_RETRY_S)
+            except PoolSilent as error:
+                _log.warning("%s; predictions will be computed later from the log", error)
+                self._wait_for(str(error))
+                return _RETRY_S
+            return 0.0
+
+        keep_calling(turn, self._stopping, self._wait_for, _RETRY_S)
         watch.close()
 
-    def _wait_for(self, what: str) -> None:
+    def _wait_for(self, what: str, shard: int | None = None) -> None:
+        """Say what the feeder, or one shard's predictions, wait for."""
         with self._lock:
-            self._status.waiting_for = what
+            self._waits[shard] = what
+            self._status.waiting_for = next(filter(None, self._waits.values()), "")
 
     def _feed_until_failure(self, watch: Watch) -> None:
-        ask = self._connect()
-        readers = {
-            shard: LogReader(log_directory(self._plan.run_dir, "telemetry", shard), max(writer.mark, 0))
-            for shard, writer in self._writers.items()
-        }
-        asked: deque[_Asked] = deque()
+        """Feed as long as the pool answers. Raises PoolSilent when it does not."""
+        self._asked.clear()
+        for feed in self._feeds.values():
+            feed.go_back()
         try:
-            while not self._stopping.is_set():
-                progress = False
-                for shard, reader in readers.items():
-                    if len(asked) >= _IN_FLIGHT:
-                        self._log_answer(asked.popleft())
-                    frame = reader.read(_READ_ROWS)
-                    if frame is None:
-                        continue
-                    progress = True
-                    rows = self._rows_to_predict(frame)
-                    position = frame.row + frame.batch.num_rows
-                    if rows.num_rows:
-                        answer = ask(input_matrix(rows))
-                        asked.append(_Asked(shard, position, rows, frame.due_ns, answer, time.perf_counter()))
-                    else:
-                        # Nothing in this frame to ask about: it counts as read once all before it is answered.
-                        while any(earlier.shard == shard for earlier in asked):
-                            self._log_answer(asked.popleft())
-                        with self._lock:
-                            self._status.read[shard] = position
-                if not progress:
-                    while asked:
-                        self._log_answer(asked.popleft())
-                    watch.wait(_IDLE_S)
-            while asked:
-                self._log_answer(asked.popleft())
-        finally:
-            for reader in readers.values():
-                reader.close()
+            ask = self._connect()
+        except Exception as error:
+            raise PoolSilent.because(error) from error
+        while not self._stopping.is_set():
+            busy = [self._guarded(feed, partial(self._ask_next, feed, ask)) for feed in self._feeds.values()]
+            if not any(busy):
+                self._log_answers()
+                for feed in self._feeds.values():
+                    self._guarded(feed, feed.save)
+                watch.wait(_IDLE_S)
+        self._log_answers()
+
+    def _guarded[T](self, feed: _Feed, work: Callable[[], T]) -> T | None:
+        """Do the work. Whatever is wrong with this shard's logs alone is told and tried again, while others go on."""
+        if time.monotonic() < feed.retry_at:
+            return None
+        try:
+            return work()
+        except PoolSilent:
+            raise
+        except (LogDamaged, LogBusy, OSError) as error:
+            why = str(error)
+        except Exception as error:
+            _log.exception("predictions of shard %d", feed.shard)
+            why = f"internal error, see this process's log: {error!r}"
+        _log.warning("predictions of shard %d wait: %s", feed.shard, why)
+        self._wait_for(f"shard {feed.shard}: {why}", feed.shard)
+        self._asked = deque(asked for asked in self._asked if asked.shard != feed.shard)
+        feed.reopen()
+        feed.retry_at = time.monotonic() + _RETRY_S
+        return None
+
+    def _open(self, feed: _Feed) -> LogWriter:
+        fresh = feed.writer is None
+        writer = feed.opened()
+        if fresh:
+            with self._lock:
+                self._status.read[feed.shard], self._status.made[feed.shard] = feed.looked, writer.rows
+            self._wait_for("", feed.shard)
+        return writer
+
+    def _ask_next(self, feed: _Feed, ask: Ask) -> bool:
+        """Ask about the next frame of one shard. Returns whether there was one."""
+        self._open(feed)
+        if len(self._asked) >= _IN_FLIGHT:
+            self._log_answer(self._asked.popleft())
+        try:
+            frame = feed.reader.read(_READ_ROWS)
+        except LogDamaged as error:
+            return self._passed(feed, error)
+        if frame is None:
+            return False
+        rows = self._rows_to_predict(frame)
+        position = frame.row + frame.batch.num_rows
+        if rows.num_rows:
+            try:
+                answer = ask(input_matrix(rows))
+            except Exception as error:
+                raise PoolSilent.because(error) from error
+            self._asked.append(_Asked(feed.shard, position, rows, frame.due_ns, answer, time.perf_counter()))
+        else:
+            # Nothing in this frame to ask about: it counts as read once all before it is answered.
+            self._read_up_to(feed, position)
+        return True
+
+    def _read_up_to(self, feed: _Feed, position: int) -> None:
+        while any(earlier.shard == feed.shard for earlier in self._asked):
+            self._log_answer(self._asked.popleft())
+        feed.passed(position)
+        with self._lock:
+            self._status.read[feed.shard] = position
+
+    def _passed(self, feed: _Feed, error: LogDamaged) -> bool:
+        """The next telemetry is not in the log any more: pass it, if that was allowed."""
+        if not self._plan.accept_loss or error.readable_from is None:
+            raise error
+        _log.warning("shard %d: no predictions up to row %d: %s", feed.shard, error.readable_from, error)
+        feed.reader.seek(error.readable_from)
+        self._read_up_to(feed, error.readable_from)
+        return True
 
     def _rows_to_predict(self, frame: Frame) -> pa.RecordBatch:
         seq = frame.batch.column("seq").to_numpy()
         return frame.batch.filter(pa.array(is_predicted(seq, self._plan.telemetry_ticks, self._plan.predict_ticks)))
 
+    def _log_answers(self) -> None:
+        while self._asked:
+            self._log_answer(self._asked.popleft())
+
     def _log_answer(self, asked: _Asked) -> None:
         """Wait for one answer and log it."""
-        answer = asked.answer.result(timeout_s=_ANSWER_TIMEOUT_S)
-        shard, position, due_ns, count = asked.shard, asked.position, asked.due_ns, len(asked.rows)
-        batch = _predictions(asked.rows, answer)
+        try:
+            batch = _predictions(asked.rows, asked.answer.result(timeout_s=_ANSWER_TIMEOUT_S))
+        except Exception as error:
+            # Whatever the pool's failure is, the reaction is the same: go back to the last logged prediction.
+            raise PoolSilent.because(error) from error
+        feed = self._feeds[asked.shard]
+        if self._guarded(feed, partial(self._append, feed, asked, batch)) is None:
+            return
+        with self._lock:
+            self._status.read[asked.shard] = asked.position
+            self._status.made[asked.shard] += len(asked.rows)
+            self._status.batches += 1
+            self._status.latency_s = time.perf_counter() - asked.asked_s
+            if asked.due_ns:
+                late_s = max(0.0, (time.time_ns() - asked.due_ns) / 1e9)
+                self._status.latencies.add(np.full(len(asked.rows), late_s))
+        self._wait_for("")
+        self._wait_for("", asked.shard)
+
+    def _append(self, feed: _Feed, asked: _Asked, batch: pa.RecordBatch) -> bool:
+        """Log predictions; while the volume is full, wait. Returns True."""
         while True:
             try:
-                self._writers[shard].append(batch, position, due_ns or None)
-                CursorFile(self._plan.run_dir, READER, "telemetry", shard).save(Cursor(position))
+                self._open(feed).append(batch, asked.position, asked.due_ns or None)
                 break
             except LogFull:
                 self._wait_for(f"room on the volume of {self._plan.run_dir}")
                 if self._stopping.wait(_RETRY_S):
                     raise  # nothing after it is logged either: the next start asks again from here
-        with self._lock:
-            self._status.read[shard] = position
-            self._status.made[shard] += count
-            self._status.batches += 1
-            self._status.latency_s = time.perf_counter() - asked.asked_s
-            if due_ns:
-                self._status.latencies.add(np.full(count, max(0.0, (time.time_ns() - due_ns) / 1e9)))
-            self._status.waiting_for = ""
+        feed.passed(asked.position)
+        return True
 
 
 def _predictions(rows: pa.RecordBatch, answer: dict[str, Any]) -> pa.RecordBatch:

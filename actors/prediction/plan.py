@@ -26,10 +26,11 @@ class PoolPlan:
 @dataclass(frozen=True)
 class FeederPlan:
     """The logs of one node. `first_rows`: by shard, how many rows of telemetry and of predictions precede its logs, if
-    these are new."""
+    these are new. `accept_loss`: telemetry that the log does not hold any more is passed; else its shard waits."""
 
     run_dir: Path
     first_rows: dict[int, tuple[int, int]]
     telemetry_ticks: int
     predict_ticks: int
     segment_bytes: int
+    accept_loss: bool = False

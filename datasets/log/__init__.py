@@ -2,10 +2,11 @@
 
 Open `segments.py` first: it has the format of the files. `writer.py` appends, `reader.py` reads while the log grows.
 `cursor.py` remembers how far a reader is, `retention.py` says what may be dropped, `watch.py` waits for something new,
-`durable.py` writes files safely to the disk. No Ray. The wall clock only stamps when a record was due.
+`durable.py` is the one way to the disk. No Ray. The wall clock only stamps when a record was due.
 """
 
-from datasets.log.cursor import Cursor, CursorFile, DeadLetterFile
+from datasets.log.cursor import Cursor, CursorFile, DeadLetterFile, readers_in
+from datasets.log.durable import LogFull
 from datasets.log.reader import LogReader, read_all
 from datasets.log.segments import (
     DIRECT_ROWS,
@@ -14,9 +15,9 @@ from datasets.log.segments import (
     Frame,
     LogBusy,
     LogDamaged,
-    LogFull,
     drop_segments,
     extent,
+    joined,
     log_directory,
 )
 from datasets.log.writer import LogWriter
@@ -36,6 +37,8 @@ __all__ = [
     "LogWriter",
     "drop_segments",
     "extent",
+    "joined",
     "log_directory",
     "read_all",
+    "readers_in",
 ]

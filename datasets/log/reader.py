@@ -21,6 +21,7 @@ class LogReader:
         self._sealed: Iterator[pa.RecordBatch] | None = None
         self._sealed_end = 0
         self._rest: Frame | None = None
+        self._looked_again = -1
 
     def read(self, max_rows: int = 1 << 16) -> Frame | None:
         """The next rows, at most `max_rows`, never across a frame's end; None where the log ends for now."""
@@ -34,6 +35,23 @@ class LogReader:
             self._rest = None
         self.position = frame.row + taken
         return Frame(frame.row, frame.batch.slice(0, taken), frame.mark, frame.due_ns)
+
+    def gather(self, max_rows: int) -> list[Frame]:
+        """The next frames, together at most `max_rows`; [] where the log ends for now. Damage is raised by the call
+        that begins with it."""
+        frames: list[Frame] = []
+        while max_rows > 0:
+            try:
+                frame = self.read(max_rows)
+            except LogDamaged:
+                if not frames:
+                    raise
+                break
+            if frame is None:
+                break
+            frames.append(frame)
+            max_rows -= frame.batch.num_rows
+        return frames
 
     def seek(self, position: int) -> None:
         """Continue from `position`."""
@@ -59,9 +77,11 @@ class LogReader:
         try:
             batch = next(self._sealed, None)
         except (OSError, pa.ArrowException) as error:
+            self._sealed = None
             said = " ".join(str(error).split())[:120]
             raise LogDamaged(
-                f"{self._directory}: the segment that holds row {self.position:,} is damaged ({said})"
+                f"{self._directory}: the segment that holds row {self.position:,} is damaged ({said})",
+                self._next_segment(),
             ) from error
         if batch is None:
             self._sealed = None
@@ -82,12 +102,13 @@ class LogReader:
             if segments:
                 raise LogDamaged(
                     f"{self._directory} begins at row {segments[0][0]:,}, row {self.position:,} was asked for; "
-                    "what came before is not kept any more"
+                    "what came before is not kept any more",
+                    segments[0][0],
                 )
             return False
         first = candidates[-1][0]
         if self._open is not None and self._open.first == first:
-            return False  # still the newest segment: nothing more for now
+            return self._more_in_open()
         try:
             segment = OpenSegment(segment_path(self._directory, first, OPEN), first)
         except FileNotFoundError:
@@ -98,6 +119,27 @@ class LogReader:
         self._open = segment
         return True
 
+    def _more_in_open(self) -> bool:
+        """Nothing more was in the open segment. If a later one has begun since, look into it once more."""
+        if self._looked_again == self.position:
+            self._expect_no_gap()
+        elif self._next_segment() is not None:
+            self._looked_again = self.position
+            return True
+        return False
+
+    def _expect_no_gap(self) -> None:
+        """Raises LogDamaged if the log goes on after rows that are nowhere."""
+        following = self._next_segment()
+        if following is not None:
+            raise LogDamaged(
+                f"{self._directory}: rows {self.position:,} to {following - 1:,} are missing or damaged", following
+            )
+
+    def _next_segment(self) -> int | None:
+        """The first row of the segment after the one that holds `position`; None if that is the last."""
+        return next((row for row, _ in segments_of(self._directory) if row > self.position), None)
+
     def _enter_sealed(self, first: int) -> bool:
         path = segment_path(self._directory, first, SEALED)
         if not path.exists():
@@ -105,8 +147,10 @@ class LogReader:
         try:
             file = pq.ParquetFile(path, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
-            raise LogDamaged(f"{path} is damaged ({' '.join(str(error).split())[:120]})") from error
+            said = " ".join(str(error).split())[:120]
+            raise LogDamaged(f"{path} is damaged ({said})", self._next_segment()) from error
         if first + file.metadata.num_rows <= self.position:
+            self._expect_no_gap()
             return False
         if self._open is not None:
             self._open.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.log.cursor import CursorFile
-from datasets.log.segments import SEGMENT_BYTES, drop_segments, extent, log_directory
+from datasets.log.segments import SEGMENT_BYTES, drop_segments, extent, log_directory, sync_open
 from datasets.schema import STREAMS, Stream
 
 
@@ -39,6 +39,14 @@ def retain(run: Path, shard: int, retention: Retention, now: float | None = None
     readers = dict(retention.readers)
     total = sum(log.bytes for log in held.values())
     needed_by_someone = False
+
+    def keep_safe() -> None:
+        """What has been made of the rows that go: cursors, and the other stream. It must not be older than the log."""
+        for stream in STREAMS:
+            sync_open(log_directory(run, stream, shard))
+            for reader in readers.get(stream, ()):
+                CursorFile(run, reader, stream, shard).sync()
+
     for stream in sorted(STREAMS, key=lambda stream: -held[stream].bytes):
         needed = [CursorFile(run, reader, stream, shard).load().position for reader in readers.get(stream, ())]
         before = min(needed, default=held[stream].end)
@@ -49,5 +57,6 @@ def retain(run: Path, shard: int, retention: Retention, now: float | None = None
             older_than_s=retention.max_age_s,
             excess_bytes=max(0, total - int(min(retention.max_bytes, 1 << 62))),
             now=now,
+            before=keep_safe,
         )
     return total <= retention.max_bytes or not needed_by_someone

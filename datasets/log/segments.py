@@ -5,7 +5,8 @@ A log is a directory of segments named by the row they begin with::
     telemetry/shard=0003/00000000000000000000.parquet   sealed: any Parquet reader opens it
     telemetry/shard=0003/00000000000000120000.open      growing: framed Arrow IPC, one frame a batch
 
-A batch of `DIRECT_ROWS` or more becomes a sealed segment at once, so a run at full speed writes each record only once.
+A batch of `DIRECT_ROWS` or more becomes a sealed segment without having been an open one, so a run at full speed writes
+each record only once. Readers see it when it is on the disk, a moment later than a frame.
 
 A frame is a header (`_HEADER`: magic, payload length, CRC-32C, rows, mark, time its records were due) and one complete
 Arrow IPC stream. One write(2) appends a frame, so a process killed at any byte leaves a log readable to its last whole
@@ -14,13 +15,16 @@ before and after sealing, so a cursor never has to know about segments.
 
 Durability: a frame survives the death of the process at once, because it is in the page cache. It survives the death of
 the machine after the next `sync`, which every checkpoint does (`fsync="checkpoint"`), or at once (`fsync="always"`, a
-disk round trip per batch). A checkpoint is never ahead of the log, so rows lost with a machine are computed again and
-come out the same.
+disk round trip per batch). A sealed segment gets its name only when its content is on the disk, and the open segment
+that it replaces goes after that. So what is called `.parquet` survived, and only an open segment may have lost its end.
+A checkpoint is never ahead of the log, so rows lost with a machine are computed again and come out the same.
 
 Damage: opening a log for writing reads its last segment whole (one CRC-32C per frame, one checksum per Parquet page).
-An open segment is cut before its first damaged frame; a damaged sealed one is removed. `cut_bytes` says how much went.
-A damaged segment further back stays, and reading it raises LogDamaged: to compute it again, everything after it would
-have to go.
+An open segment is cut before its first damaged frame, and what does not join on to it is removed: this was not yet
+synced, whatever the machine died of. A damaged sealed segment was on the disk and has rotted there. If it is the last
+one, it is removed. Further back it stays, and reading it raises LogDamaged: to compute it again, everything after it
+would have to go. `cut_bytes` says how much went. A cut begins at the log's end, so that a cut which is itself cut short
+never leaves a log that begins too late.
 
 One process writes a log. A lock on `.lock` in its directory makes the next one wait for a dying one; then it raises
 LogBusy.
@@ -34,7 +38,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -44,26 +48,32 @@ import crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datasets.log.durable import sync_file
+from datasets.log.durable import publish, room_for, sync_file
 
 _MAGIC = b"EVL1"
 # magic, payload bytes, CRC-32C of the rest of the header and the payload, rows, mark, time due [ns since the epoch]
 _HEADER = struct.Struct("<4sIIIqq")
 _CRC_FROM = struct.calcsize("<4sII")
 _MARK_KEY = b"ev_log_mark"
-OPEN, SEALED = ".open", ".parquet"
+OPEN, SEALED, TEMPORARY = ".open", ".parquet", ".tmp"
 _ROW_GROUP = 1 << 16
 
 DIRECT_ROWS = 1 << 17
 SEGMENT_BYTES = 64 << 20
 
 
-class LogFull(OSError):
-    """The volume has no room. Nothing was lost or half-written: wait, then append the same batch again."""
-
-
 class LogDamaged(RuntimeError):
-    """A sealed segment cannot be read, or rows are missing: between two segments, or before the first (retention)."""
+    """A sealed segment cannot be read, or rows are missing: between two segments, or before the first (retention).
+
+    `readable_from`: the first row after them that can be read; None if there is none yet.
+    """
+
+    def __init__(self, message: str, readable_from: int | None = None) -> None:
+        super().__init__(message)
+        self.readable_from = readable_from
+
+    def __reduce__(self) -> tuple[type[LogDamaged], tuple[str, int | None]]:
+        return LogDamaged, (str(self), self.readable_from)
 
 
 class LogBusy(RuntimeError):
@@ -164,9 +174,11 @@ class OpenSegment:
 
 
 def write_sealed(directory: Path, row: int, frames: Iterable[Frame]) -> Path:
-    """Write a sealed segment, whole or not at all; not yet synced. Holds no more than a row group in memory."""
-    target = segment_path(directory, row, SEALED)
-    temporary = target.with_suffix(".tmp")
+    """Write a sealed segment under a temporary name, which is returned; `publish_sealed` gives it its own.
+
+    Holds no more than a row group in memory. Raises LogFull, with nothing written, if there is no room.
+    """
+    temporary = segment_path(directory, row, TEMPORARY)
     frames = iter(frames)
     frame = next(frames)
     schema = frame.batch.schema
@@ -176,44 +188,68 @@ def write_sealed(directory: Path, row: int, frames: Iterable[Frame]) -> Path:
     # would be useless.
     cuts = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_timestamp(f.type)]
     try:
-        with pq.ParquetWriter(
-            temporary,
-            schema,
-            compression="lz4",
-            use_dictionary=keys,
-            use_byte_stream_split=floats,  # a third less on disk, and faster, than plain floats
-            write_statistics=cuts,
-            write_page_checksum=True,
-        ) as writer:
+        with (
+            room_for(temporary),
+            pq.ParquetWriter(
+                temporary,
+                schema,
+                compression="lz4",
+                use_dictionary=keys,
+                use_byte_stream_split=floats,  # a third less on disk, and faster, than plain floats
+                write_statistics=cuts,
+                write_page_checksum=True,
+            ) as writer,
+        ):
             group = [frame.batch]
             rows = frame.batch.num_rows
             for frame in frames:
                 if rows >= _ROW_GROUP:
-                    writer.write_table(_joined(group))
+                    writer.write_table(_table(group))
                     group, rows = [], 0
                 group.append(frame.batch)
                 rows += frame.batch.num_rows
-            writer.write_table(_joined(group))
+            writer.write_table(_table(group))
             writer.add_key_value_metadata({_MARK_KEY: str(frame.mark)})
-        os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return target
+    return temporary
 
 
-def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
+def _table(batches: list[pa.RecordBatch]) -> pa.Table:
     table = pa.Table.from_batches(batches)
     return table.unify_dictionaries() if len(batches) > 1 else table
 
 
+def joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Several batches as one."""
+    return batches[0] if len(batches) == 1 else _table(batches).combine_chunks().to_batches()[0]
+
+
+def publish_sealed(temporary: Path) -> None:
+    """Bring a written segment to the disk, and only then let it be seen."""
+    publish(temporary, temporary.with_suffix(SEALED))
+
+
 def seal(directory: Path, row: int) -> None:
-    """Write the open segment that begins at `row` as Parquet, then remove it. Atomic: either file is whole."""
+    """Write the open segment that begins at `row` as Parquet, durably, then remove it. Raises LogFull."""
     source = segment_path(directory, row, OPEN)
     with closing(OpenSegment(source, row)) as segment:
-        sync_file(write_sealed(directory, row, iter(segment.read, None)))
+        temporary = write_sealed(directory, row, iter(segment.read, None))
+    publish_sealed(temporary)
     source.unlink()
     pa.default_memory_pool().release_unused()
+
+
+def sync_open(directory: Path) -> None:
+    """Make all that readers can see of a log survive the death of the machine, from any process."""
+    if not directory.is_dir():
+        return
+    for row, suffix in segments_of(directory):
+        if suffix == OPEN:
+            with suppress(FileNotFoundError):  # sealed between two looks, which is as good
+                sync_file(segment_path(directory, row, OPEN))
+    sync_file(directory)
 
 
 def sealed_end(path: Path, first: int, *, whole: bool) -> tuple[int, int]:
@@ -271,21 +307,33 @@ def extent(directory: Path) -> Extent:
     return Extent(segments[0][0], segment.row, size, mark)
 
 
-def drop_segments(directory: Path, before_row: int, *, older_than_s: float, excess_bytes: int, now: float) -> int:
+def drop_segments(
+    directory: Path,
+    before_row: int,
+    *,
+    older_than_s: float,
+    excess_bytes: int,
+    now: float,
+    before: Callable[[], None] = lambda: None,
+) -> int:
     """Remove sealed segments that end at or before `before_row`, oldest first. Returns the bytes freed.
 
     A segment goes if it was written more than `older_than_s` ago, or while `excess_bytes` are not yet freed. The last
-    segment always stays, because it says where the log continues.
+    sealed segment always stays: it is what of the log is surely on the disk, and says where it continues. `before` is
+    called once if any is to go.
     """
     freed = 0
     segments = segments_of(directory) if directory.is_dir() else []
+    last_sealed = max((row for row, suffix in segments if suffix == SEALED), default=0)
     for (row, suffix), (next_row, _) in pairwise(segments):
         path = segment_path(directory, row, suffix)
-        if suffix != SEALED or next_row > before_row or next_row == row:
+        if suffix != SEALED or next_row > before_row or next_row == row or row == last_sealed:
             break
         stat = path.stat()
         if now - stat.st_mtime <= older_than_s and freed >= excess_bytes:
             break
+        if not freed:
+            before()
         path.unlink()
         freed += stat.st_size
     return freed

@@ -5,27 +5,31 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from datasets.log.durable import sync_file
+from datasets.log.durable import LogFull, make_directory, room_for, sync_file
 from datasets.log.segments import (
     DIRECT_ROWS,
     OPEN,
     SEALED,
     SEGMENT_BYTES,
+    TEMPORARY,
     Frame,
     LogBusy,
     LogDamaged,
-    LogFull,
     OpenSegment,
     encode_frame,
+    publish_sealed,
     seal,
     sealed_end,
     segment_path,
@@ -35,14 +39,25 @@ from datasets.log.segments import (
 from datasets.names import Fsync
 
 _LOCK_PATIENCE_S = 15.0
+_RESEAL_S = 1.0
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A segment that a log keeps when it is opened: rows [first, end). `bytes`: how much of an open one is whole."""
+
+    first: int
+    end: int
+    mark: int
+    bytes: int | None = None
 
 
 class LogWriter:
     """The one writer of a log. Opening it repairs what a crash left and seals it; then `append` adds batches.
 
     `segment_bytes` bounds an open segment. Sealing runs in its own thread. If more than `_PENDING` tasks wait,
-    `append` waits. `first_row`, `first_mark`: where a new log begins, such as one that was lost with its node and
-    continues from a restart point. Raises LogBusy if another process writes the log.
+    `append` waits. `first_row`, `first_mark`: where a log begins that holds nothing, such as one that was lost with
+    its node and continues from a restart point. Raises LogBusy if another process writes the log.
     """
 
     _PENDING = 2
@@ -61,67 +76,96 @@ class LogWriter:
         self._always = fsync == "always"
         self._fd: int | None = None
         self._size = 0
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         self._lock = _lock(directory)
         self._background = ThreadPoolExecutor(1, thread_name_prefix="seal")
         self._tasks: deque[Future[None]] = deque()
-        self._left_open: list[int] = []
+        self._left_open: set[int] = set()
+        self._closing = False
         self.cut_bytes = 0
-        self.rows, self.mark = self._recover(first_row, first_mark)
+        self.rows, self.mark = self._recover() or (first_row, first_mark)
         self._first_row = self.rows
         if self.rows and not segments_of(directory):
             self._open_segment()  # so that readers see where this log begins
 
-    def _recover(self, rows: int, mark: int) -> tuple[int, int]:
-        """Cut what is damaged, seal what was open, drop what does not join on. Returns end row and last mark."""
-        for temporary in self._directory.glob("*.tmp"):
+    # ---- opening
+
+    def _recover(self) -> tuple[int, int] | None:
+        """Cut what is damaged, drop what does not join on, seal what was open.
+
+        Returns end row and last mark; None if nothing is left.
+        """
+        for temporary in self._directory.glob(f"*{TEMPORARY}"):
             temporary.unlink()
+        self._drop_twins()
         segments = segments_of(self._directory)
-        if segments:
-            rows = segments[0][0]
+        held: list[_Held] = []
         for number, (first, suffix) in enumerate(segments):
+            if held and first != held[-1].end:
+                break  # after a cut: the deterministic simulation makes these rows again
+            next_row = segments[number + 1][0] if number + 1 < len(segments) else None
+            segment = self._look_open(first) if suffix == OPEN else self._look_sealed(first, next_row)
+            if segment is None:
+                break
+            held.append(segment)
+        # Backwards: if this is cut short itself, the log must still begin where it did.
+        for first, suffix in reversed(segments[len(held) :]):
             path = segment_path(self._directory, first, suffix)
-            if suffix == OPEN and segment_path(self._directory, first, SEALED).exists():
-                path.unlink()  # killed between rename and unlink: the sealed twin is whole
-                continue
-            if first != rows:  # after a cut: the deterministic simulation makes these rows again
-                self.cut_bytes += path.stat().st_size
-                path.unlink()
-                continue
-            if suffix == SEALED:
+            self.cut_bytes += path.stat().st_size
+            path.unlink()
+        for segment in held:
+            if segment.bytes is not None:
+                self._cut(segment_path(self._directory, segment.first, OPEN), segment.bytes)
+                self._seal_or_leave(segment.first)
+        return (held[-1].end, held[-1].mark) if held else None
+
+    def _drop_twins(self) -> None:
+        """If a crash came between a sealed segment's name and the end of the open one, keep the sealed one if whole."""
+        for first, suffix in segments_of(self._directory):
+            sealed = segment_path(self._directory, first, SEALED)
+            if suffix == OPEN and sealed.exists():
                 try:
-                    rows, mark = sealed_end(path, first, whole=number == len(segments) - 1)
+                    sealed_end(sealed, first, whole=True)
                 except LogDamaged:
-                    if number < len(segments) - 1:
-                        raise
-                    self.cut_bytes += path.stat().st_size
-                    path.unlink()
-                continue
-            segment = OpenSegment(path, first)
+                    sealed.unlink()
+                else:
+                    segment_path(self._directory, first, OPEN).unlink()
+
+    def _look_sealed(self, first: int, next_row: int | None) -> _Held | None:
+        """A sealed segment; `next_row` is where the next segment begins. None if it is the last one and damaged."""
+        try:
+            return _Held(
+                first, *sealed_end(segment_path(self._directory, first, SEALED), first, whole=next_row is None)
+            )
+        except LogDamaged:
+            # Further back it stays, whoever reads it is told; the mark comes from what follows.
+            return None if next_row is None else _Held(first, next_row, -1)
+
+    def _look_open(self, first: int) -> _Held | None:
+        """An open segment up to its first damaged frame; None if it holds no whole one."""
+        with closing(OpenSegment(segment_path(self._directory, first, OPEN), first)) as segment:
+            mark = -1
             while (frame := segment.read()) is not None:
                 mark = frame.mark
-            segment.close()
-            self.cut_bytes += path.stat().st_size - segment.offset
-            os.truncate(path, segment.offset)
-            if segment.row == first:
-                path.unlink()
-            else:
-                seal(self._directory, first)
-            rows = segment.row
-        return rows, mark
+            return _Held(first, segment.row, mark, segment.offset) if segment.row > first else None
+
+    def _cut(self, path: Path, size: int) -> None:
+        if surplus := path.stat().st_size - size:
+            self.cut_bytes += surplus
+            os.truncate(path, size)
+
+    # ---- appending
 
     def append(self, batch: pa.RecordBatch, mark: int, due_ns: int | None = None) -> None:
-        """Add a batch; it is readable when this returns. Raises LogFull, with nothing written, if there is no room.
+        """Add a batch. Raises LogFull, with nothing written, if there is no room.
 
-        `due_ns`: when its records were due [ns since the epoch]; default now. Latencies count from then.
+        It is readable when this returns; a batch of `DIRECT_ROWS` and more, when it is on the disk. `due_ns`: when its
+        records were due [ns since the epoch]; default now. Latencies count from then.
         """
-        try:
-            if batch.num_rows >= DIRECT_ROWS:
-                self._append_sealed(batch, mark)
-            else:
-                self._append_frame(encode_frame(batch, mark, due_ns))
-        except OSError as error:
-            raise self._full_or(error) from error
+        if batch.num_rows >= DIRECT_ROWS:
+            self._append_sealed(batch, mark)
+        else:
+            self._append_frame(encode_frame(batch, mark, due_ns))
         self.rows += batch.num_rows
         self.mark = mark
         if self._always:
@@ -131,8 +175,13 @@ class LogWriter:
 
     def _append_sealed(self, batch: pa.RecordBatch, mark: int) -> None:
         self.roll()
-        path = write_sealed(self._directory, self.rows, [Frame(self.rows, batch, mark, 0)])
-        self._later(sync_file, path)
+        written = write_sealed(self._directory, self.rows, [Frame(self.rows, batch, mark, 0)])
+        self._close_segment()
+        self._later(self._publish, written)
+
+    def _publish(self, written: Path) -> None:
+        publish_sealed(written)
+        written.with_suffix(OPEN).unlink(missing_ok=True)  # an empty one that said where the log begins
 
     def _open_segment(self) -> None:
         self._first_row = self.rows
@@ -141,46 +190,59 @@ class LogWriter:
         self._size = 0
 
     def _append_frame(self, frame: bytes) -> None:
-        if self._fd is None:
-            self._open_segment()
-        assert self._fd is not None
-        try:
-            written = 0
-            view = memoryview(frame)
-            while written < len(frame):
-                written += os.write(self._fd, view[written:])
-        except OSError:
-            os.ftruncate(self._fd, self._size)
-            raise
+        with room_for(self._directory):
+            if self._fd is None:
+                self._open_segment()
+            assert self._fd is not None
+            try:
+                written = 0
+                view = memoryview(frame)
+                while written < len(frame):
+                    written += os.write(self._fd, view[written:])
+            except OSError:
+                os.ftruncate(self._fd, self._size)
+                raise
         self._size += len(frame)
 
-    @staticmethod
-    def _full_or(error: OSError) -> OSError:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            return LogFull(errno.ENOSPC, "no room on the log's volume; waiting for space", error.filename)
-        return error
+    # ---- sealing
 
     def roll(self) -> None:
         """Seal what is open, in the background; the next batch begins a new segment."""
-        if self._fd is None:
-            return
-        os.fsync(self._fd)
-        os.close(self._fd)
-        empty = self._size == 0
+        if self._size:
+            self._close_segment()
+            self._later(self._seal_or_leave, self._first_row)
+
+    def _close_segment(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
         self._fd, self._size = None, 0
-        if empty:
-            segment_path(self._directory, self._first_row, OPEN).unlink()
-            return
-        self._later(self._seal_or_leave, self._first_row)
 
     def _seal_or_leave(self, row: int) -> None:
-        """Seal a segment. If there is no room for its Parquet form it stays open, and readers can still read it."""
+        """Seal a segment. If there is no room for its Parquet form it stays open, and readers can still read it.
+
+        Then it is tried again until there is room, whatever the writer does meanwhile: retention drops only sealed
+        segments, and a shard that waits for retention appends nothing.
+        """
+        path = segment_path(self._directory, row, OPEN)
+        self._left_open.discard(row)
         try:
+            _expect_room(path)
             seal(self._directory, row)
-        except OSError as error:
-            if not isinstance(self._full_or(error), LogFull):
-                raise
-            self._left_open.append(row)
+        except LogFull:
+            sync_file(path)  # `sync` itself syncs only the newest segment
+            self._left_open.add(row)
+            if not self._closing:
+                again = threading.Timer(_RESEAL_S, self._seal_again, (row,))
+                again.daemon = True
+                again.start()
+
+    def _seal_again(self, row: int) -> None:
+        with suppress(RuntimeError):  # closed meanwhile
+            self._background.submit(self._seal_left, row)
+
+    def _seal_left(self, row: int) -> None:
+        if row in self._left_open:
+            self._seal_or_leave(row)
 
     def _later(self, task: Callable[..., None], *arguments: Any) -> None:
         """Hand disk work to the background thread; wait if it is more than `_PENDING` tasks behind."""
@@ -197,16 +259,24 @@ class LogWriter:
         sync_file(self._directory)
 
     def close(self) -> None:
-        """Seal what is open and wait until every segment is Parquet."""
+        """Seal what is open and wait until every segment is Parquet, or there is no room for it."""
+        self._closing = True
         try:
             self.roll()
             self.sync()
-            left, self._left_open = self._left_open, []
-            for row in left:
-                self._seal_or_leave(row)
+            for row in sorted(self._left_open):
+                self._background.submit(self._seal_left, row).result()
         finally:
+            self._close_segment()
             self._background.shutdown()
             os.close(self._lock)
+
+
+def _expect_room(path: Path) -> None:
+    """Raise LogFull if the Parquet form of an open segment, about half its size, would fill the volume."""
+    volume = os.statvfs(path)
+    if volume.f_bavail * volume.f_frsize < path.stat().st_size // 2:
+        raise LogFull(errno.ENOSPC, "no room to seal a segment", str(path))
 
 
 def _lock(directory: Path) -> int:

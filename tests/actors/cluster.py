@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate
 
 from actors.delivery.shipper import Shipper, ShipperStatus
 from actors.delivery.sinks.base import Target
 from actors.fleet.cluster import ActorFailed, ActorGone, Cluster, NoAnswer, Pending, Remote
 from actors.fleet.placement import Place
-from actors.fleet.plan import ShardPlan
+from actors.fleet.plan import FleetPlan, ShardPlan
 from actors.fleet.shard import Shard, ShardStatus
 from actors.prediction.feeder import Feeder, FeederStatus
 from actors.prediction.plan import FeederPlan, PoolPlan
@@ -24,13 +23,15 @@ from datasets.schema import STREAMS
 class StandIn:
     """Answers for a shard: it is wherever it was asked to step to, and keeps what it was asked.
 
-    `log`: where it begins, as its log and its checkpoint say. `waits`: for what it cannot go on.
+    `log`: where it begins, as its log and its checkpoint say. `waits`: for what it cannot go on. `no_room`: how often
+    it finds no room for what it writes at its end.
     """
 
     plan: ShardPlan
     node: str
     log: dict[int, int]
     waits: str = ""
+    no_room: int = 0
     blocks: list[tuple[int, int | None]] = field(default_factory=list)
     closed: bool = False
 
@@ -52,8 +53,11 @@ class StandIn:
         return tick, b"checkpoint at %d" % tick
 
     def close(self) -> ShardStatus:
+        if self.no_room:
+            self.no_room -= 1
+            return replace(self.status(), waiting_for="room on the volume")
         self.closed = True
-        return self.status()
+        return replace(self.status(), waiting_for="")
 
     def vehicle_state(self, vehicle: int) -> dict[str, Any]:
         return {"vehicle": vehicle, "shard": self.plan.shard}
@@ -120,9 +124,9 @@ class InProcess(Cluster):
         return actor
 
     def start_shipper(
-        self, target: Target, run_dir: Path, log_id: str, shards: list[int], place: Place
+        self, target: Target, plan: FleetPlan, first_rows: dict[int, tuple[int, int]], place: Place
     ) -> Remote[Shipper]:
-        cursors = {(stream, shard): Cursor() for stream in STREAMS for shard in shards}
+        cursors = {(stream, shard): Cursor() for stream in STREAMS for shard in first_rows}
         actor = Actor(Shipper, Carried(ShipperStatus(target.name, 2000, cursors)), place)
         self.shippers.append(actor)
         return actor

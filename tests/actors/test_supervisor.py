@@ -270,3 +270,16 @@ def test_vehicles_are_asked_through_their_shard(tmp_path: Path) -> None:
     assert supervisor.vehicle_state(25) == {"vehicle": 25, "shard": 2}
     with pytest.raises(ValueError, match="expected a vehicle below 40, got 40"):
         supervisor.inject(40, "leak", 0.0, 1.0)
+
+
+def test_a_shard_that_finds_no_room_at_its_end_is_closed_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = InProcess()
+    supervisor = started(tmp_path, cluster)
+    supervisor.run(100, nothing)
+    stand_in(cluster, 2).no_room = 3
+    supervisor.close()
+    assert stand_in(cluster, 2).closed
+    waits = [record for record in caplog.records if "shard 2 waits for room on the volume" in record.getMessage()]
+    assert len(waits) == 1, "said once"

@@ -7,6 +7,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from datasets.log.cursor import Cursor, CursorFile, DeadLetterFile
 from datasets.log.watch import Watch
 from tests.support import HANG_S, make_batch
@@ -25,6 +27,58 @@ def test_a_cursor_of_an_older_version(tmp_path: Path) -> None:
     file.path.parent.mkdir(parents=True)
     file.path.write_text('{"position": 77}')
     assert file.load() == Cursor(77)
+
+
+def test_a_torn_cursor_is_the_one_before_it(tmp_path: Path) -> None:
+    file = CursorFile(tmp_path, "kafka", "telemetry", 0)
+    for position in (10, 20, 30):
+        file.save(Cursor(position))
+    whole = file.path.read_bytes()
+    last = whole.index(b'"position": 30')
+    for torn in (b"\0" * 60, b'"position": 40'):
+        file.path.write_bytes(whole[:last] + torn + whole[last + len(torn) :])
+        again = CursorFile(tmp_path, "kafka", "telemetry", 0)
+        assert again.load() == Cursor(20)
+        again.save(Cursor(50))
+        assert again.load() == Cursor(50)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [b"", bytes(45), b'{"position": 7', bytes(1024), b"[]"],
+    ids=["empty", "zeros", "torn", "zeros of its size", "other"],
+)
+def test_a_cursor_that_cannot_be_read_is_none(tmp_path: Path, left: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """What a power cut or a bad disk has left ends nobody: delivery begins again, and one line says so."""
+    file = CursorFile(tmp_path, "kafka", "telemetry", 0)
+    file.path.parent.mkdir(parents=True)
+    file.path.write_bytes(left)
+    assert file.load() == Cursor()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "cannot be read" in caplog.text
+    assert not file.exists()
+    file.save(Cursor(5))
+    assert file.load() == Cursor(5)
+
+
+def test_a_cursor_of_an_older_version_goes_on_in_the_new_form(tmp_path: Path) -> None:
+    file = CursorFile(tmp_path, "kafka", "telemetry", 0)
+    file.path.parent.mkdir(parents=True)
+    file.path.write_text('{"position": 77, "duplicates": 1, "dead": 0}')
+    assert file.exists()
+    file.save(Cursor(78, 1))
+    assert file.load() == Cursor(78, 1)
+
+
+def test_a_dead_letter_that_a_power_cut_has_left_as_zeros_comes_again(tmp_path: Path) -> None:
+    batch = make_batch(2, range(1))
+    letters = DeadLetterFile(tmp_path, "mqtt", "telemetry", 0)
+    letters.add(0, batch.slice(0, 1), "a")
+    letters.path.write_bytes(letters.path.read_bytes() + bytes(300) + b"\n")
+    letters = DeadLetterFile(tmp_path, "mqtt", "telemetry", 0)
+    assert len(letters) == 1
+    letters.add(1, batch.slice(1, 1), "b")
+    assert [json.loads(line)["position"] for line in letters.path.read_text().splitlines()] == [0, 1]
 
 
 def test_a_dead_letter_is_kept_once(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from datasets.log import (
     extent,
     read_all,
 )
-from tests.support import make_batch
+from tests.support import make_batch, wait_until
 
 SCHEMA = pa.schema([("vehicle_id", pa.dictionary(pa.int32(), pa.string())), ("seq", pa.int64())])
 
@@ -177,9 +177,14 @@ def test_a_large_batch_is_a_sealed_segment_at_once(tmp_path: Path, monkeypatch: 
     writer = LogWriter(tmp_path)
     follower = LogReader(tmp_path)
     seen: list[int] = []
+
+    def all_read() -> bool:
+        seen.extend(drain(follower))
+        return len(seen) == writer.rows
+
     for rows in (3, 10, 12, 2, 4, 11):
         writer.append(batch(writer.rows, rows), mark=writer.rows + rows)
-        seen += drain(follower)
+        wait_until(all_read)
     assert seen == list(range(42))
     assert extent(tmp_path) == Extent(0, 42, extent(tmp_path).bytes, 42)
     follower.close()
@@ -249,6 +254,72 @@ def test_damage_further_back_is_said_and_not_passed_over(tmp_path: Path) -> None
     with pytest.raises(LogDamaged, match="row 0 is damaged") as error:
         drain(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_footer_damaged_further_back_does_not_stop_the_writer(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path, segment_bytes=1)
+    for _ in range(3):
+        writer.append(batch(writer.rows, 400), mark=writer.rows + 400)
+    writer.close()
+    victim = sorted(tmp_path.glob("*.parquet"))[1]
+    os.truncate(victim, victim.stat().st_size - 20)
+    again = LogWriter(tmp_path)
+    assert (again.rows, again.mark, again.cut_bytes) == (1200, 1200, 0)
+    again.append(batch(1200, 5), mark=1205)
+    again.close()
+    assert drain(LogReader(tmp_path, 800)) == list(range(800, 1205))
+    with LogReader(tmp_path, 300) as reader, pytest.raises(LogDamaged, match=victim.name):
+        drain(reader)
+
+
+def test_a_sealed_twin_is_not_trusted_over_whole_frames(tmp_path: Path) -> None:
+    """Older versions renamed it before its content was on the disk."""
+    writer = LogWriter(tmp_path)
+    writer.append(batch(0, 400), mark=400)
+    frames = next(tmp_path.glob("*.open")).read_bytes()
+    writer.close()
+    sealed = next(tmp_path.glob("*.parquet"))
+    content = bytearray(sealed.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    sealed.write_bytes(content)
+    sealed.with_suffix(".open").write_bytes(frames)
+    again = LogWriter(tmp_path)
+    assert (again.rows, again.mark, again.cut_bytes) == (400, 400, 0)
+    again.close()
+    assert drain(tmp_path) == list(range(400))
+
+
+def test_a_cut_begins_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the middle of it, the log must not begin where its first segment was: nothing would miss those rows."""
+    for first in (0, 4, 8):
+        other = tmp_path / str(first)
+        writer = LogWriter(other, first_row=first)
+        writer.append(batch(first, 4), mark=first + 4)
+        (other / f"{first:020d}.open").rename(tmp_path / f"{first:020d}.open")
+    os.truncate(tmp_path / f"{0:020d}.open", 10)
+    removed: list[str] = []
+    real = os.unlink
+
+    def one_only(path: Path) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path.name)
+        real(path)
+
+    monkeypatch.setattr(os, "unlink", one_only)
+    with pytest.raises(KeyboardInterrupt):
+        LogWriter(tmp_path)
+    monkeypatch.undo()
+    assert (LogWriter(tmp_path).rows, drain(tmp_path)) == (0, [])
+
+
+def test_a_log_that_holds_nothing_begins_where_it_is_told(tmp_path: Path) -> None:
+    """An empty segment of an earlier beginning does not decide: its mark is unknown."""
+    LogWriter(tmp_path, first_row=100, first_mark=20).close()
+    again = LogWriter(tmp_path, first_row=160, first_mark=32)
+    assert (again.rows, again.mark) == (160, 32)
+    again.close()
+    assert extent(tmp_path).first == 160
 
 
 def test_a_log_can_begin_later(tmp_path: Path) -> None:

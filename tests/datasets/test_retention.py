@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -75,3 +76,37 @@ def test_by_size_the_oldest_go(run: Path) -> None:
 def test_what_nobody_reads_goes_by_age_alone(run: Path) -> None:
     assert retain(run, 0, Retention((), max_age_s=10), now=time.time() + 100)
     assert first(run) == 900
+
+
+def test_what_was_made_of_the_rows_is_on_the_disk_before_they_go(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut no cursor, and no prediction's mark, may be older than the log."""
+    cursors(run, kafka_telemetry=1000, predictor_telemetry=1000, kafka_predictions=310)
+    predictions = LogWriter(log_directory(run, "predictions", 0))
+    predictions.append(make_batch(10, range(30, 31), stream="predictions"), 31)
+    happened: list[str] = []
+    sync, unlink = os.fsync, os.unlink
+
+    def synced(descriptor: int) -> None:
+        happened.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+
+    def unlinked(path: Path) -> None:
+        happened.append("unlink")
+        unlink(path)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "unlink", unlinked)
+    assert retain(run, 0, Retention(READERS, max_bytes=1))
+    before = happened[: happened.index("unlink")]
+    assert {Path(path).suffix for path in before} >= {".open", ".json"}
+    assert {Path(path).parent.name for path in before if path.endswith(".json")} == {"kafka", "predictor"}
+    predictions.close()
+
+
+def test_the_last_sealed_segment_stays(run: Path) -> None:
+    """What comes after it may be lost with the machine, and the log must still say where it continues."""
+    writer = LogWriter(log_directory(run, "telemetry", 0))
+    writer.append(make_batch(10, range(100, 101)), 101)
+    assert retain(run, 0, Retention((), max_age_s=10), now=time.time() + 100)
+    assert first(run) == 900
+    writer.close()

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from actors.delivery.shipper import Shipper
-from actors.delivery.sinks import SinkOptions, Target
+from actors.delivery.sinks import SinkOptions, Target, reader_of
 from actors.delivery.sinks.kafka import KafkaTarget
 from actors.delivery.sinks.mqtt import MqttTarget
 from actors.delivery.sinks.timescale import TimescaleTarget
@@ -29,7 +29,12 @@ _STEP_S = 86_400.0
 
 def test_wall_clock_stepped_backwards(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day back in mid-run: pace, order and cursors do not look at it; no latency is below zero, or a day."""
-    sinks = ("kafka", "mqtt", "timescale")
+    targets: list[Target] = [
+        KafkaTarget.parse(scene.urls["kafka"], SinkOptions()),
+        MqttTarget.parse(scene.urls["mqtt"], SinkOptions()),
+        TimescaleTarget.parse(scene.urls["timescale"], SinkOptions()),
+    ]
+    sinks = tuple(reader_of(target) for target in targets)
     plan = ShardPlan(
         run_dir=scene.run,
         run_id=scene.run_id,
@@ -46,12 +51,7 @@ def test_wall_clock_stepped_backwards(scene: Scene, monkeypatch: pytest.MonkeyPa
     scene.run.mkdir()
     scene.write_run(VEHICLES, plan.population.seed)
     shard = Shard(plan)
-    targets: list[Target] = [
-        KafkaTarget.parse(scene.urls["kafka"], SinkOptions()),
-        MqttTarget.parse(scene.urls["mqtt"], SinkOptions()),
-        TimescaleTarget.parse(scene.urls["timescale"], SinkOptions()),
-    ]
-    shippers = [Shipper(target, scene.run, scene.run_id, [0]) for target in targets]
+    shippers = [Shipper(target, scene.run, scene.run_id, {0: (0, 0)}) for target in targets]
     for shipper in shippers:
         shipper.start()
     back_s = 0.0
@@ -65,7 +65,7 @@ def test_wall_clock_stepped_backwards(scene: Scene, monkeypatch: pytest.MonkeyPa
         shard.advance(tick, due_ns)
         time.sleep(0.01)
     rows = VEHICLES * 300
-    positions = [CursorFile(scene.run, target.name, "telemetry", 0) for target in targets]
+    positions = [CursorFile(scene.run, reader, "telemetry", 0) for reader in sinks]
     wait_until(lambda: min(file.load().position for file in positions) >= rows)
     scene.recoveries.append(("wall clock stepped a day back (until all is delivered)", time.monotonic() - stepped))
     statuses = [shipper.stop() for shipper in shippers]

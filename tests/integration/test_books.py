@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import paho.mqtt.client as paho
 import psycopg2
@@ -406,16 +407,27 @@ class Forgetful(OwnSink):
     """An MQTT-like target that fails in mid-replay after having acknowledged, as a killed broker does."""
 
     name, rewind_s = "mqtt", 60.0
+    stream: Stream
+    target: Self
 
     def __init__(self) -> None:
         self.taken: list[Identity] = []
         self.failed = False
 
-    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
-        if not self.failed and len(self.taken) > 50:
-            self.failed, self.taken = True, []
+    def sink(self, log_id: str, stream: Stream, part: int = 0) -> Self:
+        sink = copy.copy(self)
+        sink.stream, sink.target = stream, self
+        return sink
+
+    def heard(self) -> float:
+        return time.monotonic() + (61.0 if self.target.failed else 0.0)
+
+    def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+        target = self.target
+        if not target.failed and len(target.taken) > 50:
+            target.failed, target.taken = True, []
             raise SinkUnavailable("connection lost")
-        self.taken += [(stream, row["vehicle_id"], row["seq"]) for row in batch.to_pylist()]
+        target.taken += [(self.stream, row["vehicle_id"], row["seq"]) for row in batch.to_pylist()]
         return Receipt()
 
 

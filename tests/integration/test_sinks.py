@@ -29,7 +29,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from psycopg2.extras import execute_values
 
 from actors.delivery.shipper import Shipper
-from actors.delivery.sinks import Receipt, Sink, SinkError, SinkOptions, SinkRefused, SinkUnavailable, Target
+from actors.delivery.sinks import Receipt, Sink, SinkError, SinkOptions, SinkRefused, SinkUnavailable, Target, reader_of
 from actors.delivery.sinks.kafka import KafkaTarget
 from actors.delivery.sinks.kafka import _translate as translate_kafka
 from actors.delivery.sinks.mqtt import MqttTarget
@@ -156,8 +156,8 @@ def patient(target: Target, seconds: float) -> Target:
 
 
 @contextmanager
-def opened(target: Target, log: str = "log") -> Iterator[Sink]:
-    sink = target.sink(log)
+def opened(target: Target, log: str = "log", stream: Stream = "telemetry") -> Iterator[Sink]:
+    sink = target.sink(log, stream)
     sink.open()
     try:
         yield sink
@@ -178,11 +178,11 @@ def run_id(unique_name: Callable[[str], str]) -> str:
 
 
 def test_what_is_acknowledged_is_there_in_order(peer: Peer, run_id: str) -> None:
-    sink = peer.target.sink("log")
+    sink = peer.target.sink("log", "telemetry")
     sink.open()
     for start in (0, 20, 40):
         batch = make_batch(10, range(start, start + 20), run_id=run_id)
-        receipt = sink.deliver("telemetry", 0, batch, (start + 20) * 10)
+        receipt = sink.deliver(0, batch, (start + 20) * 10)
         assert (receipt.duplicates, receipt.dead) == (0, ())
     sink.close()
     received = peer.received(run_id, 600)
@@ -192,10 +192,10 @@ def test_what_is_acknowledged_is_there_in_order(peer: Peer, run_id: str) -> None
 
 
 def test_a_batch_delivered_twice_does_no_harm(peer: Peer, run_id: str) -> None:
-    sink = peer.target.sink("log")
+    sink = peer.target.sink("log", "telemetry")
     sink.open()
     batch = make_batch(5, range(10), run_id=run_id)
-    first, again = (sink.deliver("telemetry", 0, batch, 50) for _ in range(2))
+    first, again = (sink.deliver(0, batch, 50) for _ in range(2))
     sink.close()
     received = peer.received(run_id, 50)
     assert (first.duplicates, first.dead) == (0, ())
@@ -207,26 +207,28 @@ def test_a_batch_delivered_twice_does_no_harm(peer: Peer, run_id: str) -> None:
 
 
 def test_a_cursor_kept_by_the_peer_moves_with_the_rows(peer: Peer, run_id: str) -> None:
-    sink = peer.target.sink("log-a")
+    sink = peer.target.sink("log-a", "telemetry")
     sink.open()
-    before = sink.position("telemetry", 3)
-    sink.deliver("telemetry", 3, make_batch(5, range(10), run_id=run_id), 50)
-    after, other = sink.position("telemetry", 3), sink.position("telemetry", 4)
+    before = sink.position(3)
+    sink.deliver(3, make_batch(5, range(10), run_id=run_id), 50)
+    after, other = sink.position(3), sink.position(4)
     sink.close()
-    elsewhere = peer.target.sink("log-b")
+    elsewhere = peer.target.sink("log-b", "telemetry")
     elsewhere.open()
-    assert elsewhere.position("telemetry", 3) in (None, 0)
+    assert elsewhere.position(3) in (None, 0)
     elsewhere.close()
     assert (before, after, other) == ((0, 50, 0) if peer.exactly_once else (None, None, None))
 
 
 def test_both_streams_have_their_place(peer: Peer, run_id: str) -> None:
-    sink = peer.target.sink("log")
-    sink.open()
-    receipt = sink.deliver("predictions", 0, make_batch(4, range(5), stream="predictions", run_id=run_id), 20)
-    assert (receipt.duplicates, receipt.dead) == (0, ())
-    sink.deliver("telemetry", 0, make_batch(3, range(5), run_id=run_id), 15)
-    sink.close()
+    batches: dict[Stream, pa.RecordBatch] = {
+        "predictions": make_batch(4, range(5), stream="predictions", run_id=run_id),
+        "telemetry": make_batch(3, range(5), run_id=run_id),
+    }
+    for stream, batch in batches.items():
+        with opened(peer.target, stream=stream) as sink:
+            receipt = sink.deliver(0, batch, batch.num_rows)
+            assert (receipt.duplicates, receipt.dead) == (0, ())
     for received, vehicles in ((peer.predicted(run_id, 20), 4), (peer.received(run_id, 15), 3)):
         assert {vehicle: len(seqs) for vehicle, seqs in received.order.items()} == {
             f"EV-00000{number}": 5 for number in range(vehicles)
@@ -242,9 +244,9 @@ def soon_given_up() -> Iterator[None]:
 
 
 def test_a_peer_that_dies_is_unavailable_and_comes_back(peer: Peer, run_id: str) -> None:
-    sink = peer.target.sink("log")
+    sink = peer.target.sink("log", "telemetry")
     sink.open()
-    sink.deliver("telemetry", 0, make_batch(2, range(3), run_id=run_id), 6)
+    sink.deliver(0, make_batch(2, range(3), run_id=run_id), 6)
     assert len(peer.received(run_id, 6).ids) == 6  # Mosquitto acknowledges before it has saved or passed on
     peer.saved()
     peer.server.kill()
@@ -255,13 +257,13 @@ def test_a_peer_that_dies_is_unavailable_and_comes_back(peer: Peer, run_id: str)
             assert "\n" not in str(error.value)
             sink.close()
             with pytest.raises(SinkUnavailable):
-                peer.target.sink("log").open()
+                peer.target.sink("log", "telemetry").open()
     finally:
         peer.server.restart()
     peer.watching()
-    again = peer.target.sink("log")
+    again = peer.target.sink("log", "telemetry")
     again.open()
-    again.deliver("telemetry", 0, make_batch(2, range(3, 6), run_id=run_id), 12)
+    again.deliver(0, make_batch(2, range(3, 6), run_id=run_id), 12)
     again.close()
     assert len(peer.received(run_id, 12).ids) == 12
 
@@ -274,10 +276,10 @@ def ship(target: Target, batches: list[pa.RecordBatch], disturb: Callable[[int],
     while index < len(batches):
         try:
             if sink is None:
-                sink = target.sink("log")
+                sink = target.sink("log", "telemetry")
                 sink.open()
             disturb(index)
-            sink.deliver("telemetry", 0, batches[index], (index + 1) * batches[0].num_rows)
+            sink.deliver(0, batches[index], (index + 1) * batches[0].num_rows)
             index += 1
         except SinkUnavailable as error:
             errors.append(str(error))
@@ -317,7 +319,7 @@ def test_a_sink_dropped_between_any_two_batches(peer: Peer, run_id: str) -> None
     for number in range(5):
         with opened(peer.target) as sink:
             batch = make_batch(4, range(number * 5, number * 5 + 5), run_id=run_id)
-            assert sink.deliver("telemetry", 0, batch, (number + 1) * 20).duplicates == 0
+            assert sink.deliver(0, batch, (number + 1) * 20).duplicates == 0
     received = peer.received(run_id, 100)
     assert len(received.ids) == 100
     assert received.in_order()
@@ -325,10 +327,10 @@ def test_a_sink_dropped_between_any_two_batches(peer: Peer, run_id: str) -> None
 
 def test_a_slow_peer_is_waited_for(peer: Peer, proxy: Proxy, run_id: str) -> None:
     with opened(patient(peer.at(proxy.port), 10)) as sink:
-        sink.deliver("telemetry", 0, make_batch(10, range(1), run_id=run_id), 10)
+        sink.deliver(0, make_batch(10, range(1), run_id=run_id), 10)
         proxy.throttle(60_000)
         begun = time.monotonic()
-        sink.deliver("telemetry", 0, make_batch(10, range(1, 31), run_id=run_id), 310)
+        sink.deliver(0, make_batch(10, range(1, 31), run_id=run_id), 310)
         assert time.monotonic() - begun > 0.4
         proxy.resume()
     received = peer.received(run_id, 310)
@@ -339,31 +341,31 @@ def test_a_slow_peer_is_waited_for(peer: Peer, proxy: Proxy, run_id: str) -> Non
 def test_a_stalled_peer_is_unavailable_in_time(peer: Peer, proxy: Proxy, run_id: str) -> None:
     target = patient(peer.at(proxy.port), 1.5)
     with opened(target) as sink:
-        sink.deliver("telemetry", 0, make_batch(10, range(1), run_id=run_id), 10)
+        sink.deliver(0, make_batch(10, range(1), run_id=run_id), 10)
         proxy.stall()
         begun = time.monotonic()
         with pytest.raises(SinkUnavailable, match=r"for 1\.5 s") as error:
-            sink.deliver("telemetry", 0, make_batch(10, range(1, 11), run_id=run_id), 110)
+            sink.deliver(0, make_batch(10, range(1, 11), run_id=run_id), 110)
         assert 1 < time.monotonic() - begun < HANG_S
         assert "\n" not in str(error.value)
     proxy.resume()
     with opened(target) as sink:
-        sink.deliver("telemetry", 0, make_batch(10, range(1, 11), run_id=run_id), 110)
+        sink.deliver(0, make_batch(10, range(1, 11), run_id=run_id), 110)
     received = peer.received(run_id, 110)
     assert len(received.ids) == 110
     assert received.in_order()
 
 
 def test_close_ends_a_delivery_that_waits(peer: Peer, proxy: Proxy, run_id: str) -> None:
-    sink = patient(peer.at(proxy.port), 10 * HANG_S).sink("log")
+    sink = patient(peer.at(proxy.port), 10 * HANG_S).sink("log", "telemetry")
     sink.open()
-    sink.deliver("telemetry", 0, make_batch(10, range(1), run_id=run_id), 10)
+    sink.deliver(0, make_batch(10, range(1), run_id=run_id), 10)
     proxy.stall()
     ended: list[BaseException | None] = []
 
     def deliver() -> None:
         try:
-            sink.deliver("telemetry", 0, make_batch(10, range(1, 11), run_id=run_id), 110)
+            sink.deliver(0, make_batch(10, range(1, 11), run_id=run_id), 110)
             ended.append(None)
         except BaseException as error:
             ended.append(error)
@@ -383,10 +385,10 @@ def test_close_ends_a_delivery_that_waits(peer: Peer, proxy: Proxy, run_id: str)
 def test_a_record_refused_for_itself_does_not_hold_up_the_rest(peer: Peer, run_id: str) -> None:
     rows = {0, 37, 38, 99}
     with opened(peer.target) as sink:
-        sink.deliver("telemetry", 0, make_batch(10, range(1), run_id=run_id), 10)
+        sink.deliver(0, make_batch(10, range(1), run_id=run_id), 10)
         batch = poisoned(make_batch(10, range(1, 11), run_id=run_id), rows, peer.poison)
-        receipt = sink.deliver("telemetry", 0, batch, 110)
-        sink.deliver("telemetry", 0, make_batch(10, range(11, 12), run_id=run_id), 120)
+        receipt = sink.deliver(0, batch, 110)
+        sink.deliver(0, make_batch(10, range(11, 12), run_id=run_id), 120)
     assert {letter.row for letter in receipt.dead} == rows
     assert all(peer.reason in letter.reason.lower() for letter in receipt.dead)
     assert all("\n" not in letter.reason for letter in receipt.dead)
@@ -399,19 +401,19 @@ def test_a_record_refused_for_itself_does_not_hold_up_the_rest(peer: Peer, run_i
 def test_the_shipper_keeps_dead_letters_and_counts_each_once(peer: Peer, run_id: str, tmp_path: Path) -> None:
     writer = LogWriter(log_directory(tmp_path, "telemetry", 0))
     writer.append(poisoned(make_batch(10, range(10), run_id=run_id), {3, 50}, peer.poison), 0)
-    file = CursorFile(tmp_path, peer.target.name, "telemetry", 0)
+    file = CursorFile(tmp_path, reader_of(peer.target), "telemetry", 0)
     for repetition in range(2):
         if repetition:
             writer.append(make_batch(10, range(10, 11), run_id=run_id), 1)
             file.save(Cursor(0, 0, 0))  # as if we had died before the cursor was saved
-        shipper = Shipper(peer.target, tmp_path, "log", [0])
+        shipper = Shipper(peer.target, tmp_path, "log", {0: (0, 0)})
         shipper.start()
         wait_until(lambda: file.load().position == 100 + 10 * repetition, lambda: shipper.status())  # noqa: B023
         status = shipper.stop()
         assert (status.dead, status.duplicates, status.delivered("telemetry")) == (2, 0, 100 + 10 * repetition)
-        assert file.load() == Cursor(100 + 10 * repetition, 0, 2)
+        assert replace(file.load(), unsettled=0) == Cursor(100 + 10 * repetition, 0, 2)
     writer.close()
-    letters = tmp_path / "dead-letters" / peer.target.name / "telemetry-shard-0000.jsonl"
+    letters = tmp_path / "dead-letters" / reader_of(peer.target) / "telemetry-shard-0000.jsonl"
     lines = [json.loads(line) for line in letters.read_text().splitlines()]
     assert [line["position"] for line in lines] == [3, 50]
     assert lines[0]["id"] == f"{run_id}/EV-000003/0"
@@ -423,7 +425,7 @@ def test_the_shipper_keeps_dead_letters_and_counts_each_once(peer: Peer, run_id:
 def test_bursts_are_acknowledged_and_their_latency_is_counted(peer: Peer, run_id: str, tmp_path: Path) -> None:
     """A thousand vehicles at one instant, six times. How soon is for benchmarks/sinks.py to say."""
     writer = LogWriter(log_directory(tmp_path, "telemetry", 0))
-    shipper = Shipper(peer.target, tmp_path, "log", [0])
+    shipper = Shipper(peer.target, tmp_path, "log", {0: (0, 0)})
     shipper.start()
     for burst in range(6):
         writer.append(make_batch(1000, range(burst, burst + 1), run_id=run_id), burst)
@@ -473,7 +475,7 @@ def test_a_database_that_refuses(postgres: Postgres, user: str, password: str | 
     with pytest.raises(SinkRefused, match=says) as error:
         target.check()
     with pytest.raises(SinkRefused, match=says):
-        target.sink("log").open()
+        target.sink("log", "telemetry").open()
     assert secret not in str(error.value) + repr(target)
     assert "\n" not in str(error.value)
 
@@ -497,21 +499,21 @@ def test_timescaledb_keeps_each_record_once(
     assert migrate(target), "it is TimescaleDB"
     batches = [make_batch(5, range(10 * n, 10 * n + 10), run_id=run_id) for n in range(4)]
     with opened(target) as sink:
-        assert sink.deliver("telemetry", 0, batches[0], 50) == Receipt()
-        assert sink.deliver("telemetry", 0, batches[1], 100) == Receipt()  # straight into the table
-        assert sink.deliver("telemetry", 0, batches[1], 100) == Receipt(50)  # refused there, so by way of staging
-        assert sink.deliver("telemetry", 0, batches[1], 100) == Receipt(50)
-        assert sink.deliver("telemetry", 0, make_batch(5, range(15, 25), run_id=run_id), 125) == Receipt(25)
-        assert sink.position("telemetry", 0) == 125
+        assert sink.deliver(0, batches[0], 50) == Receipt()
+        assert sink.deliver(0, batches[1], 100) == Receipt()  # straight into the table
+        assert sink.deliver(0, batches[1], 100) == Receipt(50)  # refused there, so by way of staging
+        assert sink.deliver(0, batches[1], 100) == Receipt(50)
+        assert sink.deliver(0, make_batch(5, range(15, 25), run_id=run_id), 125) == Receipt(25)
+        assert sink.position(0) == 125
     stored = from_database(timescaledb_database, run_id)
     assert (len(stored.ids), set(stored.ids.values())) == (125, {1})
     into_columns(timescaledb_database)
     with opened(target) as sink:
-        assert sink.position("telemetry", 0) == 125
-        assert sink.deliver("telemetry", 0, batches[1], 100) == Receipt(50)
-        assert sink.position("telemetry", 0) == 125, "a cursor never goes back"
-        assert sink.deliver("telemetry", 0, batches[2], 150) == Receipt(25)
-        assert sink.deliver("telemetry", 0, batches[3], 200) == Receipt()
+        assert sink.position(0) == 125
+        assert sink.deliver(0, batches[1], 100) == Receipt(50)
+        assert sink.position(0) == 125, "a cursor never goes back"
+        assert sink.deliver(0, batches[2], 150) == Receipt(25)
+        assert sink.deliver(0, batches[3], 200) == Receipt()
     stored = from_database(timescaledb_database, run_id)
     assert (len(stored.ids), set(stored.ids.values())) == (200, {1})
 
@@ -540,7 +542,7 @@ def topic_configured(kafka: Kafka, acts: Callable[[], bool], **values: str) -> I
             future.result(HANG_S)
 
     with opened(KafkaTarget.parse(kafka.bootstrap_servers, SinkOptions())) as sink:
-        sink.deliver("telemetry", 0, make_batch(1, range(1), run_id="makes-the-topic"), 1)
+        sink.deliver(0, make_batch(1, range(1), run_id="makes-the-topic"), 1)
     alter(AlterConfigOpType.SET)
     try:
         wait_until(acts)
@@ -557,7 +559,7 @@ def test_kafka_topic_that_refuses_what_we_send(kafka: Kafka, run_id: str) -> Non
     def refuses() -> bool:
         with opened(target) as probe:
             try:
-                probe.deliver("telemetry", 0, make_batch(1, range(1), run_id="probe"), 1)
+                probe.deliver(0, make_batch(1, range(1), run_id="probe"), 1)
             except SinkRefused:
                 return True
         return False
@@ -567,10 +569,10 @@ def test_kafka_topic_that_refuses_what_we_send(kafka: Kafka, run_id: str) -> Non
         opened(target) as sink,
         pytest.raises(SinkRefused, match=r"INVALID_(RECORD|TIMESTAMP)") as error,
     ):
-        sink.deliver("telemetry", 0, batch, 1000)
+        sink.deliver(0, batch, 1000)
     assert "\n" not in str(error.value)
     with opened(target) as sink:
-        sink.deliver("telemetry", 0, batch, 1000)
+        sink.deliver(0, batch, 1000)
     assert len(from_kafka(kafka.bootstrap_servers, "ev-telemetry", run_id, 1000).ids) == 1000
 
 
@@ -581,11 +583,11 @@ def test_kafka_topic_with_a_smaller_limit_than_ours(kafka: Kafka, run_id: str) -
     def refuses() -> bool:
         with opened(target) as probe:
             large = poisoned(make_batch(1, range(1), run_id="probe"), {0}, "x" * 3000)
-            return bool(probe.deliver("telemetry", 0, large, 1).dead)
+            return bool(probe.deliver(0, large, 1).dead)
 
     with topic_configured(kafka, refuses, max_message_bytes="2000"), opened(target) as sink:
         batch = poisoned(make_batch(4, range(5), run_id=run_id), {7}, "x" * 3000)
-        receipt = sink.deliver("telemetry", 0, batch, 20)
+        receipt = sink.deliver(0, batch, 20)
     assert [letter.row for letter in receipt.dead] == [7]
     assert "too large" in receipt.dead[0].reason.lower()
     assert len(from_kafka(kafka.bootstrap_servers, "ev-telemetry", run_id, 19).ids) == 19
@@ -611,16 +613,16 @@ def test_kafka_errors(code: int, kind: type[SinkError], says: str) -> None:
 def test_a_database_that_is_read_only(postgres: Postgres, postgres_database: str, run_id: str) -> None:
     target = TimescaleTarget.parse(postgres_database, SinkOptions())
     with opened(target) as sink:
-        sink.deliver("telemetry", 0, make_batch(2, range(3), run_id=run_id), 6)
+        sink.deliver(0, make_batch(2, range(3), run_id=run_id), 6)
     set_read_only(postgres_database, "on")
     try:
         with pytest.raises(SinkUnavailable, match="is read-only") as error:
-            target.sink("log").open()
+            target.sink("log", "telemetry").open()
         assert "\n" not in str(error.value)
     finally:
         set_read_only(postgres_database, "off")
     with opened(target) as sink:
-        assert sink.deliver("telemetry", 0, make_batch(2, range(3, 6), run_id=run_id), 12) == Receipt()
+        assert sink.deliver(0, make_batch(2, range(3, 6), run_id=run_id), 12) == Receipt()
 
 
 def set_read_only(url: str, value: str) -> None:
@@ -636,8 +638,8 @@ def test_a_table_that_takes_no_row_is_no_heap_of_dead_letters(postgres_database:
         with closing(psycopg2.connect(postgres_database)) as connection, connection, connection.cursor() as cursor:
             cursor.execute("ALTER TABLE telemetry ADD COLUMN theirs text NOT NULL")
         with pytest.raises(SinkRefused, match="takes no row"):
-            sink.deliver("telemetry", 0, make_batch(20, range(10), run_id=run_id), 200)
-        assert sink.position("telemetry", 0) == 0
+            sink.deliver(0, make_batch(20, range(10), run_id=run_id), 200)
+        assert sink.position(0) == 0
 
 
 def test_mqtt_broker_that_denies_our_topics(mosquitto: Mosquitto, tmp_path: Path, run_id: str) -> None:
@@ -648,7 +650,7 @@ def test_mqtt_broker_that_denies_our_topics(mosquitto: Mosquitto, tmp_path: Path
         opened(MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}", SinkOptions())) as sink,
         pytest.raises(SinkRefused, match="refused a record"),
     ):
-        sink.deliver("telemetry", 0, make_batch(2, range(2), run_id=run_id), 4)
+        sink.deliver(0, make_batch(2, range(2), run_id=run_id), 4)
 
 
 class Subscriber:
@@ -694,7 +696,7 @@ class Subscriber:
 def test_mqtt_reaches_web_clients(mosquitto: Mosquitto, run_id: str) -> None:
     with closing(Subscriber(mosquitto.websocket_port, "ev/battery/telemetry/+", "websockets")) as web:
         with opened(MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}", SinkOptions())) as sink:
-            sink.deliver("telemetry", 0, make_batch(3, range(4), run_id=run_id), 12)
+            sink.deliver(0, make_batch(3, range(4), run_id=run_id), 12)
         wait_until(lambda: len(web.seen) == 12, lambda: web.seen)
 
 
@@ -702,7 +704,7 @@ def test_mqtt_reaches_web_clients(mosquitto: Mosquitto, run_id: str) -> None:
 def test_mqtt_last_state_of_each_vehicle(mosquitto: Mosquitto, run_id: str, retain: bool) -> None:
     with own_mosquitto() as broker:
         with opened(replace(MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}", SinkOptions()), retain=retain)) as sink:
-            sink.deliver("telemetry", 0, make_batch(3, range(4), run_id=run_id), 12)
+            sink.deliver(0, make_batch(3, range(4), run_id=run_id), 12)
         with closing(Subscriber(broker.port, "ev/battery/telemetry/+")) as late:
             if retain:
                 wait_until(lambda: len(late.seen) == 3, lambda: late.seen)
@@ -745,14 +747,14 @@ def test_the_brokers_production_settings(mosquitto: Mosquitto, run_id: str) -> N
                 MqttTarget.parse(f"mqtt://{login}{url}", SinkOptions()).check()
         reader = MqttTarget.parse(f"mqtt://grafana:{broker.passwords['grafana']}@{url}", SinkOptions())
         with pytest.raises(SinkRefused, match="refused a record"), opened(reader) as sink:
-            sink.deliver("telemetry", 0, make_batch(1, range(1), run_id=run_id), 1)
+            sink.deliver(0, make_batch(1, range(1), run_id=run_id), 1)
         web = Subscriber(broker.websocket_port, "ev/battery/#", "websockets", ("grafana", broker.passwords["grafana"]))
         with (
             closing(web),
             opened(MqttTarget.parse(f"mqtt://twin:{broker.passwords['twin']}@{url}", SinkOptions()), run_id) as sink,
         ):
             batch = poisoned(make_batch(3, range(4), run_id=run_id), {5}, "x" * 200_000)
-            assert [letter.row for letter in sink.deliver("telemetry", 0, batch, 12).dead] == [5]
+            assert [letter.row for letter in sink.deliver(0, batch, 12).dead] == [5]
             wait_until(lambda: len(web.seen) == 12, lambda: web.seen)  # 11 records and the status
     finally:
         broker.remove()
@@ -801,7 +803,7 @@ def test_mqtt_3_is_spoken_where_nothing_newer_is_known(mosquitto: Mosquitto, run
     witness = MqttWitness(mosquitto.port, "ev/battery/telemetry/+")
     with closing(witness), closing(OldBroker(mosquitto.port)) as old:
         with opened(MqttTarget.parse(f"mqtt://127.0.0.1:{old.port}", SinkOptions())) as sink:
-            sink.deliver("telemetry", 0, make_batch(3, range(4), run_id=run_id), 12)
+            sink.deliver(0, make_batch(3, range(4), run_id=run_id), 12)
         assert old.levels == [5, 4]
         assert len([identity for identity in witness.wait_for(12).ids if identity[0] == run_id]) == 12
 
@@ -821,7 +823,7 @@ from pathlib import Path
 from actors.delivery.shipper import Shipper
 from actors.delivery.sinks import SinkOptions
 from actors.delivery.sinks.mqtt import MqttTarget
-shipper = Shipper(MqttTarget.parse(sys.argv[1], SinkOptions()), Path(sys.argv[2]), sys.argv[3], [0])
+shipper = Shipper(MqttTarget.parse(sys.argv[1], SinkOptions()), Path(sys.argv[2]), sys.argv[3], {0: (0, 0)})
 shipper.start()
 time.sleep(60)
 """

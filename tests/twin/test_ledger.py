@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from datasets.log import LogWriter, log_directory
 from datasets.log.cursor import Cursor, CursorFile
+from datasets.log.durable import cut_torn_line
 from datasets.schema import Stream
 from tests.support import make_batch
 from twin.books import peers
-from twin.books.archive import _cut_torn_line
 from twin.books.ledger import Books, table, verify
 from twin.books.messages import messages
 from twin.books.peers import PeerSilent, Seen, compare
@@ -154,8 +154,11 @@ def test_an_archive_torn_in_mid_line_goes_on_from_its_last_whole_line(tmp_path: 
     path = tmp_path / "messages.jsonl"
     path.write_bytes(b'ev/battery/telemetry/EV-000001\t{"a":1}\nev/b\tbase64:AAEC\nev/battery/tele')
     assert list(messages(tmp_path)) == [("ev/battery/telemetry/EV-000001", b'{"a":1}'), ("ev/b", b"\0\1\2")]
-    _cut_torn_line(path)
+    cut_torn_line(path)
     assert path.read_bytes().endswith(b"AAEC\n")
     path.write_bytes(b"torn")
-    _cut_torn_line(path)
+    cut_torn_line(path)
     assert path.read_bytes() == b""
+    path.write_bytes(b"ev/b\tfirst\nev/b\t" + bytes(500) + b"\nev/b\tlast\n")
+    cut_torn_line(path)
+    assert path.read_bytes() == b"ev/b\tfirst\n", "a power cut left zeros of what was not synced, nor was the rest"

@@ -10,7 +10,6 @@ ends after a while (MQTT 5, session expiry interval).
 from __future__ import annotations
 
 import base64
-import os
 import threading
 from pathlib import Path
 
@@ -22,7 +21,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from actors.delivery.sinks import SinkUnavailable
-from actors.delivery.sinks.mqtt import MqttTarget, session_expiry
+from actors.delivery.sinks.mqtt import MqttTarget
+from actors.delivery.sinks.mqtt_connection import session_expiry
+from datasets.log.durable import append_file, cut_torn_line
 from twin.books.messages import BASE64, FILE
 
 TOPICS = ("ev/battery/telemetry/+", "ev/battery/prediction/+")
@@ -35,9 +36,8 @@ class Archive:
     """Subscribes in the background from `start` to `stop`. After that the broker keeps new messages for `keep_s`."""
 
     def __init__(self, target: MqttTarget, directory: Path, client_id: str, keep_s: float) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / FILE
-        self._path.open("ab").close()  # fails here if it cannot be written, before anything is promised
+        append_file(self._path, b"")  # fails here if it cannot be written, before anything is promised
         self._lock = threading.Lock()
         self._lines: list[tuple[bytes, int, int]] = []
         self._stopping = threading.Event()
@@ -103,7 +103,8 @@ class Archive:
             self._client.ack(message.mid, message.qos)
             return
         payload = bytes(message.payload)
-        plain = b"\n" not in payload and b"\r" not in payload and not payload.startswith(BASE64) and _is_text(payload)
+        # No zero byte either: in a line that is what a power cut has left of it.
+        plain = not set(payload) & {0, 10, 13} and not payload.startswith(BASE64) and _is_text(payload)
         text = payload if plain else BASE64 + base64.b64encode(payload)
         with self._lock:
             self._lines.append((message.topic.encode() + b"\t" + text + b"\n", message.mid, message.qos))
@@ -114,29 +115,25 @@ class Archive:
             self._lines.clear()
 
     def _write(self) -> None:
-        _cut_torn_line(self._path)
-        with open(self._path, "ab", buffering=0) as file:
-            while not self._stopping.wait(_FLUSH_S) or self._lines:
+        cut_torn_line(self._path)  # what it held was not acknowledged
+        while not self._stopping.wait(_FLUSH_S) or self._lines:
+            with self._lock:
+                lines, self._lines = self._lines, []
+            if not lines:
+                continue
+            try:
+                append_file(self._path, b"".join(line for line, _, _ in lines))
+            except OSError as error:
+                self.waiting_for = f"{self._path}: {error.strerror}"
                 with self._lock:
-                    lines, self._lines = self._lines, []
-                if not lines:
-                    continue
-                end = file.seek(0, os.SEEK_END)
-                try:
-                    file.write(b"".join(line for line, _, _ in lines))
-                    os.fsync(file.fileno())
-                except OSError as error:
-                    file.truncate(end)
-                    self.waiting_for = f"{self._path}: {error.strerror}"
-                    with self._lock:
-                        self._lines = lines + self._lines
-                    if self._stopping.wait(_RETRY_S):
-                        return
-                    continue
-                self.waiting_for = ""
-                self.written += len(lines)
-                for _, mid, qos in lines:
-                    self._client.ack(mid, qos)
+                    self._lines = lines + self._lines
+                if self._stopping.wait(_RETRY_S):
+                    return
+                continue
+            self.waiting_for = ""
+            self.written += len(lines)
+            for _, mid, qos in lines:
+                self._client.ack(mid, qos)
 
     def stop(self) -> None:
         """Write what has come, acknowledge it, and leave the session with the broker for `keep_s`."""
@@ -152,21 +149,3 @@ def _is_text(payload: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Drop what follows the last line end. The writer was killed there, so it was not acknowledged."""
-    if not path.exists():
-        return
-    with open(path, "rb+") as file:
-        size = end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - 65536)
-            file.seek(start)
-            at = file.read(end - start).rfind(b"\n")
-            if at >= 0:
-                end = start + at + 1
-                break
-            end = start
-        if end < size:
-            file.truncate(end)

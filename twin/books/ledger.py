@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from actors.delivery.sinks import LIVE_SINKS, SINKS, SinkError
+from actors.delivery.sinks import LIVE_SINKS, SINKS, SinkError, reader_of
 from actors.fleet.plan import vehicle_ranges
-from datasets.log import Cursor, CursorFile, LogDamaged, LogReader, extent, log_directory
+from datasets.log import Cursor, CursorFile, LogDamaged, LogReader, extent, log_directory, readers_in
 from datasets.names import utc_text
 from datasets.schema import STREAMS, Stream, vehicle_index
 from models.features import is_predicted
@@ -32,7 +32,7 @@ _ALL = -1
 
 @dataclass(frozen=True)
 class Line:
-    """One sink and one log. `made` = `delivered` + `dead_letters` + `waiting`.
+    """One sink and one log. `made` = `delivered` + `dead_letters` + `lost` + `waiting`.
 
     `oldest_waiting`: simulated time of the first record that waits; `waiting_since`: when it was due, where known.
     """
@@ -45,6 +45,7 @@ class Line:
     waiting: int
     duplicates: int
     dead_letters: int
+    lost: int
     oldest_waiting: datetime | None = None
     waiting_since: datetime | None = None
 
@@ -85,7 +86,7 @@ class Ledger:
             lines = [line for line in self.lines if (line.sink, line.stream) == (sink, stream)]
             total: dict[str, int] = {
                 name: sum(getattr(line, name) for line in lines)
-                for name in ("made", "delivered", "waiting", "duplicates", "dead_letters")
+                for name in ("made", "delivered", "waiting", "duplicates", "dead_letters", "lost")
             }
             oldest = min((line.oldest_waiting for line in lines if line.oldest_waiting), default=None)
             since = min((line.waiting_since for line in lines if line.waiting_since), default=None)
@@ -95,7 +96,7 @@ class Ledger:
     @property
     def complete(self) -> bool:
         """Whether everything made is delivered, without dead letters, and every peer that was asked says so too."""
-        kept = not self.waiting and not any(line.dead_letters for line in self.lines)
+        kept = not self.waiting and not any(line.dead_letters or line.lost for line in self.lines)
         return kept and all(peer.complete for peer in self.verified)
 
 
@@ -115,14 +116,27 @@ class Books:
         self.settings = run_settings(directory, self.run, flags)
         ranges = vehicle_ranges(self.settings.population.vehicles, shard_count(self.run))
         self.shards = [_Shard(number, *vehicles) for number, vehicles in enumerate(ranges)]
-        names = {path.name for path in (directory / "cursors").glob("*")} & set(LIVE_SINKS)
+        self._readers = {name: self._reader(name) for name in LIVE_SINKS}
         # What the driver saw last, for logs and cursors that are on the disks of other nodes.
         self._told: dict[tuple[str, Stream, int], tuple[int, Cursor]] = {
             (sink, log["stream"], log["shard"]): (log["made"], Cursor(**log["cursor"]))
             for sink, counts in self.run.get("counts", {}).get("sinks", {}).items()
             for log in counts.get("logs", [])
         }
-        self.sinks = [name for name in LIVE_SINKS if getattr(self.settings.servers, name) or name in names]
+        self.sinks = [name for name in LIVE_SINKS if self._readers[name]]
+
+    def _reader(self, sink: str) -> str:
+        """Whose cursors count: those of the peer that the settings name, else of the last one; "" if there was none."""
+        found = readers_in(self.directory, sink)
+        address = getattr(self.settings.servers, sink)
+        if not address:
+            return found[-1] if found else ""
+        try:
+            reader = reader_of(SINKS[sink].parse(address))
+        except ValueError as error:
+            raise BadInput(f"--{sink}: {error}") from None
+        # A run of an older version, that was not resumed since, has one folder for each kind of sink.
+        return sink if found == [sink] else reader
 
     @property
     def has_logs(self) -> bool:
@@ -131,8 +145,8 @@ class Books:
 
     def cursor(self, sink: str, stream: Stream, shard: int) -> Cursor:
         """How far this sink has come in this log."""
-        file = CursorFile(self.directory, sink, stream, shard)
-        if file.path.exists():
+        file = CursorFile(self.directory, self._readers[sink], stream, shard)
+        if file.exists():
             return file.load()
         return self._told.get((sink, stream, shard), (0, Cursor()))[1]
 
@@ -172,10 +186,11 @@ class Books:
             stream=stream,
             shard=shard,
             made=made,
-            delivered=cursor.position - cursor.dead,
+            delivered=cursor.delivered,
             waiting=waiting,
             duplicates=cursor.duplicates,
             dead_letters=cursor.dead,
+            lost=cursor.lost,
             oldest_waiting=oldest,
             waiting_since=since,
         )
@@ -201,7 +216,9 @@ class Books:
 
     def dead(self, sink: str, stream: Stream) -> Iterator[tuple[str, int]]:
         """(vehicle_id, seq) of the dead letters: records that the sink's peer rejected for good."""
-        for path in sorted((self.directory / "dead-letters" / sink).glob(f"{stream}-shard-*.jsonl")):
+        for path in sorted(
+            (self.directory / "dead-letters" / self._readers.get(sink, sink)).glob(f"{stream}-shard-*.jsonl")
+        ):
             for text in path.read_text().splitlines():
                 _, vehicle, seq = json.loads(text)["id"].rsplit("/", 2)
                 yield vehicle, int(seq)
@@ -292,7 +309,18 @@ def _without(identities: tuple[np.ndarray, np.ndarray], dead: list[tuple[str, in
 
 def table(ledger: Ledger) -> str:
     """For a terminal: one line per sink, stream and shard, sums over several shards, then the peers' answers."""
-    heads = ("sink", "stream", "shard", "made", "delivered", "waiting", "oldest waiting", "duplicates", "dead letters")
+    heads = (
+        "sink",
+        "stream",
+        "shard",
+        "made",
+        "delivered",
+        "waiting",
+        "oldest waiting",
+        "duplicates",
+        "dead letters",
+        "lost",
+    )
     lines = [*ledger.lines, *(ledger.sums() if len({line.shard for line in ledger.lines}) > 1 else [])]
     lines.sort(key=lambda x: (LIVE_SINKS.index(x.sink), x.stream != "telemetry", x.shard == _ALL, x.shard))
     rows = [_cells(line) for line in lines]
@@ -314,6 +342,8 @@ def verdict(ledger: Ledger) -> str:
         parts.append(f"{ledger.waiting:,} records wait for delivery")
     if dead := sum(line.dead_letters for line in ledger.lines):
         parts.append(f"{dead:,} dead letters")
+    if lost := sum(line.lost for line in ledger.lines):
+        parts.append(f"{lost:,} records lost, because the log did not hold them any more")
     for peer in ledger.verified:
         if peer.error:
             parts.append(f"{peer.sink} could not be asked ({peer.error})")
@@ -343,7 +373,7 @@ def _answers(ledger: Ledger) -> list[tuple[str, ...]]:
 def _cells(line: Line) -> tuple[str, ...]:
     numbers = [f"{n:,}" for n in (line.made, line.delivered, line.waiting)]
     oldest = utc_text(line.oldest_waiting).replace("T", " ").removesuffix("Z") if line.oldest_waiting else "-"
-    last = (f"{line.duplicates:,}", f"{line.dead_letters:,}")
+    last = tuple(f"{n:,}" for n in (line.duplicates, line.dead_letters, line.lost))
     return (line.sink, line.stream, "all" if line.shard == _ALL else f"{line.shard}", *numbers, oldest, *last)
 
 

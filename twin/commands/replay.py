@@ -13,6 +13,7 @@ import typer
 
 from actors.delivery.sinks import LIVE_SINKS, SINKS
 from actors.delivery.sinks.base import mask
+from datasets.log.durable import replace_file
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.options import takes
 from twin.say import say
@@ -28,7 +29,7 @@ _MARKER = "replay.json"
 _TELL_S = 5.0
 
 
-@takes(Clock, Servers, only=("pace", *LIVE_SINKS, "mqtt_retain", "payload", "drain_timeout"))
+@takes(Clock, Servers, only=("pace", *LIVE_SINKS, "mqtt_retain", "mqtt_clients", "payload", "drain_timeout"))
 def replay(
     directory: Annotated[Path, typer.Argument(help="a run directory")],
     *,
@@ -138,8 +139,7 @@ def _claim(folder: Path, replay_id: str) -> None:
             if json.loads(marker.read_text()).get("id") == replay_id:
                 return
         elif not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-            folder.mkdir(parents=True, exist_ok=True)
-            marker.write_text(json.dumps({"id": replay_id}) + "\n")
+            replace_file(marker, (json.dumps({"id": replay_id}) + "\n").encode())
             return
     except (OSError, ValueError) as error:
         raise BadInput(f"--out: cannot use {folder}: {' '.join(str(error).split())}") from error

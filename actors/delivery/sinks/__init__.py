@@ -20,6 +20,7 @@ from actors.delivery.sinks.base import (
     SinkRefused,
     SinkUnavailable,
     Target,
+    reader_of,
 )
 
 
@@ -66,4 +67,5 @@ __all__ = [
     "SinkRefused",
     "SinkUnavailable",
     "Target",
+    "reader_of",
 ]

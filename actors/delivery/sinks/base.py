@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from datasets.names import Payload, Stream
 
@@ -39,10 +39,12 @@ class SinkRefused(SinkError):
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """What a target is told besides its address. `retain`: an MQTT broker keeps each vehicle's last record."""
+    """What a target is told besides its address. `retain`: an MQTT broker keeps each vehicle's last record.
+    `clients`: MQTT connections of a node, 0 for one a vehicle."""
 
     payload: Payload = "json"
     retain: bool = False
+    clients: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,26 @@ class Receipt:
 
 
 class Sink(Protocol):
-    """A peer that takes batches. There is one calling thread per stream, so `deliver` may run in two at once."""
+    """One connection (or several) to a peer, for one stream. One thread uses it; only `close` may come from another."""
 
     def open(self) -> None:
         """Connect and prepare (topics, tables). Raises SinkError if that fails."""
 
-    def position(self, stream: Stream, shard: int) -> int | None:
+    def position(self, shard: int) -> int | None:
         """How far the peer itself says this log was delivered; None for a peer that keeps no cursor of ours."""
 
-    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+    def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
         """Deliver all rows; return when every one is acknowledged or rejected individually.
 
         `position` is the log position at the end of the batch, for a sink that keeps the cursor in its own transaction.
         After a SinkError the same whole batch may be delivered again: a sink never assumes it comes only once. If the
         peer makes no progress for the target's `patience_s`, this raises SinkUnavailable.
+        """
+
+    def heard(self) -> float:
+        """When the peer gave its last sign of life [s of time.monotonic]. Raises SinkError if it is lost.
+
+        Called several times a second, also while there is nothing to deliver.
         """
 
     def close(self) -> None:
@@ -102,6 +110,10 @@ class Target(Protocol):
         """The address as the peer's clients take it, with its secrets."""
 
     @property
+    def peer(self) -> str:
+        """Which peer it is: its address without secrets. Cursors belong to it."""
+
+    @property
     def batch_rows(self) -> int:
         """Most rows of one delivery."""
 
@@ -111,13 +123,18 @@ class Target(Protocol):
 
     @property
     def rewind_s(self) -> float:
-        """How far to go back after a lost connection, if a dying peer may forget what it acknowledged [s]; else 0."""
+        """For how long a dying peer may forget what it has acknowledged [s]; 0 if it never does."""
 
-    def sink(self, log_id: str, part: int = 0) -> Sink:
-        """A sink for the log `log_id` (one run directory). `part` distinguishes sinks that ship parts of it."""
+    def sink(self, log_id: str, stream: Stream, part: int = 0) -> Sink:
+        """A sink for one stream of the log `log_id` (one run directory). `part` distinguishes sinks that ship parts."""
 
     def check(self) -> str:
         """What answers there and its version, in one line. Raises SinkError if nothing usable does."""
+
+
+def reader_of(target: Target) -> str:
+    """The name of this peer's cursors and dead letters, also as a folder: `kafka@127.0.0.1:9092`."""
+    return f"{target.name}@{quote(target.peer, safe=':,@[]')}"
 
 
 def split_url(text: str, schemes: tuple[str, ...], example: str) -> SplitResult:

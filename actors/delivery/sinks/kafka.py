@@ -82,15 +82,20 @@ class KafkaTarget:
         """The address as messages show it."""
         return f"Kafka at {self.url}"
 
-    def sink(self, log_id: str, part: int = 0) -> KafkaSink:
-        return KafkaSink(self, log_id)
+    @property
+    def peer(self) -> str:
+        """The servers in one order, however they were given."""
+        return ",".join(sorted(self.bootstrap))
+
+    def sink(self, log_id: str, stream: Stream, part: int = 0) -> KafkaSink:
+        return KafkaSink(self, log_id, stream)
 
     def check(self) -> str:
-        connection = _Connection(self, "ev-twin-check")
+        sink = KafkaSink(self, "check", "telemetry")
         try:
-            brokers, topics = connection.metadata()
+            brokers, topics = sink.metadata()
         finally:
-            connection.close()
+            sink.close()
         there = ", ".join(sorted(topics & set(_TOPICS.values()))) or "created with the first record"
         return f"{self.where}: {brokers} broker(s), topics: {there}"
 
@@ -106,36 +111,35 @@ def _translate(error: KafkaError, target: KafkaTarget) -> SinkRefused | SinkUnav
 
 @dataclass
 class _Flight:
-    """The reports that have come back for the messages of one batch."""
+    """What has failed of one batch: (value, why); the report lacks headers. librdkafka reports nothing else to us."""
 
-    acked_ns: list[int] = field(default_factory=list)
-    failed: list[tuple[bytes, KafkaError]] = field(default_factory=list)  # (value, why); the report lacks headers
+    failed: list[tuple[bytes, KafkaError]] = field(default_factory=list)
 
     def report(self, error: KafkaError | None, message: Message) -> None:
         """librdkafka's answer for one message."""
-        if error is None:
-            self.acked_ns.append(time.time_ns())
-        else:
+        if error is not None:
             self.failed.append((message.value() or b"", error))
 
 
-class _Connection:
-    """One producer, used by one delivery at a time, so that a flush waits for its own messages only."""
+class KafkaSink:
+    """See the module's docstring. The queue is one batch: `deliver` returns only when all of it is answered."""
 
-    def __init__(self, target: KafkaTarget, client_id: str) -> None:
+    def __init__(self, target: KafkaTarget, log_id: str, stream: Stream) -> None:
         self._target = target
+        self._stream = stream
         self._said: KafkaError | None = None  # the last error that is not about one message
         self._closing = threading.Event()
-        self._lock = threading.Lock()
         self._producer = Producer(
             {
                 "bootstrap.servers": target.url,
-                "client.id": client_id,
+                "client.id": f"ev-twin-{log_id}",
                 "acks": "all",
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",  # as in Java's client and kafka-python: a vehicle keeps its partition
                 "linger.ms": 5,
                 "batch.size": 256 << 10,
+                # A call into Python for each message that went well would cost as much as sending it.
+                "delivery.report.only.error": True,
                 # Our own clock ends a delivery (`patience_s` without progress), not librdkafka's.
                 "message.timeout.ms": 600_000,
                 "reconnect.backoff.ms": 50,
@@ -150,6 +154,9 @@ class _Connection:
         if self._said is None or self._said.code() not in _REFUSED:
             self._said = error
 
+    def open(self) -> None:
+        self.metadata()
+
     def metadata(self) -> tuple[int, set[str]]:
         """Number of brokers and the topics. Raises SinkError if there is no answer."""
         try:
@@ -160,28 +167,33 @@ class _Connection:
             raise _translate(said, self._target) from error
         return len(found.brokers), set(found.topics)
 
-    def deliver(self, topic: str, messages: Messages) -> Receipt:
-        with self._lock:
-            dead: list[DeadLetter] = []
-            flight = _Flight()
-            try:
-                self._send(topic, messages, range(len(messages.ids)), flight, dead)
-                rows = {value: row for row, value in enumerate(messages.values)} if flight.failed else {}
-                for row, error in sorted(((rows[value], error) for value, error in flight.failed), key=itemgetter(0)):
-                    if error.code() not in _TOO_LARGE:
-                        raise _translate(error, self._target)
-                    # The broker refuses a whole request if one record is too large, so send each on its own.
-                    single = _Flight()
-                    self._send(topic, messages, [row], single, dead)
-                    if single.failed and single.failed[0][1].code() not in _TOO_LARGE:
-                        raise _translate(single.failed[0][1], self._target)
-                    dead += [DeadLetter(row, why.str()) for identity, why in single.failed]
-                    flight.acked_ns += single.acked_ns
-            except KafkaException as error:
-                raise _translate(error.args[0], self._target) from error
-            finally:
-                self._purge()
-            return Receipt(0, tuple(sorted(dead, key=lambda letter: letter.row)), flight.acked_ns)
+    def position(self, shard: int) -> int | None:
+        return None
+
+    def heard(self) -> float:
+        return time.monotonic()  # what it acknowledged it keeps, so nobody needs to know
+
+    def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+        topic, messages = _TOPICS[self._stream], encode(batch, self._stream, self._target.payload)
+        dead: list[DeadLetter] = []
+        flight = _Flight()
+        try:
+            self._send(topic, messages, range(len(messages.ids)), flight, dead)
+            rows = {value: row for row, value in enumerate(messages.values)} if flight.failed else {}
+            for row, error in sorted(((rows[value], error) for value, error in flight.failed), key=itemgetter(0)):
+                if error.code() not in _TOO_LARGE:
+                    raise _translate(error, self._target)
+                # The broker refuses a whole request if one record is too large, so send each on its own.
+                single = _Flight()
+                self._send(topic, messages, [row], single, dead)
+                if single.failed and single.failed[0][1].code() not in _TOO_LARGE:
+                    raise _translate(single.failed[0][1], self._target)
+                dead += [DeadLetter(row, why.str()) for _, why in single.failed]
+        except KafkaException as error:
+            raise _translate(error.args[0], self._target) from error
+        finally:
+            self._purge()
+        return Receipt(0, tuple(sorted(dead, key=lambda letter: letter.row)))
 
     def _send(
         self,
@@ -207,9 +219,9 @@ class _Connection:
                         raise
                     dead.append(DeadLetter(row, error.args[0].str()))
                     break
-        done, deadline = -1, 0.0
-        while self._producer.flush(_POLL_S):
-            if done != (done := len(flight.acked_ns) + len(flight.failed)):
+        before, deadline = -1, 0.0
+        while left := self._producer.flush(_POLL_S):
+            if before != (before := left):
                 deadline = time.monotonic() + self._target.patience_s
             self._give_up_if(self._closing.is_set(), "closed while it delivered")
             if self._said is not None and self._said.code() in _REFUSED:
@@ -235,30 +247,3 @@ class _Connection:
         self._closing.set()
         with suppress(KafkaException):
             self._producer.purge()
-
-
-class KafkaSink:
-    """See the module's docstring. The queue is one batch: `deliver` returns only when all of it is answered."""
-
-    def __init__(self, target: KafkaTarget, log_id: str) -> None:
-        self._target = target
-        self._log_id = log_id
-        self._connections: dict[Stream, _Connection] = {}
-
-    def open(self) -> None:
-        self._connections = {stream: _Connection(self._target, f"ev-twin-{self._log_id}") for stream in _TOPICS}
-        try:
-            self._connections["telemetry"].metadata()
-        except BaseException:
-            self.close()
-            raise
-
-    def position(self, stream: Stream, shard: int) -> int | None:
-        return None
-
-    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
-        return self._connections[stream].deliver(_TOPICS[stream], encode(batch, stream, self._target.payload))
-
-    def close(self) -> None:
-        for connection in self._connections.values():
-            connection.close()

@@ -14,16 +14,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import deque
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
+from zlib import crc32
 
-import paho.mqtt.client as mqtt
 import pyarrow as pa
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.delivery.sinks.base import (
@@ -35,15 +32,18 @@ from actors.delivery.sinks.base import (
     SinkUnavailable,
     split_url,
 )
+from actors.delivery.sinks.mqtt_connection import CONNECT_TIMEOUT_S, Connection, Network
 from datasets.codec import encode
 from datasets.schema import Payload, Stream
 
 _TOPICS: dict[Stream, str] = {"telemetry": "ev/battery/telemetry/", "predictions": "ev/battery/prediction/"}
 _STATUS = "ev/battery/status/"
-_CONNECT_TIMEOUT_S = 5.0
+_CLIENT: dict[Stream, str] = {"telemetry": "", "predictions": "-predictions"}
 _FAREWELL_S = 0.5
 _SESSION_EXPIRY_S = 24 * 3600
-_WINDOW = 1000
+_TURN_S = 0.1
+_PROBE_S = 1.0  # after so long without a sign of life we ask for one
+_WRITE_EVERY = 32  # messages between two looks at the network
 _PACKET_OVERHEAD = 16  # fixed header, lengths, packet id, no properties
 _REFUSALS = ("Bad user name or password", "Not authorized", "Banned", "Bad authentication method")
 _OLD_BROKER = "Unsupported protocol version"
@@ -54,13 +54,15 @@ _REFUSED = {0x87, 0x90}
 
 @dataclass(frozen=True)
 class MqttTarget:
-    """One broker. The password is not in repr. `retain`: the broker keeps the last record of each vehicle."""
+    """One broker. The password is not in repr. `retain`: the broker keeps the last record of each vehicle. `clients`:
+    connections of a node, 0 for one a vehicle."""
 
     host: str
     port: int = 1883
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     retain: bool = False
+    clients: int = 1
     patience_s: float = 30.0
     name: str = "mqtt"
     rewind_s: float = 5.0
@@ -81,6 +83,7 @@ class MqttTarget:
             unquote(url.username) if url.username else None,
             unquote(url.password) if url.password else None,
             retain=options.retain,
+            clients=options.clients,
             payload=options.payload,
         )
 
@@ -96,238 +99,254 @@ class MqttTarget:
         """The address as messages show it, without secrets."""
         return f"MQTT at {self.host}:{self.port}"
 
-    def sink(self, log_id: str, part: int = 0) -> MqttSink:
-        return MqttSink(self, log_id, part)
+    @property
+    def peer(self) -> str:
+        """host:port."""
+        return f"{self.host}:{self.port}"
+
+    def sink(self, log_id: str, stream: Stream, part: int = 0) -> MqttSink:
+        return MqttSink(self, log_id, stream, part)
 
     def check(self) -> str:
-        version: list[str] = []
-        got = threading.Event()
-
-        def on_message(_client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
-            version.append(message.payload.decode(errors="replace"))
-            got.set()
-
-        sink = MqttSink(self, "check", visit=True)
-        sink.open()
-        assert sink.client is not None
-        sink.client.on_message = on_message
-        sink.client.subscribe("$SYS/broker/version")
-        got.wait(1.0)
-        sink.close()
-        return f"{self.where}: {version[0] if version else 'a broker that does not tell its version'}"
-
-
-def session_expiry(packet: int, seconds: float) -> Properties:
-    """How long the broker keeps the session of a client that is gone (MQTT 5)."""
-    properties = Properties(packet)  # type: ignore[no-untyped-call]
-    properties.SessionExpiryInterval = min(round(seconds), 0xFFFFFFFE)  # the next number would mean forever
-    return properties
+        sink = MqttSink(self, "check", "telemetry", visit=True)
+        try:
+            sink.open()
+            version = sink.subscribe_once("$SYS/broker/version", 1.0)
+        finally:
+            sink.close()
+        return f"{self.where}: {version or 'a broker that does not tell its version'}"
 
 
 class MqttSink:
-    """See the module's docstring. Bound: one batch, of which at most `_WINDOW` messages (or as many as the broker
-    allows) are on the wire. When the window is full, `deliver` waits.
+    """See the module's docstring. Bound: one batch, of which each connection has at most as many messages on the wire
+    as its broker allows, and never more than 1,000. When that is full, `deliver` waits.
 
-    A lost connection ends the delivery and the sink. The client must never reconnect by itself, because it would send
-    new messages before old ones. `visit`: no lasting session, no status.
+    The first connection carries the status of the whole (for telemetry only, so that there is one). A vehicle's
+    messages always go the same way. A lost connection ends the delivery and the sink. `visit`: no lasting session, no
+    status.
     """
 
-    def __init__(self, target: MqttTarget, log_id: str, part: int = 0, *, visit: bool = False) -> None:
+    def __init__(self, target: MqttTarget, log_id: str, stream: Stream, part: int = 0, *, visit: bool = False) -> None:
         self._target = target
         self._log_id = log_id
+        self._stream = stream
         self._part = part
         self._visit = visit
-        self._status = f"{_STATUS}{log_id}/{part}"
-        self._changed = threading.Condition()
-        self._connected: ReasonCode | None = None
-        self._lost = ""  # why the connection is gone
-        self._denied = 0  # reason code of the first record we may not publish
-        self._window = _WINDOW
-        self._largest_packet = 268_435_455
-        self._answers: dict[int, tuple[int, int]] = {}  # message id -> reason code, time [ns]; until fetched
-        self._awaited: set[int] = set()
-        self._status_ids: set[int] = set()
-        self.client: mqtt.Client | None = None
+        self._own = target.clients == 0 and stream == "telemetry"  # each vehicle has a connection of its own
+        self._network = Network()
+        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._connections: list[Connection] = []
+        self._of: dict[str, Connection] = {}
+        self._using = threading.Lock()
+        self._closing = threading.Event()
+        self._flight = _Flight()
 
     def open(self) -> None:
-        answer = self._connect(MQTTProtocolVersion.MQTTv5)
-        if str(answer) == _OLD_BROKER:
-            self.close()
-            answer = self._connect(MQTTProtocolVersion.MQTTv311)
-        if answer is None or answer.is_failure:
-            said = answer or self._lost or f"no answer in {_CONNECT_TIMEOUT_S:g} s"
-            self.close()
-            if answer is not None and str(answer) in _REFUSALS:
-                raise SinkRefused(f"{self._target.where} refused us ({answer}); check user and password")
-            raise SinkUnavailable(
-                f"{self._target.where} accepts no MQTT session ({said}); is it an MQTT broker, and not overloaded?"
-            )
+        with self._using:
+            answer = self._first()
+            if str(answer) == _OLD_BROKER:
+                self._protocol, self._connections = MQTTProtocolVersion.MQTTv311, []
+                answer = self._first()
+            if answer is None or answer.is_failure:
+                raise self._refusal(self._connections[0])
+            if not self._own:
+                numbers = range(1, max(1, self._target.clients))
+                self._connect([(f"-{number}", None) for number in numbers])
 
-    def _connect(self, protocol: MQTTProtocolVersion) -> ReasonCode | None:
-        """The broker's answer to our CONNECT; None if it gave none."""
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"ev-twin-{self._log_id}-{self._part}" if not self._visit else "",
-            clean_session=self._visit if protocol == MQTTProtocolVersion.MQTTv311 else None,
-            protocol=protocol,
-            reconnect_on_failure=False,
+    def _first(self) -> ReasonCode | None:
+        """The broker's answer to our first CONNECT; None if it gave none."""
+        will = None
+        if not self._visit and self._stream == "telemetry":
+            about = {"log_id": self._log_id, "part": self._part}
+            will = _will(f"{_STATUS}{self._log_id}/{self._part}", about)
+        self._begin("", will)
+        self._until(lambda: self._connections[0].accepted is not None or self._connections[0].lost, CONNECT_TIMEOUT_S)
+        return self._connections[0].accepted
+
+    def _begin(self, suffix: str, will: tuple[str, str, str] | None) -> Connection:
+        target = self._target
+        connection = Connection(
+            self._network,
+            "" if self._visit else f"ev-twin-{self._log_id}-{self._part}{_CLIENT[self._stream]}{suffix}",
+            self._protocol,
+            (target.user, target.password) if target.user is not None else None,
+            self._flight.answered,
+            will=will,
+            visit=self._visit,
         )
-        client.connect_timeout = _CONNECT_TIMEOUT_S
-        client.max_inflight_messages_set(0)  # the window is ours
-        client.max_queued_messages_set(0)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
-        if self._target.user is not None:
-            client.username_pw_set(self._target.user, self._target.password)
-        if not self._visit:
-            client.will_set(self._status, self._state("offline"), qos=1, retain=True)
-        properties = None
-        if protocol == MQTTProtocolVersion.MQTTv5:
-            properties = session_expiry(PacketTypes.CONNECT, 0 if self._visit else _SESSION_EXPIRY_S)
-        self._connected, self._lost = None, ""
+        self._connections.append(connection)
         try:
-            client.connect(
-                self._target.host,
-                self._target.port,
-                keepalive=15,
-                clean_start=self._visit if properties else mqtt.MQTT_CLEAN_START_FIRST_ONLY,
-                properties=properties,
-            )
+            connection.connect(target.host, target.port, _SESSION_EXPIRY_S)
         except OSError as error:
-            raise SinkUnavailable(
-                f"{self._target.where} does not answer ({error}); is the broker running there?"
-            ) from error
-        self.client = client
-        client.loop_start()
-        with self._changed:
-            self._changed.wait_for(lambda: self._connected is not None or self._lost, _CONNECT_TIMEOUT_S)
-        return self._connected
+            raise SinkUnavailable(f"{target.where} does not answer ({error}); is the broker running there?") from error
+        return connection
 
-    def _state(self, state: str) -> str:
-        return json.dumps({"log_id": self._log_id, "part": self._part, "state": state})
+    def _connect(self, wanted: list[tuple[str, tuple[str, str, str] | None]]) -> list[Connection]:
+        """More connections, once all are accepted."""
+        new = []
+        for suffix, will in wanted:
+            new.append(self._begin(suffix, will))
+            self._network.turn(0)
+        self._until(lambda: all(c.accepted is not None or c.lost for c in new), CONNECT_TIMEOUT_S)
+        for connection in new:
+            if connection.accepted is None or connection.accepted.is_failure:
+                raise self._refusal(connection)
+        return new
 
-    # ---- called by the client's thread
+    def _refusal(self, connection: Connection) -> SinkRefused | SinkUnavailable:
+        answer = connection.accepted
+        if answer is not None and str(answer) in _REFUSALS:
+            return SinkRefused(f"{self._target.where} refused us ({answer}); check user and password")
+        said = answer or connection.lost or f"no answer in {CONNECT_TIMEOUT_S:g} s"
+        return SinkUnavailable(
+            f"{self._target.where} accepts no MQTT session ({said}); is it an MQTT broker, and not overloaded?"
+        )
 
-    def _on_connect(
-        self,
-        client: mqtt.Client,
-        _data: object,
-        _flags: mqtt.ConnectFlags,
-        answer: ReasonCode,
-        properties: Properties | None,
-    ) -> None:
-        if not answer.is_failure and not self._visit:
-            self._status_ids.add(client.publish(self._status, self._state("online"), qos=1, retain=True).mid)
-        with self._changed:
-            self._window = min(_WINDOW, getattr(properties, "ReceiveMaximum", _WINDOW))
-            self._largest_packet = getattr(properties, "MaximumPacketSize", self._largest_packet)
-            self._connected = answer
-            self._changed.notify_all()
+    def _until(self, holds: Callable[[], object], timeout_s: float) -> bool:
+        """Move packets until it holds; False if that takes longer than `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while not holds():
+            if self._closing.is_set():
+                raise SinkUnavailable(f"{self._target.where} was closed while it delivered")
+            if (left := deadline - time.monotonic()) < 0:
+                return False
+            self._network.turn(min(left, _TURN_S))
+        return True
 
-    def _on_disconnect(
-        self,
-        _client: mqtt.Client,
-        _data: object,
-        _flags: mqtt.DisconnectFlags,
-        reason: ReasonCode,
-        _: Properties | None,
-    ) -> None:
-        with self._changed:
-            self._lost = self._lost or f"connection lost: {reason}"
-            self._changed.notify_all()
+    def subscribe_once(self, topic: str, timeout_s: float) -> str:
+        """The first message of a topic; "" if there is none within the time."""
+        seen: list[str] = []
+        client = self._connections[0].client
+        client.on_message = lambda _client, _data, message: seen.append(message.payload.decode(errors="replace"))
+        client.subscribe(topic)
+        self._until(lambda: seen, timeout_s)
+        return seen[0] if seen else ""
 
-    def _on_publish(
-        self, _client: mqtt.Client, _data: object, mid: int, reason: ReasonCode, _: Properties | None
-    ) -> None:
-        if mid in self._status_ids:
-            self._status_ids.discard(mid)
-            return
-        if reason.value in _REFUSED:
-            self._denied = reason.value
-        self._answers[mid] = (reason.value, time.time_ns())
-        if mid in self._awaited:
-            with self._changed:
-                self._changed.notify_all()
-
-    # ---- called by the shipper
-
-    def position(self, stream: Stream, shard: int) -> int | None:
+    def position(self, shard: int) -> int | None:
         return None
 
-    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
-        messages, topic, retain = encode(batch, stream, self._target.payload), _TOPICS[stream], self._target.retain
-        waiting: deque[tuple[int, int]] = deque()  # message id, row; oldest first
-        dead: list[DeadLetter] = []
-        acked_ns: list[int] = []
-        for row, (vehicle, value) in enumerate(zip(messages.vehicle_ids, messages.values, strict=True)):
-            if len(topic) + len(vehicle) + len(value) + _PACKET_OVERHEAD > self._largest_packet:
-                dead.append(DeadLetter(row, f"packet too large: {len(value):,} bytes of payload"))
-                continue
-            if len(waiting) >= self._window:
-                self._settle(waiting, self._window // 2, dead, acked_ns)
-            client = self.client
-            if client is None:
-                raise SinkUnavailable(f"{self._target.where} was closed while it delivered")
-            waiting.append((client.publish(topic + vehicle, value, qos=1, retain=retain).mid, row))
-        self._settle(waiting, 0, dead, acked_ns)
-        return Receipt(0, tuple(sorted(dead, key=lambda letter: letter.row)), acked_ns)
+    def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+        messages, topic, retain = (
+            encode(batch, self._stream, self._target.payload),
+            _TOPICS[self._stream],
+            self._target.retain,
+        )
+        with self._using:
+            flight = self._flight
+            flight.begin()
+            self._of_all(messages.vehicle_ids)
+            try:
+                for row, (vehicle, value) in enumerate(zip(messages.vehicle_ids, messages.values, strict=True)):
+                    connection = self._of[vehicle]
+                    if len(topic) + len(vehicle) + len(value) + _PACKET_OVERHEAD > connection.largest_packet:
+                        flight.dead.append(DeadLetter(row, f"packet too large: {len(value):,} bytes of payload"))
+                        continue
+                    if connection.full:
+                        self._while(lambda: connection.full)  # noqa: B023  (called at once)
+                    connection.publish(topic + vehicle, value, row, retain=retain)
+                    flight.sent += 1
+                    if not row % _WRITE_EVERY:
+                        self._network.turn(0)
+                self._while(lambda: flight.waiting)
+            except BaseException:
+                for connection in self._connections:
+                    connection.forget()
+                raise
+            return Receipt(0, tuple(sorted(flight.dead, key=lambda letter: letter.row)), flight.acked_ns)
 
-    def _settle(self, waiting: deque[tuple[int, int]], leave: int, dead: list[DeadLetter], acked_ns: list[int]) -> None:
-        """Wait until at most `leave` messages are unanswered."""
-        while len(waiting) > leave:
-            # A broker usually answers in order: after one wait for the last answer we need, all are there.
-            self._await(waiting[-1 - leave][0])
-            while len(waiting) > leave:
-                mid, row = waiting[0]
-                answer = self._answers.pop(mid, None)
-                if answer is None:
-                    self._await(mid)
-                    continue
-                waiting.popleft()
-                code, when = answer
-                if code in _REFUSED:
-                    raise SinkRefused(f"{self._target.where} refused a record (0x{code:02x}); check our rights")
-                if code in _DEAD:
-                    dead.append(DeadLetter(row, _DEAD[code]))
-                elif code >= 0x80:
-                    raise SinkUnavailable(f"{self._target.where} takes no records now (0x{code:02x})")
-                else:
-                    acked_ns.append(when)
+    def _of_all(self, vehicles: Sequence[str]) -> None:
+        """Know the way of each vehicle, with new connections for those that have their own."""
+        new = [vehicle for vehicle in dict.fromkeys(vehicles) if vehicle not in self._of]
+        if not new:
+            return
+        if self._own:
+            wills = [_will(f"{_STATUS}{v}", {"log_id": self._log_id, "vehicle_id": v}) for v in new]
+            made = self._connect([(f"-{v}", will) for v, will in zip(new, wills, strict=True)])
+            self._of |= dict(zip(new, made, strict=True))
+        else:
+            ways = len(self._connections)
+            self._of |= {vehicle: self._connections[crc32(vehicle.encode()) % ways] for vehicle in new}
 
-    def _await(self, mid: int) -> None:
-        """Wait until `mid` is answered. Raises SinkUnavailable without a connection, or without any answer for
-        `patience_s`."""
+    def _while(self, holds: Callable[[], object]) -> None:
+        """Move packets while it holds. Raises SinkError if the broker refuses a record, is lost, or acknowledges
+        nothing for `patience_s`."""
+        flight, target = self._flight, self._target
         answered, deadline = -1, 0.0
-        self._awaited.add(mid)
-        try:
-            while mid not in self._answers:
-                if self._denied:  # checked first, because a broker may hang up on a client that goes on
-                    raise SinkRefused(f"{self._target.where} refused a record (0x{self._denied:02x}); check our rights")
-                if self._lost:
-                    raise SinkUnavailable(f"{self._target.where}: {self._lost}")
-                if answered != (answered := len(self._answers)):
-                    deadline = time.monotonic() + self._target.patience_s
-                elif time.monotonic() > deadline:
-                    raise SinkUnavailable(
-                        f"{self._target.where} has acknowledged nothing for {self._target.patience_s:g} s"
-                    )
-                with self._changed:
-                    self._changed.wait_for(lambda: mid in self._answers or self._lost, 0.1)
-        finally:
-            self._awaited.discard(mid)
+        while holds():
+            if flight.refused:  # checked first, because a broker may hang up on a client that goes on
+                raise SinkRefused(f"{target.where} refused a record (0x{flight.refused:02x}); check our rights")
+            self._check()
+            if flight.failed:
+                raise SinkUnavailable(f"{target.where} takes no records now (0x{flight.failed:02x})")
+            if answered != (answered := flight.done):
+                deadline = time.monotonic() + target.patience_s
+            elif time.monotonic() > deadline:
+                raise SinkUnavailable(f"{target.where} has acknowledged nothing for {target.patience_s:g} s")
+            self._network.turn(_TURN_S)
+        if flight.refused:
+            raise SinkRefused(f"{target.where} refused a record (0x{flight.refused:02x}); check our rights")
+
+    def _check(self) -> None:
+        if self._closing.is_set():
+            raise SinkUnavailable(f"{self._target.where} was closed while it delivered")
+        for connection in self._connections:
+            if connection.lost:
+                raise SinkUnavailable(f"{self._target.where}: {connection.lost}")
+
+    def heard(self) -> float:
+        with self._using:
+            self._network.turn(0)
+            self._check()
+            heard = max(connection.heard for connection in self._connections)
+            if time.monotonic() - heard > _PROBE_S:
+                self._connections[0].probe(self._target.patience_s)
+                self._network.turn(0)
+            return heard
 
     def close(self) -> None:
-        client, self.client = self.client, None
-        if client is None:
-            return
-        if not self._lost and not self._visit and self._connected is not None and not self._connected.is_failure:
-            farewell = client.publish(self._status, self._state("offline"), qos=1, retain=True)
-            self._status_ids.add(farewell.mid)
-            with suppress(RuntimeError, ValueError):
-                farewell.wait_for_publish(_FAREWELL_S)
-        with self._changed:
-            self._lost = self._lost or "closed while it delivered"
-            self._changed.notify_all()
-        client.disconnect()
-        client.loop_stop()
+        self._closing.set()
+        with self._using:
+            going = [connection for connection in self._connections if connection.farewell()]
+            deadline = time.monotonic() + _FAREWELL_S
+            while any(not c.silent and not c.lost for c in going) and time.monotonic() < deadline:
+                self._network.turn(_TURN_S)
+            for connection in self._connections:
+                connection.client.disconnect()
+            self._network.turn(0)
+            self._connections, self._of = [], {}
+            self._network.close()
+            self._network = Network()
+
+
+class _Flight:
+    """The answers to one batch."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """For a new batch."""
+        self.sent = self.done = 0
+        self.refused = self.failed = 0
+        self.acked_ns: list[int] = []
+        self.dead: list[DeadLetter] = []
+
+    @property
+    def waiting(self) -> bool:
+        return self.done < self.sent
+
+    def answered(self, row: int, code: int) -> None:
+        """The broker's answer to one record."""
+        self.done += 1
+        if code in _REFUSED:
+            self.refused = code
+        elif code in _DEAD:
+            self.dead.append(DeadLetter(row, _DEAD[code]))
+        elif code >= 0x80:
+            self.failed = code
+        else:
+            self.acked_ns.append(time.time_ns())
+
+
+def _will(topic: str, about: dict[str, object]) -> tuple[str, str, str]:
+    return topic, json.dumps(about | {"state": "online"}), json.dumps(about | {"state": "offline"})

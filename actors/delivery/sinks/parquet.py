@@ -7,6 +7,7 @@ by file name. The position follows from the file names, so a folder that was emp
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,13 @@ class ParquetTarget:
         """The folder."""
         return str(self.folder)
 
-    def sink(self, log_id: str, part: int = 0) -> ParquetSink:
-        return ParquetSink(self)
+    @property
+    def peer(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def sink(self, log_id: str, stream: Stream, part: int = 0) -> ParquetSink:
+        return ParquetSink(self, stream)
 
     def check(self) -> str:
         parent = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
@@ -52,28 +58,32 @@ class ParquetTarget:
 class ParquetSink:
     """See the module's docstring. The queue is one batch: `deliver` returns when its file is on the disk."""
 
-    def __init__(self, target: ParquetTarget) -> None:
+    def __init__(self, target: ParquetTarget, stream: Stream) -> None:
         self._target = target
+        self._stream = stream
 
     def open(self) -> None:
         self._target.check()
 
-    def _directory(self, stream: Stream, shard: int) -> Path:
-        return log_directory(self._target.folder, stream, shard)
+    def _directory(self, shard: int) -> Path:
+        return log_directory(self._target.folder, self._stream, shard)
 
-    def position(self, stream: Stream, shard: int) -> int | None:
-        names = [path.stem for path in self._directory(stream, shard).glob("*-*.parquet")]
+    def position(self, shard: int) -> int | None:
+        names = [path.stem for path in self._directory(shard).glob("*-*.parquet")]
         return max((int(name.rpartition("-")[2]) for name in names), default=0)
 
-    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
-        directory = self._directory(stream, shard)
+    def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+        directory = self._directory(shard)
         path = directory / f"{position - batch.num_rows:020d}-{position:020d}.parquet"
         table = pa.Table.from_batches([batch])
         try:
-            replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"), sync=True)
+            replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
         except OSError as error:
             raise SinkUnavailable(f"{directory} takes no file ({error.strerror or error}); is there room?") from error
         return Receipt()
+
+    def heard(self) -> float:
+        return time.monotonic()
 
     def close(self) -> None:
         pass

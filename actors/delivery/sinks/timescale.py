@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -105,8 +106,13 @@ class TimescaleTarget:
         except psycopg2.Error as error:
             raise _translate(error, self) from error
 
-    def sink(self, log_id: str, part: int = 0) -> TimescaleSink:
-        return TimescaleSink(self, log_id)
+    @property
+    def peer(self) -> str:
+        """host:port/database."""
+        return f"{self.host}:{self.port}/{self.database}"
+
+    def sink(self, log_id: str, stream: Stream, part: int = 0) -> TimescaleSink:
+        return TimescaleSink(self, log_id, stream)
 
     def check(self) -> str:
         connection = self.connect()
@@ -178,49 +184,53 @@ def migrate(target: TimescaleTarget) -> bool:
 
 
 class TimescaleSink:
-    """See the module's docstring. One connection per stream. The queue is one batch; `deliver` waits for its commit."""
+    """See the module's docstring. One connection. The queue is one batch; `deliver` waits for its commit."""
 
-    def __init__(self, target: TimescaleTarget, log_id: str) -> None:
+    def __init__(self, target: TimescaleTarget, log_id: str, stream: Stream) -> None:
         self._target = target
         self._log_id = log_id
+        self._stream = stream
         self._lock = threading.Lock()
         self._closed = False
-        self._connections: dict[Stream, Connection] = {}
-        self._busy: set[Stream] = set()
-        # Logs whose last batch was entirely new. The first batch after a start may be a repetition.
-        self._fresh: set[tuple[Stream, int]] = set()
+        self._connection: Connection | None = None
+        self._busy = False
+        # Shards whose last batch was entirely new. The first batch after a start may be a repetition.
+        self._fresh: set[int] = set()
 
     def open(self) -> None:
         migrate(self._target)
 
-    def position(self, stream: Stream, shard: int) -> int | None:
-        with self._transaction(stream) as cursor:
+    def heard(self) -> float:
+        return time.monotonic()  # what it acknowledged it keeps, so nobody needs to know
+
+    def position(self, shard: int) -> int | None:
+        with self._transaction() as cursor:
             cursor.execute(
                 "SELECT position FROM sink_cursors WHERE log_id = %s AND stream = %s AND shard = %s",
-                (self._log_id, stream, shard),
+                (self._log_id, self._stream, shard),
             )
             row = cursor.fetchone()
         return int(row[0]) if row else 0
 
-    def deliver(self, stream: Stream, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
-        if (stream, shard) in self._fresh:
+    def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
+        if shard in self._fresh:
             try:
-                with self._transaction(stream) as cursor:
-                    self._copy(cursor, stream, stream, batch)
-                    self._move_cursor(cursor, stream, shard, position)
+                with self._transaction() as cursor:
+                    self._copy(cursor, self._stream, batch)
+                    self._move_cursor(cursor, shard, position)
                 return Receipt()
             except _ROW_ERRORS:
-                self._fresh.discard((stream, shard))
-        with self._transaction(stream) as cursor:
-            receipt = self._insert(cursor, stream, batch)
-            self._move_cursor(cursor, stream, shard, position)
+                self._fresh.discard(shard)
+        with self._transaction() as cursor:
+            receipt = self._insert(cursor, batch)
+            self._move_cursor(cursor, shard, position)
         if not receipt.duplicates and not receipt.dead:
-            self._fresh.add((stream, shard))
+            self._fresh.add(shard)
         return receipt
 
-    def _insert(self, cursor: Cursor, stream: Stream, batch: pa.RecordBatch) -> Receipt:
+    def _insert(self, cursor: Cursor, batch: pa.RecordBatch) -> Receipt:
         """Insert all rows that the table accepts and does not have yet; halve the batch where a row is refused."""
-        names = _names(stream)
+        stream, names = self._stream, _names(self._stream)
         cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS staging_{stream} (LIKE {stream}) ON COMMIT DELETE ROWS")
         accepted, seen = 0, 0
         dead: list[DeadLetter] = []
@@ -231,7 +241,7 @@ class TimescaleSink:
             try:
                 if seen:
                     cursor.execute(f"TRUNCATE staging_{stream}")
-                self._copy(cursor, stream, f"staging_{stream}", batch.slice(first, rows))
+                self._copy(cursor, f"staging_{stream}", batch.slice(first, rows))
                 cursor.execute(
                     f"INSERT INTO {stream} ({names}) SELECT {names} FROM staging_{stream} ON CONFLICT DO NOTHING"
                 )
@@ -250,26 +260,25 @@ class TimescaleSink:
                 )
         return Receipt(seen - accepted, tuple(dead))
 
-    @staticmethod
-    def _copy(cursor: Cursor, stream: Stream, table: str, rows: pa.RecordBatch) -> None:
-        cursor.copy_expert(f"COPY {table} ({_names(stream)}) FROM STDIN (FORMAT csv)", _csv(rows))
+    def _copy(self, cursor: Cursor, table: str, rows: pa.RecordBatch) -> None:
+        cursor.copy_expert(f"COPY {table} ({_names(self._stream)}) FROM STDIN (FORMAT csv)", _csv(rows))
 
-    def _move_cursor(self, cursor: Cursor, stream: Stream, shard: int, position: int) -> None:
+    def _move_cursor(self, cursor: Cursor, shard: int, position: int) -> None:
         # A reader whose cursor file is behind may deliver again what this cursor has passed. So it never moves back.
         cursor.execute(
             "INSERT INTO sink_cursors AS old (log_id, stream, shard, position) VALUES (%s, %s, %s, %s)"
             " ON CONFLICT (log_id, stream, shard)"
             " DO UPDATE SET position = greatest(old.position, excluded.position), updated_at = now()",
-            (self._log_id, stream, shard, position),
+            (self._log_id, self._stream, shard, position),
         )
 
     @contextmanager
-    def _transaction(self, stream: Stream) -> Iterator[Cursor]:
+    def _transaction(self) -> Iterator[Cursor]:
         """A cursor whose work is committed at the end. A connection that fails, or stays silent, is thrown away.
 
         Errors of `_ROW_ERRORS` are raised unchanged, and the connection remains usable for the next transaction.
         """
-        connection = self._connection(stream)
+        connection = self._connected()
         silent = threading.Event()
 
         def cut() -> None:
@@ -285,7 +294,7 @@ class TimescaleSink:
         except _ROW_ERRORS:
             raise
         except psycopg2.Error as error:
-            self._forget(stream)
+            self._forget()
             if self._closed:
                 raise SinkUnavailable(f"{self._target.where} was closed while it delivered") from error
             if silent.is_set():
@@ -294,25 +303,24 @@ class TimescaleSink:
                 ) from error
             raise _translate(error, self._target) from error
         except BaseException:
-            self._forget(stream)
+            self._forget()
             raise
         finally:
             watchdog.cancel()
-            self._busy.discard(stream)
+            self._busy = False
 
-    def _connection(self, stream: Stream) -> Connection:
-        connection = self._connections.get(stream) or self._target.connect()
+    def _connected(self) -> Connection:
+        connection = self._connection or self._target.connect()
         with self._lock:
             if self._closed:
                 connection.close()
                 raise SinkUnavailable(f"{self._target.where} was closed")
-            self._connections[stream] = connection
-            self._busy.add(stream)
+            self._connection, self._busy = connection, True
         return connection
 
-    def _forget(self, stream: Stream) -> None:
+    def _forget(self) -> None:
         with self._lock:
-            connection = self._connections.pop(stream, None)
+            connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(psycopg2.Error):
                 connection.close()
@@ -320,14 +328,12 @@ class TimescaleSink:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            busy = [self._connections[stream] for stream in self._busy if stream in self._connections]
-            idle = [connection for stream, connection in self._connections.items() if stream not in self._busy]
-            self._connections = {}
-        for connection in busy:
-            _cut(connection)
-        for connection in idle:
-            with suppress(psycopg2.Error):
-                connection.close()
+            connection, self._connection = self._connection, None
+            if connection is not None and self._busy:
+                _cut(connection)
+            elif connection is not None:
+                with suppress(psycopg2.Error):
+                    connection.close()
 
 
 def _cut(connection: Connection) -> None:
