@@ -26,6 +26,7 @@ from actors.fleet.ray_cluster import RayCluster
 from actors.fleet.status import FleetStatus
 from actors.fleet.supervisor import FleetFailed, Supervisor
 from actors.prediction.plan import READER, PoolPlan
+from actors.secret import Secret
 from datasets.log.durable import make_directory
 from datasets.schema import vehicle_id, vehicle_index
 from models.bundle import BUNDLED, Bundle, BundleError
@@ -209,7 +210,7 @@ class Fleet:
             replicas=(1, pool.replicas),
             host=pool.rest_host,
             port=pool.rest_port,
-            token=pool.api_token or None,
+            token=Secret(pool.api_token, "TWIN_API_TOKEN") if pool.api_token else None,
         )
 
     def _start_ray(self) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from actors.delivery.sinks.base import unmasked
 from datasets.log.durable import make_directory, publish_folder, replace_file, when_there_is_room
 from twin.errors import BadInput
-from twin.settings import RunSettings, load_settings
+from twin.settings import PASSWORDS, RunSettings, load_settings
 
 
 class RunLock:
@@ -72,7 +72,8 @@ def shard_count(run: Mapping[str, Any]) -> int:
 def run_settings(directory: Path, run: Mapping[str, Any], flags: Mapping[str, Any] | None = None) -> RunSettings:
     """The settings a run was begun with, some of them replaced by `flags`.
 
-    run.json holds no secrets. A password comes with a flag's URL or from PG_PASSWORD, a token from TWIN_API_TOKEN.
+    run.json holds no secrets. A password comes with a flag's URL or from the environment (`PASSWORDS`), a token from
+    TWIN_API_TOKEN.
     """
     base = {name: value for name, value in run["settings"].items() if value is not None and name != "out"}
     base = {name: unmasked(value) if isinstance(value, str) else value for name, value in base.items()}
@@ -80,7 +81,7 @@ def run_settings(directory: Path, run: Mapping[str, Any], flags: Mapping[str, An
         base["api_token"] = os.environ.get("TWIN_API_TOKEN", "")
     base["telemetry_every"] = run["period_s"]  # its default depends on the duration, which may have changed
     # The run decides who is in the fleet and where its records go, not the environment of this shell.
-    environ = {name: value for name, value in os.environ.items() if name == "PG_PASSWORD"}
+    environ = {name: value for name, value in os.environ.items() if name in PASSWORDS.values()}
     return load_settings({**(flags or {}), "out": str(directory)}, environ=environ, base=base)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.registry import Collector
 
 from actors.delivery.sinks import LIVE_SINKS, SINKS, SinkError, SinkOptions, SinkUnavailable, Target, reader_of
-from actors.delivery.sinks.base import unmasked
+from actors.delivery.sinks.base import mask, unmasked
 from actors.exporter import Exporter
+from actors.secret import Secret
 from twin.errors import BadInput
-from twin.settings import Servers
+from twin.settings import PASSWORDS, Servers
 
 
 def targets_of(servers: Servers) -> tuple[Target, ...]:
@@ -22,10 +24,22 @@ def targets_of(servers: Servers) -> tuple[Target, ...]:
     for name in LIVE_SINKS:
         if address := getattr(servers, name):
             try:
-                found.append(SINKS[name].parse(address, options))
+                found.append(_without_secrets(SINKS[name].parse(address, options)))
             except ValueError as error:
                 raise BadInput(f"--{name}: {error}") from None
     return tuple(found)
+
+
+def _without_secrets(target: Any) -> Target:
+    """The target as it may be pickled."""
+    changes: dict[str, Secret] = {}
+    if password := getattr(target, "password", None):
+        changes["password"] = Secret(password, PASSWORDS[target.name])
+    options = getattr(target, "options", "")
+    if mask(f"?{options}") != f"?{options}":
+        changes["options"] = Secret(options)
+    sealed: Target = replace(target, **changes)
+    return sealed
 
 
 def adopt_old_cursors(directory: Path, run: Mapping[str, Any]) -> None:

@@ -5,7 +5,8 @@ checked when its group is loaded (`Given.group`), and a command loads only the g
 (`twin/options.py`) and docs/settings.md are made from these groups.
 
 Environment: every setting as TWIN_<NAME> (TWIN_VEHICLES=500), and the usual names of the services:
-KAFKA_BOOTSTRAP_SERVERS; MQTT_HOST, MQTT_PORT; PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE; RAY_ADDRESS.
+KAFKA_BOOTSTRAP_SERVERS; MQTT_HOST, MQTT_PORT, MQTT_PASSWORD; PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE;
+RAY_ADDRESS.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": _DAY_S, "w": 7
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d|w|y)")
 _SIZES = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+PASSWORDS = {"mqtt": "MQTT_PASSWORD", "timescale": "PG_PASSWORD"}
+"""Where the password of an address comes from that names only a user; on every node of a cluster."""
+
 _OFF_WORDS = ("off", "no", "none", "false")
 
 
@@ -319,7 +323,10 @@ class Servers(Group):
 
     kafka: KafkaServers = _setting("", "Kafka servers", default_text="off", environment="KAFKA_BOOTSTRAP_SERVERS")
     mqtt: MqttUrl = _setting(
-        "", "MQTT broker, mqtt://[user:password@]host[:port]", default_text="off", environment="MQTT_HOST, MQTT_PORT"
+        "",
+        "MQTT broker, mqtt://[user:password@]host[:port]",
+        default_text="off",
+        environment="MQTT_HOST, MQTT_PORT, MQTT_PASSWORD",
     )
     mqtt_retain: bool = _setting(False, "the MQTT broker keeps each vehicle's last record for late subscribers")
     mqtt_clients: Clients = _setting(
@@ -523,8 +530,9 @@ class Given:
             ]
             if found:
                 values[name] = _plain(name, field, found[0])
-        if isinstance(values.get("timescale"), str):
-            values["timescale"] = _with_password(values["timescale"], self._environ)
+        for name, variable in PASSWORDS.items():
+            if isinstance(values.get(name), str):
+                values[name] = _with_password(values[name], self._environ.get(variable))
         try:
             return kind(**values)
         except ValidationError as error:
@@ -661,9 +669,8 @@ def _from_services(environ: Mapping[str, str]) -> dict[str, str]:
     return values
 
 
-def _with_password(url: str, environ: Mapping[str, str]) -> str:
-    """Add PG_PASSWORD to a database URL that names a user but no password."""
-    password = environ.get("PG_PASSWORD")
+def _with_password(url: str, password: str | None) -> str:
+    """Add the password to an address that names a user but no password."""
     place, question, query = url.partition("?")
     scheme, slashes, rest = place.partition("://")
     user, at, where = rest.rpartition("@")

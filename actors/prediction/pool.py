@@ -91,8 +91,11 @@ def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
     app = FastAPI(title="EV battery predictor pool", version="1")
 
     def authorised(authorization: Annotated[str | None, Header()] = None) -> None:
-        # As bytes, because Starlette decodes a header as Latin-1, and text beyond ASCII cannot be compared.
-        if token and not hmac.compare_digest((authorization or "").encode("latin-1"), f"Bearer {token}".encode()):
+        if token is None:
+            return
+        # An empty one is a token that this node does not have (`actors/secret.py`). Bytes are compared, because
+        # Starlette decodes a header as Latin-1, and text beyond ASCII cannot be compared.
+        if not token or not hmac.compare_digest((authorization or "").encode("latin-1"), f"Bearer {token}".encode()):
             raise HTTPException(401, "expected the header 'Authorization: Bearer <token>'")
 
     @app.post(
@@ -151,13 +154,9 @@ async def _limited_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def deploy(plan: PoolPlan) -> None:
-    """Start Serve and the pool; returns when the replicas answer. A bad bundle raises BundleError before the start."""
-    Bundle.load(plan.bundle)
+def application(plan: PoolPlan) -> serve.Application:
+    """What Serve runs: the replicas, each with the REST routes."""
     least, most = plan.replicas
-    for name in ("ray", "ray.serve"):  # importing Serve makes both log each step to the terminal
-        logging.getLogger(name).setLevel(logging.ERROR)
-    serve.start(http_options={"host": plan.host, "port": plan.port})
 
     def this_replica() -> Pool:
         pool = serve.get_replica_context().servable_object
@@ -171,8 +170,17 @@ def deploy(plan: PoolPlan) -> None:
         ray_actor_options={"num_cpus": 1},
         health_check_period_s=5,
     )
-    predictor = deployment(serve.ingress(rest_api(plan.token, this_replica))(Pool))
-    serve.run(predictor.bind(plan.bundle), name=APP_NAME, route_prefix="/")
+    bound: serve.Application = deployment(serve.ingress(rest_api(plan.token, this_replica))(Pool)).bind(plan.bundle)
+    return bound
+
+
+def deploy(plan: PoolPlan) -> None:
+    """Start Serve and the pool; returns when the replicas answer. A bad bundle raises BundleError before the start."""
+    Bundle.load(plan.bundle)
+    for name in ("ray", "ray.serve"):  # importing Serve makes both log each step to the terminal
+        logging.getLogger(name).setLevel(logging.ERROR)
+    serve.start(http_options={"host": plan.host, "port": plan.port})
+    serve.run(application(plan), name=APP_NAME, route_prefix="/")
 
 
 def undeploy() -> None:

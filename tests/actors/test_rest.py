@@ -132,6 +132,13 @@ def test_a_token_is_asked_for() -> None:
         assert client.post("/predict", json=ROW, headers={"Authorization": "Bearer no"}).status_code == 401
 
 
+def test_a_token_that_this_node_does_not_have_opens_nothing() -> None:
+    """A replica on a node whose environment lacks it."""
+    with TestClient(rest_api("", lambda: pool)) as client:
+        for header in ({}, {"Authorization": ""}, {"Authorization": "Bearer "}, {"Authorization": "Bearer x"}):
+            assert client.post("/predict", json=ROW, headers=header).status_code == 401
+
+
 def test_the_pool_loads_no_damaged_bundle(tmp_path: Path) -> None:
     from models.bundle import BundleError
 

@@ -331,3 +331,5 @@ def test_a_token_that_no_header_carries_is_refused(token: str) -> None:
 def test_a_password_is_added_where_it_belongs() -> None:
     found = load({"PG_PASSWORD": "hush"}, timescale="postgresql://me@h/d?sslpassword=a@b").servers.timescale
     assert found == "postgresql://me:hush@h/d?sslpassword=a@b"
+    assert load({"MQTT_PASSWORD": "hush"}, mqtt="mqtt://me@broker").servers.mqtt == "mqtt://me:hush@broker"
+    assert load({"MQTT_PASSWORD": "hush"}, mqtt="mqtt://broker").servers.mqtt == "mqtt://broker"

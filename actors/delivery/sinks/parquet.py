@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.delivery.sinks.base import Receipt, SinkOptions, SinkRefused, SinkUnavailable
+from datasets.log import log_directory
 from datasets.log.durable import replace_file
 from datasets.schema import Stream
 
@@ -65,7 +66,7 @@ class ParquetSink:
         self._target.check()
 
     def _directory(self, shard: int) -> Path:
-        return self._target.folder / self._stream / f"shard-{shard:04d}"
+        return log_directory(self._target.folder, self._stream, shard)
 
     def position(self, shard: int) -> int | None:
         names = [path.stem for path in self._directory(shard).glob("*-*.parquet")]
