@@ -109,13 +109,18 @@ class Supervisor:
             self._cluster.arrived(POLL_S)
             if self._clock() >= said_at:
                 said_at = self._clock() + _SAY_S
-                self._starting = f"{len(waiting)} of {len(asked)} shards to start ({self._cpus()})"
+                self._starting = f"{len(waiting)} of {len(asked)} shards to start ({self._cpus(len(waiting))})"
                 _log.warning("waiting for %s", self._starting)
         self._starting = ""
 
-    def _cpus(self) -> str:
+    def _cpus(self, needed: int = 1) -> str:
+        """Whether it is the cluster that is too small, or just slow."""
         free, total = self._cluster.cpus()
-        return f"each shard and each replica needs a CPU; of {total:g} in the cluster {free:g} are free"
+        if free >= needed:
+            return "it is busy"
+        return (
+            f"{needed} CPUs are needed; of {total:g} in the cluster {free:g} are free. Add some, or take fewer --shards"
+        )
 
     def _place_carriers(self, node: str) -> None:
         plans = [slot.plan for slot in self._slots if slot.status.node == node]
