@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.delivery.shipper import Shipper, ShipperStatus
+from actors.delivery.sinks.base import Target
 from actors.fleet.cluster import ActorFailed, ActorGone, Cluster, NoAnswer, Pending, Remote
 from actors.fleet.placement import place_of_carrier
 from actors.fleet.plan import FleetPlan, ShardPlan
@@ -57,6 +58,8 @@ class Carriers:
 
     plan: FleetPlan
     cluster: Cluster
+    targets: tuple[Target, ...] = ()
+    """As each node uses them."""
     shippers: list[Carrier[Shipper, ShipperStatus]] = field(default_factory=list)
     feeders: list[Carrier[Feeder, FeederStatus]] = field(default_factory=list)
 
@@ -67,7 +70,7 @@ class Carriers:
     def place(self, node: str, shards: list[ShardPlan], first_rows: Callable[[ShardPlan], tuple[int, int]]) -> None:
         """Start carriers on a node for these shards. `first_rows`: the rows that precede a shard's logs, if new."""
         firsts, where = {shard.shard: first_rows(shard) for shard in shards}, place_of_carrier(node)
-        for target in self.plan.targets:
+        for target in self.targets:
             shipper = self.cluster.start_shipper(target, self.plan, firsts, where)
             status = ShipperStatus(target.name)
             self.shippers.append(Carrier(target.name, node, shipper, status, Shipper.status, Shipper.stop))

@@ -96,7 +96,12 @@ class Supervisor:
             raise FleetFailed(f"a shard did not start: {error}") from error
         self._slots = [ShardSlot(*of) for of in zip(plans, actors, ready, strict=True)]
         self._ticks = Counter(status.tick for status in ready)
-        for node in shards_by_node({slot.plan.shard: slot.status.node for slot in self._slots}):
+        nodes = shards_by_node({slot.plan.shard: slot.status.node for slot in self._slots})
+        try:
+            self._carriers.targets = tuple(target.for_nodes(len(nodes)) for target in self._plan.targets)
+        except ValueError as error:
+            raise FleetFailed(str(error)) from error
+        for node in nodes:
             self._place_carriers(node)
         # Serve takes 10-25 s to start. The fleet does not wait for it; the feeder catches up from the log.
         self._pool.start()

@@ -36,7 +36,7 @@ from actors.delivery.sinks.mqtt import MqttTarget
 from actors.delivery.sinks.timescale import TimescaleSink, TimescaleTarget, migrate
 from datasets.log import LogWriter, log_directory
 from datasets.log.cursor import Cursor, CursorFile
-from datasets.schema import Stream
+from datasets.schema import STREAMS, Stream
 from tests.integration.witness import MqttWitness, Received, from_database, from_kafka
 from tests.services import Kafka, Mosquitto, Postgres, Service
 from tests.services.proxy import Proxy
@@ -848,3 +848,37 @@ def test_mqtt_tells_when_the_shipper_dies(mosquitto: Mosquitto, run_id: str, tmp
     with closing(Subscriber(mosquitto.port, topic)) as late:
         wait_until(lambda: len(late.seen) == 1, lambda: late.seen)
         assert late.seen[0] == (topic, {"log_id": run_id, "part": 0, "state": "offline"}, True)
+
+
+def test_a_node_may_have_one_database_connection(postgres: Postgres, postgres_database: str, tmp_path: Path) -> None:
+    """Its streams take turns; while they deliver, start and end there is never a second one."""
+    target = TimescaleTarget.parse(postgres_database, SinkOptions(connections=1)).for_nodes(1)
+    for stream in STREAMS:
+        writer = LogWriter(log_directory(tmp_path, stream, 0))
+        for first in range(0, 400, 20):
+            writer.append(make_batch(50, range(first, first + 20), stream=stream), first)
+        writer.close()
+    name, most = postgres_database.rpartition("/")[2], 0
+    shipper = Shipper(replace(target, batch_rows=500), tmp_path, "log", {0: (0, 0)})
+    with closing(postgres._admin()) as connection, connection.cursor() as cursor:
+
+        def complete() -> bool:
+            nonlocal most
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", (name,))
+            row = cursor.fetchone()
+            assert row is not None
+            most = max(most, int(row[0]))
+            return set(shipper.status().positions.values()) == {20_000}
+
+        shipper.start()
+        wait_until(complete, shipper.status)
+        shipper.stop()
+    assert most == 1
+    assert shipper.status().retries == 0
+
+
+def test_more_nodes_than_database_connections() -> None:
+    target = TimescaleTarget.parse("postgresql://twin@127.0.0.1/twin", SinkOptions(connections=90))
+    assert [target.for_nodes(nodes).shared for nodes in (45, 46, 90)] == [False, True, True]
+    with pytest.raises(ValueError, match="--timescale-connections allows 90"):
+        target.for_nodes(91)

@@ -87,6 +87,9 @@ class KafkaTarget:
         """The servers in one order, however they were given."""
         return ",".join(sorted(self.bootstrap))
 
+    def for_nodes(self, nodes: int) -> KafkaTarget:
+        return self
+
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> KafkaSink:
         return KafkaSink(self, log_id, stream)
 

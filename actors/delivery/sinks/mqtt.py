@@ -106,6 +106,9 @@ class MqttTarget:
         """host:port."""
         return f"{self.host}:{self.port}"
 
+    def for_nodes(self, nodes: int) -> MqttTarget:
+        return self
+
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> MqttSink:
         return MqttSink(self, log_id, stream, part)
 
