@@ -208,7 +208,8 @@ def mqtt_(size: Size) -> dict[str, Any]:
     with server(Mosquitto) as broker:
         target = MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}", SinkOptions())
         sink = opened(target)
-        own = opened(MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}", SinkOptions(clients=0)))
+        own = MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}", SinkOptions(clients=0)).sink("own", "telemetry")
+        own.open()
         bare = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="bare")
         bare.max_inflight_messages_set(1000)
         bare.max_queued_messages_set(0)
