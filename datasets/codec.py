@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import fastavro
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -53,39 +53,42 @@ class Messages:
     values: list[bytes]
 
 
-def text_columns(batch: pa.RecordBatch, stream: Stream) -> dict[str, list[Any]]:
-    """Python values of each column as text shows them: times are ISO 8601 with a Z, the float32 3.7001 is 3.7001."""
-    return _columns(batch, FIELDS[stream], _time_texts)
+def _numbers(column: pa.Array, field: Field) -> npt.NDArray[np.float64]:
+    """The float64 whose text is as short as the field's resolution: a float32 in the log has it already."""
+    numbers: npt.NDArray[np.float64] = column.to_numpy().astype(np.float64)
+    return numbers if field.type == pa.float64() or field.decimals is None else np.round(numbers, field.decimals)
 
 
-def _time_texts(column: pa.Array) -> list[Any]:
-    # All vehicles of a shard share their sample times: format each time once.
-    times, codes = np.unique(column.cast(pa.int64()).to_numpy(), return_inverse=True)
-    texts = pc.strftime(pa.array(times, pa.timestamp("us", tz="UTC")), format="%Y-%m-%dT%H:%M:%SZ")
-    names = np.array(texts.to_pylist(), dtype=object)
-    return list(names[codes])
+def _texts(column: pa.Array, field: Field) -> pa.Array:
+    """JSON text of each value: times are ISO 8601 with a Z, the float32 3.7001 is 3.7001, what is no number is null."""
+    if pa.types.is_floating(field.type):
+        numbers = pa.array(_numbers(column, field))
+        texts = numbers.cast(pa.string())
+        finite = pc.is_finite(numbers)
+        return texts if pc.all(finite).as_py() in (True, None) else pc.if_else(finite, texts, "null")
+    if pa.types.is_timestamp(field.type):
+        # All vehicles of a shard share their sample times: format each time once.
+        times, codes = np.unique(column.cast(pa.int64()).to_numpy(), return_inverse=True)
+        texts = pc.strftime(pa.array(times, pa.timestamp("us", tz="UTC")), format='"%Y-%m-%dT%H:%M:%SZ"')
+        return texts.take(pa.array(codes))
+    if pa.types.is_dictionary(field.type):
+        names = [orjson.dumps(name).decode() for name in column.dictionary.to_pylist()]
+        return pa.array(names, pa.string()).take(column.indices)
+    return column.cast(pa.string())
 
 
-def _time_micros(column: pa.Array) -> list[Any]:
-    return list(column.cast(pa.int64()).to_pylist())
-
-
-def _columns(
-    batch: pa.RecordBatch, fields: tuple[Field, ...], times: Callable[[pa.Array], list[Any]]
-) -> dict[str, list[Any]]:
+def _columns(batch: pa.RecordBatch, fields: tuple[Field, ...]) -> dict[str, list[Any]]:
+    """Python values of each column; times in microseconds since 1970."""
     columns: dict[str, list[Any]] = {}
     for field in fields:
         column = batch.column(field.name)
-        if field.type == pa.float32() and field.decimals is not None:
-            # The number already has its resolution; this finds the float64 whose text is as short as that.
-            columns[field.name] = np.round(column.to_numpy().astype(np.float64), field.decimals).tolist()
-        elif pa.types.is_timestamp(field.type):
-            columns[field.name] = times(column)
+        if pa.types.is_floating(field.type):
+            columns[field.name] = _numbers(column, field).tolist()
         elif pa.types.is_dictionary(field.type):
             names = np.array(column.dictionary.to_pylist(), dtype=object)
             columns[field.name] = names[column.indices.to_numpy()].tolist()
         else:
-            columns[field.name] = column.to_numpy().tolist()
+            columns[field.name] = column.cast(pa.int64()).to_pylist()
     return columns
 
 
@@ -95,32 +98,33 @@ def encode(batch: pa.RecordBatch, stream: Stream, payload: Payload = "json") -> 
 
 
 def encode_json(batch: pa.RecordBatch, stream: Stream) -> Messages:
-    """One JSON object per row, UTF-8, keys in schema order."""
-    columns = text_columns(batch, stream)
-    names = ("schema", *columns)
-    dumps = orjson.dumps
-    values = [
-        dumps(dict(zip(names, (SCHEMA_VERSION, *row), strict=True))) for row in zip(*columns.values(), strict=True)
-    ]
-    return _messages(columns, values)
+    """One JSON object per row, UTF-8, keys in schema order. Arrow writes them column by column, in less than half
+    the time that a JSON library takes for one object after the other."""
+    parts: list[pa.Array | pa.Scalar] = []
+    begin = f'{{"schema":{SCHEMA_VERSION}'
+    for field in FIELDS[stream]:
+        parts += [pa.scalar(f'{begin},"{field.name}":'), _texts(batch.column(field.name), field)]
+        begin = ""
+    values = pc.binary_join_element_wise(*parts, pa.scalar("}"), "")
+    return _messages(batch, values.cast(pa.binary()).to_pylist())
 
 
 def encode_avro(batch: pa.RecordBatch, stream: Stream) -> Messages:
     """One Avro record per row, single-object encoding."""
-    columns = _columns(batch, FIELDS[stream], _time_micros)
+    columns = _columns(batch, FIELDS[stream])
     names = ("schema", *columns)
     reader = _READERS[stream]
     rows = zip(*columns.values(), strict=True)
-    values = [reader.to_avro(dict(zip(names, (SCHEMA_VERSION, *row), strict=True))) for row in rows]
-    return _messages(columns, values)
+    return _messages(batch, [reader.to_avro(dict(zip(names, (SCHEMA_VERSION, *row), strict=True))) for row in rows])
 
 
-def _messages(columns: dict[str, list[Any]], values: list[bytes]) -> Messages:
-    ids = [
-        f"{run}/{vehicle}/{seq}"
-        for run, vehicle, seq in zip(columns["run_id"], columns["vehicle_id"], columns["seq"], strict=True)
-    ]
-    return Messages(vehicle_ids=columns["vehicle_id"], ids=ids, values=values)
+def _messages(batch: pa.RecordBatch, values: list[bytes]) -> Messages:
+    run, vehicle = (
+        batch.column(name).dictionary.cast(pa.string()).take(batch.column(name).indices)
+        for name in ("run_id", "vehicle_id")
+    )
+    ids = pc.binary_join_element_wise(run, vehicle, batch.column("seq").cast(pa.string()), "/")
+    return Messages(vehicle_ids=vehicle.to_pylist(), ids=ids.to_pylist(), values=values)
 
 
 def decode(value: bytes, stream: Stream) -> dict[str, Any]:

@@ -18,8 +18,9 @@ def main(directory: str) -> None:
     query = """
         SELECT vehicle_id, max(battery_temperature) AS hottest, arg_max(mode, battery_temperature) AS mode,
                arg_max(CAST(ts AS TIMESTAMP), battery_temperature) AS at, any_value(fault) AS fault
-        FROM read_parquet(? || '/telemetry/**/*.parquet')
-        JOIN (SELECT vehicle_id, fault FROM read_parquet(? || '/truth/*.parquet')) USING (vehicle_id)
+        FROM read_parquet(? || '/telemetry/**/*.parquet', hive_partitioning = false)
+        JOIN (SELECT vehicle_id, fault FROM read_parquet(? || '/truth/*.parquet', hive_partitioning = false))
+        USING (vehicle_id)
         GROUP BY vehicle_id ORDER BY hottest DESC, vehicle_id LIMIT 5
     """
     with duckdb.connect() as database:

@@ -9,11 +9,12 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from models.features import FEATURES
 
@@ -35,6 +36,8 @@ class Manifest:
     each side [EFC], to give `coverage` on vehicles the model never saw. `probability_map`: raw score -> calibrated
     probability, piecewise linear, (x, y). `horizon_days`: a failure is end of life within this time.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
 
     name: str
     version: str

@@ -26,6 +26,7 @@ from actors.fleet.ray_cluster import RayCluster
 from actors.fleet.status import FleetStatus
 from actors.fleet.supervisor import FleetFailed, Supervisor
 from actors.prediction.plan import READER, PoolPlan
+from actors.secret import Secret
 from datasets.log.durable import make_directory
 from datasets.schema import vehicle_id, vehicle_index
 from models.bundle import BUNDLED, Bundle, BundleError
@@ -104,7 +105,7 @@ class Fleet:
             raise BadInput(f"the run in {directory} is finished and delivered; to go on, give a longer --duration")
         fleet = cls.__new__(cls)
         fleet._set_up(settings)
-        fleet.directory = directory.expanduser().absolute()
+        fleet.directory = directory.absolute()
         fleet._resumed = run
         adopt_old_cursors(fleet.directory, run)
         return fleet
@@ -209,7 +210,7 @@ class Fleet:
             replicas=(1, pool.replicas),
             host=pool.rest_host,
             port=pool.rest_port,
-            token=pool.api_token or None,
+            token=Secret(pool.api_token, "TWIN_API_TOKEN") if pool.api_token else None,
         )
 
     def _start_ray(self) -> None:
@@ -273,6 +274,7 @@ class Fleet:
         stop = stop or threading.Event()
         try:
             seconds = parse_duration(duration)
+            self.settings.clock.check_end(self._goal_tick * self.settings.clock.step + seconds)
         except ValueError as error:
             raise BadInput(str(error)) from None
         if self.settings.clock.fast_forward and seconds % 86400.0:

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from actors.delivery.sinks.base import unmasked
 from datasets.log.durable import make_directory, publish_folder, replace_file, when_there_is_room
 from twin.errors import BadInput
-from twin.settings import RunSettings, load_settings
+from twin.settings import PASSWORDS, RunSettings, load_settings
 
 
 class RunLock:
@@ -42,7 +43,7 @@ class RunLock:
 
 def load_run(directory: Path) -> dict[str, Any]:
     """What run.json says; BadInput where the directory holds no run."""
-    path = directory / "run.json"
+    path = in_utf8(directory) / "run.json"
     try:
         run = json.loads(path.read_text())
     except FileNotFoundError:
@@ -71,15 +72,16 @@ def shard_count(run: Mapping[str, Any]) -> int:
 def run_settings(directory: Path, run: Mapping[str, Any], flags: Mapping[str, Any] | None = None) -> RunSettings:
     """The settings a run was begun with, some of them replaced by `flags`.
 
-    run.json holds no secrets. A password comes with a flag's URL or from PG_PASSWORD, a token from TWIN_API_TOKEN.
+    run.json holds no secrets. A password comes with a flag's URL or from the environment (`PASSWORDS`), a token from
+    TWIN_API_TOKEN.
     """
     base = {name: value for name, value in run["settings"].items() if value is not None and name != "out"}
-    base = {name: value.replace(":***@", "@") if isinstance(value, str) else value for name, value in base.items()}
+    base = {name: unmasked(value) if isinstance(value, str) else value for name, value in base.items()}
     if base.get("api_token"):
         base["api_token"] = os.environ.get("TWIN_API_TOKEN", "")
     base["telemetry_every"] = run["period_s"]  # its default depends on the duration, which may have changed
     # The run decides who is in the fleet and where its records go, not the environment of this shell.
-    environ = {name: value for name, value in os.environ.items() if name == "PG_PASSWORD"}
+    environ = {name: value for name, value in os.environ.items() if name in PASSWORDS.values()}
     return load_settings({**(flags or {}), "out": str(directory)}, environ=environ, base=base)
 
 
@@ -108,15 +110,29 @@ def new_directory(out: Path | None, default: str) -> Path:
 
     Creates nothing.
     """
-    folder = (out or Path("runs") / default).expanduser().absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # Path.expanduser refuses ~name where nobody has that name; a shell takes it as it stands.
+    folder = in_utf8(Path(os.path.expanduser(out or Path("runs") / default)).absolute())
+    try:
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        parent = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as error:
+        raise BadInput(f"--out: cannot use {folder}: {error.strerror}") from error
+    if taken:
         raise BadInput(
             f"--out: expected a new or empty directory, but {folder} already holds something; choose another"
         )
-    parent = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
         raise BadInput(f"--out: cannot write to {parent}; choose a directory you may write to")
     return folder
+
+
+def in_utf8(path: Path) -> Path:
+    """The path; BadInput where it holds other bytes, which Arrow and DuckDB do not take."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"expected a path in UTF-8, got {os.fsencode(path)!r}") from None
+    return path
 
 
 def stamp() -> str:

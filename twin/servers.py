@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.registry import Collector
 
 from actors.delivery.sinks import LIVE_SINKS, SINKS, SinkError, SinkOptions, SinkUnavailable, Target, reader_of
+from actors.delivery.sinks.base import mask, unmasked
 from actors.exporter import Exporter
+from actors.secret import Secret
 from twin.errors import BadInput
-from twin.settings import Servers
+from twin.settings import PASSWORDS, Servers
 
 
 def targets_of(servers: Servers) -> tuple[Target, ...]:
     """The sinks that are switched on. BadInput for a malformed address."""
-    options = SinkOptions(payload=servers.payload, retain=servers.mqtt_retain, clients=servers.mqtt_clients)
+    options = SinkOptions(
+        payload=servers.payload,
+        retain=servers.mqtt_retain,
+        clients=servers.mqtt_clients,
+        connections=servers.timescale_connections,
+    )
     found: list[Target] = []
     for name in LIVE_SINKS:
         if address := getattr(servers, name):
             try:
-                found.append(SINKS[name].parse(address, options))
+                found.append(_without_secrets(SINKS[name].parse(address, options)))
             except ValueError as error:
                 raise BadInput(f"--{name}: {error}") from None
     return tuple(found)
+
+
+def _without_secrets(target: Any) -> Target:
+    """The target as it may be pickled."""
+    changes: dict[str, Secret] = {}
+    if password := getattr(target, "password", None):
+        changes["password"] = Secret(password, PASSWORDS[target.name])
+    options = getattr(target, "options", "")
+    if mask(f"?{options}") != f"?{options}":
+        changes["options"] = Secret(options)
+    sealed: Target = replace(target, **changes)
+    return sealed
 
 
 def adopt_old_cursors(directory: Path, run: Mapping[str, Any]) -> None:
@@ -32,7 +52,7 @@ def adopt_old_cursors(directory: Path, run: Mapping[str, Any]) -> None:
     for name in LIVE_SINKS:
         if not (address := run["settings"].get(name)):
             continue
-        reader = reader_of(SINKS[name].parse(address.replace(":***@", "@")))
+        reader = reader_of(SINKS[name].parse(unmasked(address)))
         for folder in ("cursors", "dead-letters"):
             if (directory / folder / name).is_dir() and not (directory / folder / reader).exists():
                 (directory / folder / name).rename(directory / folder / reader)

@@ -5,7 +5,8 @@ checked when its group is loaded (`Given.group`), and a command loads only the g
 (`twin/options.py`) and docs/settings.md are made from these groups.
 
 Environment: every setting as TWIN_<NAME> (TWIN_VEHICLES=500), and the usual names of the services:
-KAFKA_BOOTSTRAP_SERVERS; MQTT_HOST, MQTT_PORT; PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE; RAY_ADDRESS.
+KAFKA_BOOTSTRAP_SERVERS; MQTT_HOST, MQTT_PORT, MQTT_PASSWORD; PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE;
+RAY_ADDRESS.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args
 from urllib.parse import quote
@@ -26,7 +27,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from actors.delivery.sinks.base import mask
-from datasets.names import Fsync, Payload
+from datasets.names import Fsync, Payload, utc_text
 from physics.default_fleet import CELL_SHARES, FAULT_SHARE, OLDEST_YEARS, USE_SHARES, USES
 from twin.errors import BadInput
 
@@ -35,6 +36,10 @@ _YEAR_S = 365 * _DAY_S
 _UNITS_S = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": _DAY_S, "w": 7 * _DAY_S, "y": _YEAR_S}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d|w|y)")
 _SIZES = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+_LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+PASSWORDS = {"mqtt": "MQTT_PASSWORD", "timescale": "PG_PASSWORD"}
+"""Where the password of an address comes from that names only a user; on every node of a cluster."""
+
 _OFF_WORDS = ("off", "no", "none", "false")
 
 
@@ -99,6 +104,24 @@ def _parse_clients(value: object) -> int:
     return int(text)
 
 
+def parse_time(value: object) -> datetime:
+    """The time in ISO 8601 text, or in what YAML makes of it, in UTC; without a zone it is UTC already."""
+    moment: object = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value.strip())
+        except ValueError:
+            moment = None
+    elif isinstance(value, date) and not isinstance(value, datetime):
+        moment = datetime.combine(value, time())
+    if not isinstance(moment, datetime):  # a number, too: is it a year, or seconds since 1970?
+        raise ValueError(f"expected a time like 2026-06-01T07:00Z, got {value!r}")
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"expected a time in the years 1 to 9999, UTC, got {value!r}") from None
+
+
 @dataclass(frozen=True)
 class Form:
     """How a value is written, for help and completion."""
@@ -119,6 +142,7 @@ Age = Annotated[float, BeforeValidator(_parse_age), Form("DURATION")]
 Size = Annotated[int, BeforeValidator(parse_size), Form("SIZE")]
 Pace = Annotated[float, BeforeValidator(_parse_pace), Form("max|NUMBER")]
 Clients = Annotated[int, BeforeValidator(_parse_clients), Form("INTEGER|vehicle")]
+Time = Annotated[datetime, BeforeValidator(parse_time), Form("TIME")]
 Shards = Annotated[int, BeforeValidator(_parse_shards), Form("auto|INTEGER")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 PortOrOff = Annotated[int, Field(ge=0, le=65535), Off(0)]
@@ -231,7 +255,7 @@ class Clock(Group):
     pace: Pace = _setting(
         math.inf, "simulated seconds per real second: 1 is real time, max is as fast as possible", default_text="max"
     )
-    start: Annotated[datetime, Form("TIME")] = _setting(
+    start: Time = _setting(
         datetime(2026, 6, 1, 7, tzinfo=UTC), "simulated time at the start, UTC", default_text="2026-06-01T07:00Z"
     )
 
@@ -258,13 +282,24 @@ class Clock(Group):
         """The number of steps in `seconds`."""
         return round(seconds / self.step)
 
+    def check_end(self, seconds: float) -> None:
+        """ValueError where a run of so many simulated seconds would leave the calendar."""
+        if seconds > (_LAST - self.start).total_seconds():
+            raise ValueError(
+                f"expected start and duration to end in the year 9999 at the latest, got {utc_text(self.start)}"
+                f" and {seconds:g} s"
+            )
+
     @field_validator("start")
     @classmethod
-    def _utc(cls, start: datetime) -> datetime:
-        return (start if start.tzinfo else start.replace(tzinfo=UTC)).astimezone(UTC)
+    def _whole(cls, start: datetime) -> datetime:
+        if start.microsecond:
+            raise ValueError(f"expected whole seconds, got {start.isoformat()}")
+        return start
 
     @model_validator(mode="after")
     def _periods(self) -> Clock:
+        self.check_end(self.duration or 0.0)
         for name, value in (
             ("telemetry_every", self.telemetry_s),
             ("predict_every", self.prediction_s),
@@ -288,7 +323,10 @@ class Servers(Group):
 
     kafka: KafkaServers = _setting("", "Kafka servers", default_text="off", environment="KAFKA_BOOTSTRAP_SERVERS")
     mqtt: MqttUrl = _setting(
-        "", "MQTT broker, mqtt://[user:password@]host[:port]", default_text="off", environment="MQTT_HOST, MQTT_PORT"
+        "",
+        "MQTT broker, mqtt://[user:password@]host[:port]",
+        default_text="off",
+        environment="MQTT_HOST, MQTT_PORT, MQTT_PASSWORD",
     )
     mqtt_retain: bool = _setting(False, "the MQTT broker keeps each vehicle's last record for late subscribers")
     mqtt_clients: Clients = _setting(
@@ -299,6 +337,9 @@ class Servers(Group):
         "TimescaleDB or PostgreSQL, postgresql://user[:password]@host[:port]/database",
         default_text="off",
         environment="PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE",
+    )
+    timescale_connections: int = _setting(
+        90, "most database connections of a run; every node needs one, and takes two if it may", ge=1, le=10_000
     )
     payload: Payload = _setting("json", "encoding of the messages to Kafka and MQTT")
     drain_timeout: Duration = _setting(
@@ -346,6 +387,15 @@ class Pool(Group):
         default_text="none",
         option=False,
     )
+
+    @field_validator("api_token")
+    @classmethod
+    def _carried_by_a_header(cls, token: str) -> str:
+        if not re.fullmatch(r"[!-~]*", token):
+            raise ValueError(
+                "expected ASCII letters, digits and signs without spaces, because a header has to carry it"
+            )
+        return token
 
     @model_validator(mode="after")
     def _token(self) -> Pool:
@@ -435,12 +485,16 @@ class RunSettings:
 
     def shown(self) -> dict[str, Any]:
         """Plain values by name with secrets masked, for --print-config and run.json."""
-        values = {name: value for group in self.groups for name, value in group.model_dump(mode="json").items()}
+        values = {
+            name: mask(value) if isinstance(getattr(group, name), str) else value  # a path is no address
+            for group in self.groups
+            for name, value in group.model_dump(mode="json").items()
+        }
         values["pace"] = "max" if math.isinf(self.clock.pace) else self.clock.pace
         values["mqtt_clients"] = self.servers.mqtt_clients or "vehicle"
         values["shards"] = self.processes.shards or "auto"
         values["api_token"] = "***" if self.pool.api_token else ""
-        return {name: mask(value) if isinstance(value, str) else value for name, value in values.items()}
+        return values
 
 
 # ---- loading
@@ -479,12 +533,13 @@ class Given:
             ]
             if found:
                 values[name] = _plain(name, field, found[0])
-        if values.get("timescale"):
-            values["timescale"] = _with_password(str(values["timescale"]), self._environ)
+        for name, variable in PASSWORDS.items():
+            if isinstance(values.get(name), str):
+                values[name] = _with_password(values[name], self._environ.get(variable))
         try:
             return kind(**values)
         except ValidationError as error:
-            raise BadInput(_one_line(error)) from None
+            raise BadInput(_one_line(kind, error)) from None
 
     def run(self) -> RunSettings:
         """All settings that a run takes."""
@@ -583,7 +638,7 @@ def _from_file(config: Path | None) -> dict[str, Any]:
         raise BadInput(f"--config: cannot read {config}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"--config: {config} is not text in UTF-8 ({error.reason})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: a day that no calendar has
         raise BadInput(f"--config: {config} is not YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}
@@ -617,24 +672,26 @@ def _from_services(environ: Mapping[str, str]) -> dict[str, str]:
     return values
 
 
-def _with_password(url: str, environ: Mapping[str, str]) -> str:
-    """Add PG_PASSWORD to a database URL that names a user but no password."""
-    password = environ.get("PG_PASSWORD")
-    scheme, slashes, rest = url.partition("://")
+def _with_password(url: str, password: str | None) -> str:
+    """Add the password to an address that names a user but no password."""
+    place, question, query = url.partition("?")
+    scheme, slashes, rest = place.partition("://")
     user, at, where = rest.rpartition("@")
     if not (password and slashes and at) or ":" in user:
         return url
-    return f"{scheme}{slashes}{user}:{quote(password, safe='')}@{where}"
+    return f"{scheme}{slashes}{user}:{quote(password, safe='')}@{where}{question}{query}"
 
 
-def _one_line(error: ValidationError) -> str:
-    """The first complaint, with the setting's name as the command line spells it."""
+def _one_line(kind: type[Group], error: ValidationError) -> str:
+    """The first complaint, with the setting's name as the command line spells it, and without secrets."""
     first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
+    name = str(first["loc"][0]) if first["loc"] else ""
     message = str(first["msg"]).removeprefix("Value error, ")
     if not message.startswith("expected"):
-        message = message.replace("Input should be", "expected") + f", got {first['input']!r}"
-    return f"--{name}: {message}" if name else message
+        message = message.replace("Input should be", "expected")
+        if name not in kind.model_fields or extra_of(kind.model_fields[name]).get("option", True):
+            message += f", got {mask(repr(first['input']))}"
+    return f"--{name.replace('_', '-')}: {message}" if name else message
 
 
 def checked[T](flag: str, parse: Callable[[str], T], text: str) -> T:

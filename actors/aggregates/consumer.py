@@ -18,7 +18,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC
 from functools import partial
 from typing import Any
 
@@ -36,6 +35,7 @@ from actors.delivery.sinks import SinkRefused, SinkUnavailable
 from actors.delivery.sinks.kafka import KafkaTarget
 from actors.delivery.sinks.timescale import TimescaleTarget
 from datasets.codec import Malformed, decode
+from datasets.names import utc_text
 
 _log = logging.getLogger(__name__)
 
@@ -106,6 +106,9 @@ class FleetConsumer:
         self._disturbed = False  # the brokers were down, so silence proves nothing
         self._held: list[_Read] = []
         self._committed: dict[int, int] = {}
+        # Where the broker said that a partition ends. Its last offsets may hold no record: a transaction's marker,
+        # what a transaction gave up, what was compacted.
+        self._ends: dict[int, int] = {}
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -163,6 +166,7 @@ class FleetConsumer:
                 "group.id": self._plan.group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
+                "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": 10_000,  # heartbeats have their own thread: this finds the dead, not the slow
@@ -226,6 +230,7 @@ class FleetConsumer:
         self._epochs[partition] += 1
         self.windows.drop(partition)
         self._committed.pop(partition, None)
+        self._ends.pop(partition, None)
         self.lag.pop(partition, None)
 
     def _on_error(self, error: KafkaError) -> None:
@@ -301,6 +306,10 @@ class FleetConsumer:
         error = message.error()
         if error is None:
             return True
+        partition, offset = message.partition(), message.offset()
+        if error.code() == KafkaError._PARTITION_EOF and partition is not None and offset is not None:
+            self._ends[partition] = offset
+            return False
         if error.code() in _REFUSED:
             raise SinkRefused(f"{self._plan.kafka.where} refused us ({error.str()})")
         _log.info("Kafka: %s", error.str())  # retried by the library
@@ -316,9 +325,9 @@ class FleetConsumer:
                 if read.epoch != self._epochs[number] or number not in self._mine:
                     continue  # lost while we waited
                 if isinstance(record, Malformed):
-                    self._producer.put(
-                        self._plan.dead_letters, message.key(), message.value(), _why(message, record, self._plan.topic)
-                    )
+                    why = _why(message, record, self._plan.topic)
+                    what = f"the malformed message at partition {number}, offset {offset} of {self._plan.topic},"
+                    self._producer.put(self._plan.dead_letters, message.key(), message.value(), why, what)
                     self.windows.skip(number, offset)
                 else:
                     key = (record["run_id"], minute_of(record["ts"]), number)
@@ -355,7 +364,9 @@ class FleetConsumer:
         closing = self.windows.closable(time.monotonic(), everything=everything)
         current = self._patiently(lambda: self._store.save(closing)) if closing else []
         for window in current:
-            self._producer.put(self._plan.output, _key(window), _value(window, self._plan.topic), [])
+            key = _key(window)
+            value = _value(window, self._plan.topic)
+            self._producer.put(self._plan.output, key, value, [], f"the window {key.decode()}")
         self._patiently(self._settle)
         self.windows.close(closing)
 
@@ -387,10 +398,14 @@ class FleetConsumer:
     def _measure_lag(self) -> None:
         assert self._consumer is not None
         for part in self._parts():
-            position = self.windows.position(part.partition)
-            if position is not None:
+            position = self._reached(part.partition)
+            if position >= 0:
                 _, high = self._consumer.get_watermark_offsets(part, cached=True)
                 self.lag[part.partition] = max(high - position, 0)
+
+    def _reached(self, partition: int) -> int:
+        """The offset before which nothing of the partition is left to read; -1 where none of it was read."""
+        return max(self.windows.position(partition) or -1, self._ends.get(partition, -1))
 
     def _at_the_end(self) -> bool | None:
         """Whether the broker itself says that our partitions have no more; None if it does not answer."""
@@ -403,8 +418,7 @@ class FleetConsumer:
             committed = {part.partition: part.offset for part in self._consumer.committed(self._parts(), timeout=5.0)}
             for part in self._parts():
                 low, high = self._consumer.get_watermark_offsets(part, timeout=5.0)
-                position = self.windows.position(part.partition)
-                if high > low and max(committed[part.partition], -1 if position is None else position) < high:
+                if high > low and max(committed[part.partition], self._reached(part.partition)) < high:
                     return False
         except KafkaException:
             return None
@@ -423,13 +437,9 @@ def _why(message: Message, error: Malformed, topic: str) -> Headers:
     return ours + list(theirs.items() if isinstance(theirs, dict) else theirs)
 
 
-def _minute(window: Window) -> str:
-    return f"{window.minute.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def _key(window: Window) -> bytes:
     """The key; compaction keeps its last message."""
-    return f"{window.run_id}/{_minute(window)}/{window.partition}".encode()
+    return f"{window.run_id}/{utc_text(window.minute)}/{window.partition}".encode()
 
 
 def _value(window: Window, topic: str) -> bytes:
@@ -437,7 +447,7 @@ def _value(window: Window, topic: str) -> bytes:
         {
             "schema": WINDOW_VERSION,
             "run_id": window.run_id,
-            "minute": _minute(window),
+            "minute": utc_text(window.minute),
             "topic": topic,
             "partition": window.partition,
             "vehicles": window.vehicles,

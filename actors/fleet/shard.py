@@ -256,10 +256,12 @@ class Shard:
     def _write_truth(self) -> None:
         """Write what no vehicle reports, as it is now: aging by mechanism, and faults. One row per vehicle."""
         truth = self._physics.truth()
-        truth["vehicle_id"] = np.array([vehicle_id(int(v)) for v in truth.pop("vehicle")])
+        names = [vehicle_id(int(v)) for v in truth.pop("vehicle")]
         truth["tick"] = np.full(self._plan.vehicles, self._physics.tick)
+        # Of the type it has in telemetry: some readers join no other.
+        columns = truth | {"vehicle_id": pa.array(names).dictionary_encode()}
         path = self._plan.run_dir / "truth" / f"shard-{self._plan.shard:04d}.parquet"
-        replace_file(path, lambda file: pq.write_table(pa.table(truth), file))
+        replace_file(path, lambda file: pq.write_table(pa.table(columns), file))
 
     def inject(self, vehicle: int, kind: str, onset_s: float, severity: float) -> None:
         """Give a vehicle a fault, from the next block on. An unknown kind raises ValueError.

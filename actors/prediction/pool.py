@@ -25,12 +25,14 @@ from models.bundle import Bundle
 from models.features import FEATURES
 
 MAX_REST_ROWS = 10_000
+MAX_REST_BYTES = 8 << 20  # twice what that many rows take, indented and with every digit of a double
 
 
 class PredictRequest(BaseModel):
     """The seven inputs by the reference system's names. Pack level; positive current and power discharge."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    # Strict: true and "0.5" are no numbers.
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
     SoC: float = Field(ge=0, le=1, description="State of charge")
     SoH: float = Field(gt=0, le=1.2, description="State of health, capacity over fresh capacity")
@@ -89,13 +91,18 @@ def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
     app = FastAPI(title="EV battery predictor pool", version="1")
 
     def authorised(authorization: Annotated[str | None, Header()] = None) -> None:
-        if token and not hmac.compare_digest(authorization or "", f"Bearer {token}"):
+        if token is None:
+            return
+        # An empty one is a token that this node does not have (`actors/secret.py`). Bytes are compared, because
+        # Starlette decodes a header as Latin-1, and text beyond ASCII cannot be compared.
+        if not token or not hmac.compare_digest((authorization or "").encode("latin-1"), f"Bearer {token}".encode()):
             raise HTTPException(401, "expected the header 'Authorization: Bearer <token>'")
 
     @app.post(
         "/predict",
         dependencies=[Depends(authorised)],
         response_model=_ONE_OR_MANY,
+        responses={413: {"description": f"The body is larger than {MAX_REST_BYTES:,} bytes"}},
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -108,7 +115,7 @@ def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
         },
     )
     async def predict(request: Request) -> BaseModel | list[BaseModel]:
-        body = await request.body()
+        body = await _limited_body(request)
         many = body.lstrip()[:1] == b"["
         try:
             rows = _MANY.validate_json(body) if many else [_ONE.validate_json(body)]
@@ -133,13 +140,23 @@ def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
     return app
 
 
-def deploy(plan: PoolPlan) -> None:
-    """Start Serve and the pool; returns when the replicas answer. A bad bundle raises BundleError before the start."""
-    Bundle.load(plan.bundle)
+async def _limited_body(request: Request) -> bytes:
+    """The body; 413 as soon as it is known to be larger than `MAX_REST_BYTES`, of which no more is kept."""
+    too_large = HTTPException(413, f"expected a body of at most {MAX_REST_BYTES:,} bytes; send fewer rows at a time")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > MAX_REST_BYTES:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():  # a chunked body has no length, so count what comes
+        body += chunk
+        if len(body) > MAX_REST_BYTES:
+            raise too_large
+    return bytes(body)
+
+
+def application(plan: PoolPlan) -> serve.Application:
+    """What Serve runs: the replicas, each with the REST routes."""
     least, most = plan.replicas
-    for name in ("ray", "ray.serve"):  # importing Serve makes both log each step to the terminal
-        logging.getLogger(name).setLevel(logging.ERROR)
-    serve.start(http_options={"host": plan.host, "port": plan.port})
 
     def this_replica() -> Pool:
         pool = serve.get_replica_context().servable_object
@@ -153,8 +170,17 @@ def deploy(plan: PoolPlan) -> None:
         ray_actor_options={"num_cpus": 1},
         health_check_period_s=5,
     )
-    predictor = deployment(serve.ingress(rest_api(plan.token, this_replica))(Pool))
-    serve.run(predictor.bind(plan.bundle), name=APP_NAME, route_prefix="/")
+    bound: serve.Application = deployment(serve.ingress(rest_api(plan.token, this_replica))(Pool)).bind(plan.bundle)
+    return bound
+
+
+def deploy(plan: PoolPlan) -> None:
+    """Start Serve and the pool; returns when the replicas answer. A bad bundle raises BundleError before the start."""
+    Bundle.load(plan.bundle)
+    for name in ("ray", "ray.serve"):  # importing Serve makes both log each step to the terminal
+        logging.getLogger(name).setLevel(logging.ERROR)
+    serve.start(http_options={"host": plan.host, "port": plan.port})
+    serve.run(application(plan), name=APP_NAME, route_prefix="/")
 
 
 def undeploy() -> None:

@@ -2,8 +2,8 @@
 
 A log is a directory of segments named by the row they begin with::
 
-    telemetry/shard-0003/00000000000000000000.parquet   sealed: any Parquet reader opens it
-    telemetry/shard-0003/00000000000000120000.open      growing: framed Arrow IPC, one frame a batch
+    telemetry/shard=0003/00000000000000000000.parquet   sealed: any Parquet reader opens it
+    telemetry/shard=0003/00000000000000120000.open      growing: framed Arrow IPC, one frame a batch
 
 A batch of `DIRECT_ROWS` or more becomes a sealed segment without having been an open one, so a run at full speed writes
 each record only once. Readers see it when it is on the disk, a moment later than a frame.
@@ -101,8 +101,12 @@ class Frame:
 
 
 def log_directory(run: Path, stream: str, shard: int) -> Path:
-    """Where a run keeps the log of one stream of one shard."""
-    return run / stream / f"shard-{shard:04d}"
+    """Where a run keeps the log of one stream of one shard.
+
+    Spark reads `run / stream` only where its folders are named like this. Older versions wrote `shard-0003`.
+    """
+    old = run / stream / f"shard-{shard:04d}"
+    return old if old.is_dir() else run / stream / f"shard={shard:04d}"
 
 
 def segment_path(directory: Path, row: int, suffix: str) -> Path:

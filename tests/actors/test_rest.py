@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import json
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from actors.prediction.pool import MAX_REST_ROWS, Pool, rest_api
+from actors.prediction.pool import MAX_REST_BYTES, MAX_REST_ROWS, Pool, rest_api
 from models.bundle import BUNDLED
 from tests.models.test_bundle import ROW
 
@@ -49,6 +52,66 @@ def test_a_body_that_is_no_request(client: TestClient, content: bytes) -> None:
     assert answer.json()["detail"][0]["msg"]
 
 
+@pytest.mark.parametrize("name", list(ROW))
+@pytest.mark.parametrize("value", [True, False, "0.5", [0.5]])
+def test_only_a_number_is_a_number(client: TestClient, name: str, value: object) -> None:
+    answer = client.post("/predict", json={**ROW, name: value})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", name]
+
+
+def test_a_whole_number_is_a_number(client: TestClient) -> None:
+    assert client.post("/predict", json={**ROW, "SoC": 1, "Charge_Cycles": 300}).status_code == 200
+
+
+class Endless:
+    """A body of which a server may take as much as it wants; `length` is what the header says, None for chunks."""
+
+    def __init__(self, length: int | None) -> None:
+        self.taken = 0
+        self.status = 0
+        fields = [] if length is None else [(b"content-length", str(length).encode())]
+        self.scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+            "path": "/predict", "raw_path": b"/predict", "query_string": b"", "headers": fields,
+        }  # fmt: skip
+
+    async def receive(self) -> dict[str, object]:
+        self.taken += 1 << 16
+        assert self.taken < 4 * MAX_REST_BYTES, "it would read for ever"
+        return {"type": "http.request", "body": b"[" * (1 << 16), "more_body": True}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        self.status = message.get("status", self.status)
+
+
+@pytest.mark.parametrize(
+    ("length", "most"),
+    [(MAX_REST_BYTES + 1, 0), (None, MAX_REST_BYTES + (1 << 16)), (10, MAX_REST_BYTES + (1 << 16))],
+)
+def test_a_body_beyond_the_limit_is_not_read(length: int | None, most: int) -> None:
+    """Neither where the header says so, nor where it says nothing or lies."""
+    body = Endless(length)
+    asyncio.run(rest_api(None, lambda: pool)(body.scope, body.receive, body.send))
+    assert body.status == 413
+    assert body.taken <= most
+
+
+def test_the_largest_request_fits(client: TestClient) -> None:
+    """As a person writes it, indented, with every digit a double has."""
+    row = dict.fromkeys(ROW, 0.12345678901234567)
+    content = json.dumps([row] * MAX_REST_ROWS, indent=4)
+    assert len(content) <= MAX_REST_BYTES
+    assert client.post("/predict", content=content).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["Bearer schl\u00fcssel".encode(), b"Bearer schl\xfcssel", b"Bearer \xff", b"\xff"])
+def test_a_token_beyond_ascii_is_a_wrong_one(header: bytes) -> None:
+    with TestClient(rest_api("secret", lambda: pool), raise_server_exceptions=False) as client:
+        answer = client.post("/predict", json=ROW, headers=[(b"authorization", header)])
+        assert answer.status_code == 401
+
+
 def test_too_many_rows(client: TestClient) -> None:
     assert client.post("/predict", json=[ROW] * (MAX_REST_ROWS + 1)).status_code == 422
 
@@ -67,6 +130,13 @@ def test_a_token_is_asked_for() -> None:
         good = {"Authorization": "Bearer secret"}
         assert client.post("/predict", json=ROW, headers=good).status_code == 200
         assert client.post("/predict", json=ROW, headers={"Authorization": "Bearer no"}).status_code == 401
+
+
+def test_a_token_that_this_node_does_not_have_opens_nothing() -> None:
+    """A replica on a node whose environment lacks it."""
+    with TestClient(rest_api("", lambda: pool)) as client:
+        for header in ({}, {"Authorization": ""}, {"Authorization": "Bearer "}, {"Authorization": "Bearer x"}):
+            assert client.post("/predict", json=ROW, headers=header).status_code == 401
 
 
 def test_the_pool_loads_no_damaged_bundle(tmp_path: Path) -> None:

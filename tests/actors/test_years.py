@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from actors.fleet.status import FleetStatus
@@ -58,10 +58,15 @@ def test_a_killed_shard_lives_the_same_years(undisturbed: pa.Table, tmp_path: Pa
     assert killed
 
 
+def truth_of(run: Path) -> pd.DataFrame:
+    """A row for each vehicle, in their order."""
+    return pd.read_parquet(run / "truth").astype({"vehicle_id": str}).sort_values("vehicle_id", ignore_index=True)
+
+
 def test_the_ground_truth_of_each_vehicle_is_written(undisturbed: pa.Table, tmp_path: Path) -> None:
     run = tmp_path / "run"
     years(run, 2)
-    truth = pq.read_table(run / "truth").sort_by("vehicle_id").to_pandas()
+    truth = truth_of(run)
     assert len(truth) == VEHICLES
     assert set(truth["cell"]) == {"chen2020", "prada2013"}
     assert (truth["lli"] > 0.003).all()
@@ -86,5 +91,4 @@ def test_an_injected_fault_acts_and_is_known(tmp_path: Path) -> None:
     assert (broken[:3] == sound[:3]).all()
     assert (broken[3, :30] == sound[3, :30]).all()
     assert broken[3, 30:] - sound[3, 30:] == pytest.approx(3.0, abs=0.01)
-    truth = pq.read_table(run / "truth").sort_by("vehicle_id")
-    assert truth.column("fault").to_pylist() == ["none", "none", "none", "voltage_offset"]
+    assert truth_of(run)["fault"].tolist() == ["none", "none", "none", "voltage_offset"]

@@ -51,7 +51,7 @@ def drain(log: LogReader | Path, max_rows: int = 7) -> list[int]:
     return seqs
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     steps=st.lists(st.sampled_from([1, 2, 5, 13, "read", "reopen", "fresh"]), min_size=1, max_size=25),
     segment_bytes=st.sampled_from([1, 3000, 1 << 20]),

@@ -20,17 +20,19 @@ from actors.fleet.shard import Shard
 from datasets.log.cursor import CursorFile
 from datasets.log.retention import Retention
 from tests.faults.scene import VEHICLES, Scene
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
+_STEP_S = 86_400.0
+
 
 def test_wall_clock_stepped_backwards(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour back in mid-run: pace, order and cursors do not look at it; latencies are never below zero."""
+    """A day back in mid-run: pace, order and cursors do not look at it; no latency is below zero, or a day."""
     targets: list[Target] = [
-        KafkaTarget.parse(scene.urls["kafka"], SinkOptions()),
-        MqttTarget.parse(scene.urls["mqtt"], SinkOptions()),
-        TimescaleTarget.parse(scene.urls["timescale"], SinkOptions()),
+        KafkaTarget.parse(scene.urls["kafka"], SinkOptions(payload=scene.payload)),
+        MqttTarget.parse(scene.urls["mqtt"], SinkOptions(payload=scene.payload)),
+        TimescaleTarget.parse(scene.urls["timescale"], SinkOptions(payload=scene.payload)),
     ]
     sinks = tuple(reader_of(target) for target in targets)
     plan = ShardPlan(
@@ -57,17 +59,21 @@ def test_wall_clock_stepped_backwards(scene: Scene, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(time, "time", lambda: real_time() - back_s)
     monkeypatch.setattr(time, "time_ns", lambda: real_time_ns() - int(back_s * 1e9))
     for tick in range(2, 602, 2):
-        if tick == 300:
-            back_s, stepped = 3600.0, time.monotonic()
-        shard.advance(tick, time.time_ns())
+        due_ns = time.time_ns()
+        if tick == 300:  # after this block was due, before anybody takes it
+            back_s, stepped = _STEP_S, time.monotonic()
+        shard.advance(tick, due_ns)
         time.sleep(0.01)
     rows = VEHICLES * 300
     positions = [CursorFile(scene.run, reader, "telemetry", 0) for reader in sinks]
     wait_until(lambda: min(file.load().position for file in positions) >= rows)
-    scene.recoveries.append(("wall clock stepped an hour back (until all is delivered)", time.monotonic() - stepped))
+    scene.recoveries.append(("wall clock stepped a day back (until all is delivered)", time.monotonic() - stepped))
     statuses = [shipper.stop() for shipper in shippers]
     shard.close()
     assert all(status.retries == 0 for status in statuses)
-    # A step back that was looked at would be an hour for each record.
-    assert all(0.0 <= status.latencies.sum_s < 600.0 * rows for status in statuses)
+    for latencies in (status.latencies for status in statuses):
+        # The block that was due a day later than it was acknowledged would outweigh the wait for all others.
+        assert 0.0 <= latencies.sum_s < HANG_S * rows
+        assert HANG_S * rows < _STEP_S * VEHICLES
+        assert (sum(latencies.counts), latencies.counts[-1]) == (rows, 0)
     scene.balance()

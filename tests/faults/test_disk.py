@@ -61,7 +61,7 @@ def test_last_segment_damaged(scene: Scene, damage: str) -> None:
         running.on(60)
         victim = running.fleet.status().shards[0]
         os.kill(victim.pid, signal.SIGSTOP)  # so that it does not write on while we damage its log
-        [segment] = (scene.run / "telemetry" / "shard-0000").glob("*.open")
+        [segment] = (scene.run / "telemetry" / "shard=0000").glob("*.open")
         size = segment.stat().st_size
         if damage == "truncated":
             os.truncate(segment, size - size // 10 - 7)

@@ -17,11 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+import paho.mqtt.client as paho
 import psycopg2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from kafka import KafkaProducer
+from paho.mqtt.enums import CallbackAPIVersion
 
 from actors.delivery.replay import Replay, Replayed
 from actors.delivery.sinks import Receipt, SinkOptions, SinkUnavailable, Target
@@ -37,6 +39,7 @@ from tests.integration.witness import Identity, MqttWitness, Received, from_data
 from tests.services import Kafka, Mosquitto, Postgres
 from tests.support import HANG_S, OwnSink, make_batch, records, wait_until
 from twin import Fleet
+from twin.books.archive import Archive
 from twin.books.messages import messages
 from twin.commands.archive import archive_until
 from twin.run_directory import load_run
@@ -596,3 +599,35 @@ def test_an_archive_goes_on_where_it_was(tmp_path: Path, mosquitto: Mosquitto, o
     twin(*replay, "--from", bounds[2], "--to-time", bounds[3])
     assert listen(80, keep="0s") == 0
     assert len(list(messages(tmp_path / "a"))) == 80
+
+
+def test_what_the_broker_kept_is_not_taken_for_live(mosquitto: Mosquitto, twin: Twin, tmp_path: Path) -> None:
+    """A broker that keeps the last record of each vehicle: an archive that comes later sees the rest in its order."""
+    broker = Mosquitto()  # of our own, because others would get what it keeps, too
+    out, url = tmp_path / "run", ""
+    try:
+        broker.start().wait_ready()
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        with Fleet(
+            vehicles=20, shards=2, predict=False, out=out, run_id="run-kept", mqtt=url, mqtt_retain=True
+        ) as fleet:
+            fleet.run("1min")
+        archive = Archive(MqttTarget.parse(url, SinkOptions()), tmp_path / "archive", "late", 0)
+        archive.start()
+        answer = twin("replay", out, "--to", "mqtt", "--mqtt", url, "--mqtt-retain")
+        assert answer.code == 0, answer.err
+        clearing = paho.Client(CallbackAPIVersion.VERSION2)
+        clearing.connect("127.0.0.1", broker.port)
+        clearing.loop_start()
+        for topic in ("ev/battery/telemetry/EV-000007", "ev/battery/prediction/EV-000007"):
+            clearing.publish(topic, b"", qos=1, retain=True).wait_for_publish(HANG_S)
+        clearing.disconnect()
+        clearing.loop_stop()
+        wait_until(lambda: archive.written >= 20 * 30 + 2, lambda: archive.written)
+        archive.stop()
+    finally:
+        broker.remove()
+    kept = list(messages(tmp_path / "archive"))
+    assert len(kept) == 20 * 30 + 2, "also what clears is a message"
+    answer = twin("ledger", out, "--verify", "--archive", tmp_path / "archive", "--mqtt", url)
+    assert answer.code == 0, answer.out + answer.err

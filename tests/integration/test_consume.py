@@ -23,8 +23,10 @@ import psycopg2
 import psycopg2.extras
 import pyarrow as pa
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -46,7 +48,6 @@ from twin import Fleet
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
-SETTLE_S = 60.0
 
 EXPECTED = """
     SELECT date_trunc('minute', ts) AS minute, count(*) AS records, count(DISTINCT vehicle_id) AS vehicles,
@@ -90,7 +91,7 @@ class Stream:
         for key, value in messages:
             self._producer.produce(self.topic, value=value, key=key)
             self._producer.poll(0)
-        assert self._producer.flush(60) == 0
+        assert self._producer.flush(HANG_S) == 0
 
     def consume(self, *flags: str, until_idle: str = "1s") -> subprocess.Popen[str]:
         """The command in a process of its own."""
@@ -109,7 +110,7 @@ class Stream:
     def finish(self, process: subprocess.Popen[str] | None = None) -> str:
         """Wait for its regular end; what it said."""
         process = process or self.consume()
-        out, complaint = process.communicate(timeout=SETTLE_S)
+        out, complaint = process.communicate(timeout=HANG_S)
         assert process.returncode == 0, complaint
         assert "Traceback" not in complaint
         return out
@@ -174,7 +175,7 @@ def read(kafka: Kafka, topic: str) -> Iterator[tuple[str, bytes, dict[str, str]]
     )
     consumer.subscribe([topic])
     ends = 0
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG_S
     try:
         while ends < 4:
             assert time.monotonic() < deadline
@@ -243,14 +244,14 @@ def test_two_members_share_the_partitions(stream: Stream) -> None:
     while members[0].windows.counts.counted < 2400:
         time.sleep(0.05)
     threads[1].start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG_S
     while [len(member.partitions) for member in members] != [2, 2]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     for part in made[1:]:
         stream.send(encode(part, "telemetry"))
     for thread in threads:
-        thread.join(SETTLE_S)
+        thread.join(HANG_S)
         assert not thread.is_alive()
     assert all(member.windows.counts.counted > 1000 for member in members)
     stream.assert_equals(pa.Table.from_batches(made).unify_dictionaries(), "run-test")
@@ -273,7 +274,7 @@ def test_killed_again_and_again_counts_nothing_twice(stream: Stream) -> None:
     for patience in (2.0, 0.7):
         process = stream.consume("--lateness", "2s", until_idle="")
         before = stream.counted()
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + HANG_S
         while stream.counted() <= before:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -291,7 +292,7 @@ def test_a_server_down_for_a_while(victim: str, stream: Stream, postgres: Postgr
     first, second = batch(range(100)), batch(range(100, 300))
     stream.send(encode(first, "telemetry"))
     process = stream.consume("--lateness", "2s", until_idle="4s")
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + HANG_S
     while stream.counted() == 0:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -306,7 +307,7 @@ def test_a_server_down_for_a_while(victim: str, stream: Stream, postgres: Postgr
         time.sleep(6)  # longer than until it would be idle
         assert process.poll() is None
         server.restart().wait_ready()
-    _, complaint = process.communicate(timeout=SETTLE_S)
+    _, complaint = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, complaint
     assert "waiting" in complaint
     assert len(complaint.splitlines()) <= 3, complaint
@@ -388,7 +389,7 @@ def test_sigterm_writes_what_is_open_and_exits_0(stream: Stream, free_port: int)
     process = stream.consume(
         "--metrics-port", str(free_port), "--lateness", "1h", "--idle-timeout", "1h", until_idle=""
     )
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + HANG_S
     metrics = ""
     while "ev_consume_consumed_records_total 2400.0" not in metrics:
         assert time.monotonic() < deadline, metrics
@@ -477,7 +478,7 @@ def draw_many(count: int) -> list[bytes]:
     values: list[bytes] = []
 
     @settings(
-        max_examples=count, database=None, phases=[Phase.generate], deadline=None,
+        max_examples=count, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(mutations())
@@ -518,3 +519,63 @@ def test_malformed_messages_go_to_the_dead_letters(stream: Stream) -> None:
     assert total["n"] == len(good) == 600
     consumed, duplicates = int(said.split()[1]), int(said.split(" duplicates")[0].split()[-1])
     assert consumed + duplicates == len(good) + len(still_good)
+
+
+def transactional(stream: Stream) -> Producer:
+    producer = Producer(
+        {"bootstrap.servers": stream.kafka.bootstrap_servers, "transactional.id": stream.topic, "linger.ms": 0}
+    )
+    producer.init_transactions(HANG_S)
+    return producer
+
+
+@pytest.mark.parametrize("aborted", [False, True])
+def test_a_topic_that_ends_with_no_record_has_an_end(stream: Stream, aborted: bool) -> None:
+    """What stands behind the last record: a transaction's marker, or a whole transaction that was given up. So it is
+    for who has just read, and for who comes later and finds nothing to read."""
+    producer = transactional(stream)
+    for records_of, end in (
+        (batch(range(50)), producer.commit_transaction),
+        (batch(range(50, 60)), producer.abort_transaction if aborted else producer.commit_transaction),
+    ):
+        producer.begin_transaction()
+        for number, value in enumerate(encode(records_of, "telemetry").values):
+            producer.produce(stream.topic, value=value, partition=number % 4)
+        producer.flush(HANG_S)
+        end(HANG_S)
+    counted = 2000 if aborted else 2400
+    assert f"consumed     {counted:,} records" in stream.finish()
+    assert "consumed     0 records" in stream.finish()
+
+
+def test_a_topic_of_which_only_a_marker_is_left_has_an_end(stream: Stream) -> None:
+    """As retention and compaction leave it: the records of the transaction are gone."""
+    producer = transactional(stream)
+    producer.begin_transaction()
+    for value in encode(batch(range(5)), "telemetry").values:
+        producer.produce(stream.topic, value=value, partition=0)
+    producer.flush(HANG_S)
+    producer.commit_transaction(HANG_S)
+    admin = AdminClient({"bootstrap.servers": stream.kafka.bootstrap_servers})
+    for future in admin.delete_records([TopicPartition(stream.topic, 0, 200)]).values():
+        future.result(HANG_S)
+    assert "consumed     0 records" in stream.finish()
+
+
+@pytest.mark.parametrize("size", [3_000_000, 10_500_000])
+def test_a_message_too_large_for_the_dead_letters_names_their_topic(stream: Stream, size: int) -> None:
+    """Too large for the topic, and too large for any producer of ours."""
+    admin = AdminClient({"bootstrap.servers": stream.kafka.bootstrap_servers})
+    larger = ConfigEntry("max.message.bytes", "12000000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, stream.topic, incremental_configs=[larger])
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result(HANG_S)
+    producer = Producer({"bootstrap.servers": stream.kafka.bootstrap_servers, "message.max.bytes": 12_000_000})
+    producer.produce(stream.topic, value=b"x" * size, partition=2)
+    assert producer.flush(HANG_S) == 0
+    process = stream.consume()
+    _, complaint = process.communicate(timeout=HANG_S)
+    assert process.returncode == 1
+    _, line = complaint.strip().splitlines()  # the first says that the database is a plain one
+    for words in (stream.dead, f"{size:,} bytes", "partition 2, offset 0", "max.message.bytes"):
+        assert words in line

@@ -75,6 +75,17 @@ def test_a_damaged_manifest_is_refused(copy: Path) -> None:
         Bundle.load(copy / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("coverage", "true"), ("rul_margin", '"3.5"'), ("rul_margin", "NaN"), ("horizon_days", "[1]")]
+)
+def test_only_a_number_is_a_number(copy: Path, name: str, value: str) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    text = json.dumps(manifest | {name: "here"}).replace('"here"', value)
+    (copy / "manifest.json").write_text(text)
+    with pytest.raises(BundleError, match=rf"manifest.json is damaged \({name}: "):
+        Bundle.load(copy)
+
+
 def test_the_card_says_what_the_model_is_and_how_it_scores() -> None:
     card = (BUNDLED / "card.md").read_text().lower()
     for word in ("baseline", "by vehicle", "coverage", "sei", "not claim"):

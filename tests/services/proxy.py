@@ -24,6 +24,8 @@ class Proxy:
         proxy.cut()        # every connection is reset; new ones are accepted
         proxy.throttle(10_000)   # bytes a second, client to server, of each connection; None for no limit
 
+    `sent`: bytes that clients have sent so far; `cuts`: how often a connection that was there has been reset.
+
     A Kafka broker tells its clients where to connect: its own port in that answer is replaced by ours.
     """
 
@@ -34,6 +36,8 @@ class Proxy:
         self._flowing.set()
         self._bytes_per_s: float | None = None
         self._cut_after: int | None = None
+        self.sent = 0
+        self.cuts = 0
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server((HOST, 0))
@@ -74,6 +78,7 @@ class Proxy:
                 while not self._flowing.wait(_TICK_S):
                     if pair not in self._pairs:
                         return
+                self.sent += len(data) if up else 0
                 if up and self._bytes_per_s is not None:
                     time.sleep(len(data) / self._bytes_per_s)
                 if up and self._cut_after is not None:
@@ -100,7 +105,9 @@ class Proxy:
 
     def cut(self) -> None:
         """Reset every connection now."""
-        for pair in list(self._pairs):
+        pairs = list(self._pairs)
+        self.cuts += bool(pairs)
+        for pair in pairs:
             self._end(pair, abort=True)
 
     def cut_after(self, sent_bytes: int) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from actors.delivery.sinks import LIVE_SINKS
+from actors.delivery.sinks.base import mask, unmasked
 from physics import draw_population
 from physics.default_fleet import CELL_SHARES, FAULT_SHARE, OLDEST_YEARS
 from twin.errors import BadInput
+from twin.servers import targets_of
 from twin.settings import (
     GROUPS,
     RUN_GROUPS,
@@ -260,3 +262,74 @@ def test_a_fact_stands_once() -> None:
     assert len(names) == len(set(names))
     assert set(RUN_GROUPS) < set(GROUPS)
     assert {type(group) for group in load().groups} == set(RUN_GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:hush@h:1/d?sslmode=require", "postgresql://me:***@h:1/d?sslmode=require"),
+        ("postgresql://me@h:1/d?password=hush", "postgresql://me@h:1/d?password=***"),
+        ("postgresql://me@h/d?sslmode=require&sslpassword=hush&a=b", "postgresql://me@h/d?sslmode=require&sslpassword=***&a=b"),
+        ("postgresql://me@h/d?PassWord=hush", "postgresql://me@h/d?PassWord=***"),
+        ("postgresql://me@h/d?%70assword=hush", "postgresql://me@h/d?%70assword=***"),
+        ("postgresql://me@h/d?password=hush@hush:hush", "postgresql://me@h/d?password=***"),
+        ("postgresql://me@h/d?oauth_client_secret=hush", "postgresql://me@h/d?oauth_client_secret=***"),
+        ("postgresql://me@h/d?passfile=/etc/pass&sslkey=/k", "postgresql://me@h/d?passfile=/etc/pass&sslkey=/k"),
+        ("postgresql://me:hu?password=hush@h/d", "postgresql://me:***@h/d"),
+        ("postgresql://me:hu@sh@h/d", "postgresql://me:***@h/d"),
+        ("u:hush@h:9092,v:hush@i:9092", "u:***@i:9092"),
+        ("h:9092,i:9092", "h:9092,i:9092"),
+    ],
+)  # fmt: skip
+def test_no_secret_of_an_address_is_shown(url: str, shown: str) -> None:
+    assert mask(url) == shown
+    assert load(timescale=url).shown()["timescale"] == shown
+
+
+def test_what_was_masked_is_left_out_where_a_run_goes_on() -> None:
+    for url in ("postgresql://me:hush@h:1/d", "postgresql://me@h:1/d?password=hush"):
+        assert unmasked(mask(url)) == "postgresql://me@h:1/d"
+    url = "postgresql://me@h/d?sslmode=require&sslpassword=hush&a=b"
+    assert unmasked(mask(url)) == "postgresql://me@h/d?sslmode=require&a=b"
+    assert unmasked(mask("mqtt://me:hush@broker")) == "mqtt://me@broker"
+    assert unmasked("postgresql://me@h/d?sslmode=require") == "postgresql://me@h/d?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"timescale": "postgresql://me@h/d?password=hu%sh"}, "%25"),
+        ({"timescale": "postgresql://me@h/d?password=hu#sh"}, "%23"),
+        ({"kafka": "kafka://me:hush@h"}, "host:port"),
+        ({"kafka": "me:hush@h:9092"}, "host:port"),
+        ({"mqtt": "tcp://me:hush@h"}, "mqtt://"),
+    ],
+)
+def test_no_complaint_tells_a_secret(flags: dict[str, str], says: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        targets_of(load(**flags).servers)
+    assert says in str(caught.value)
+    assert "hu" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["api_token: 20261", "api_token: [hush, 20261]", "timescale: [a:20261@b]"])
+def test_no_complaint_about_a_file_tells_a_secret(tmp_path: Path, content: str) -> None:
+    config = tmp_path / "fleet.yaml"
+    config.write_text(content)
+    with pytest.raises(BadInput, match="expected a valid string") as caught:
+        load(config=config)
+    assert "20261" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["schlüssel", "two words", "line\n", "\tmurmur", "a\x00"])
+def test_a_token_that_no_header_carries_is_refused(token: str) -> None:
+    with pytest.raises(BadInput, match="--api-token: expected") as caught:
+        load({"TWIN_API_TOKEN": token})
+    assert token.strip() not in str(caught.value)
+
+
+def test_a_password_is_added_where_it_belongs() -> None:
+    found = load({"PG_PASSWORD": "hush"}, timescale="postgresql://me@h/d?sslpassword=a@b").servers.timescale
+    assert found == "postgresql://me:hush@h/d?sslpassword=a@b"
+    assert load({"MQTT_PASSWORD": "hush"}, mqtt="mqtt://me@broker").servers.mqtt == "mqtt://me:hush@broker"
+    assert load({"MQTT_PASSWORD": "hush"}, mqtt="mqtt://broker").servers.mqtt == "mqtt://broker"

@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from actors.delivery.sinks import SinkUnavailable
 from actors.delivery.sinks.mqtt import MqttTarget
@@ -87,7 +88,9 @@ class Archive:
             self._refused = True
             self._answered.set()
         else:
-            client.subscribe([(topic, 1) for topic in TOPICS])
+            # What the broker has kept of each vehicle is old: an archive holds what came while it listened.
+            live = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+            client.subscribe([(topic, live) for topic in TOPICS])
 
     def _on_subscribe(
         self, _client: mqtt.Client, _data: object, _mid: int, answers: list[ReasonCode], _: Properties | None
@@ -96,6 +99,9 @@ class Archive:
         self._answered.set()
 
     def _take(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        if message.retain:  # from a broker that sends it all the same
+            self._client.ack(message.mid, message.qos)
+            return
         payload = bytes(message.payload)
         # No zero byte either: in a line that is what a power cut has left of it.
         plain = not set(payload) & {0, 10, 13} and not payload.startswith(BASE64) and _is_text(payload)

@@ -19,6 +19,7 @@ import numpy as np
 from actors.delivery.sinks import LIVE_SINKS, SINKS, SinkError, reader_of
 from actors.fleet.plan import vehicle_ranges
 from datasets.log import Cursor, CursorFile, LogDamaged, LogReader, extent, log_directory, readers_in
+from datasets.names import utc_text
 from datasets.schema import STREAMS, Stream, vehicle_index
 from models.features import is_predicted
 from twin.books import peers
@@ -371,7 +372,7 @@ def _answers(ledger: Ledger) -> list[tuple[str, ...]]:
 
 def _cells(line: Line) -> tuple[str, ...]:
     numbers = [f"{n:,}" for n in (line.made, line.delivered, line.waiting)]
-    oldest = line.oldest_waiting.strftime("%Y-%m-%d %H:%M:%S") if line.oldest_waiting else "-"
+    oldest = utc_text(line.oldest_waiting).replace("T", " ").removesuffix("Z") if line.oldest_waiting else "-"
     last = tuple(f"{n:,}" for n in (line.duplicates, line.dead_letters, line.lost))
     return (line.sink, line.stream, "all" if line.shard == _ALL else f"{line.shard}", *numbers, oldest, *last)
 

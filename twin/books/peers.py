@@ -256,7 +256,7 @@ def archive(directory: Path, run_id: str) -> dict[Stream, Seen]:
     found: dict[Stream, Seen] = {stream: Seen(ordered=True) for stream in STREAMS}
     for topic, payload in messages(directory):
         stream = _MQTT_TOPICS.get(topic.rpartition("/")[0])
-        if stream is None:
+        if stream is None or not payload:  # an empty one has a broker forget what it kept; it is no record
             continue
         try:
             record = decode(payload, stream)

@@ -45,7 +45,9 @@ def archive_until(url: str, directory: Path, client_id: str, stop: threading.Eve
     from actors.delivery.sinks import SinkError, SinkOptions
     from actors.delivery.sinks.mqtt import MqttTarget
     from twin.books.archive import Archive
+    from twin.run_directory import in_utf8
 
+    in_utf8(directory)
     target = checked("--mqtt", lambda text: MqttTarget.parse(text, SinkOptions()), url)
     try:
         archive = Archive(target, directory, client_id, keep_s)

@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +13,10 @@ import typer
 
 from actors.delivery.sinks import LIVE_SINKS, SINKS
 from actors.delivery.sinks.base import mask
-from datasets.log.durable import replace_file
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.options import takes
 from twin.say import say
-from twin.settings import Clock, Given, Servers
+from twin.settings import Clock, Given, Servers, checked, parse_time
 
 if TYPE_CHECKING:
     from actors.delivery.replay import Replayed
@@ -73,7 +71,8 @@ def replay_run(
 
     run = load_run(directory)
     target, where = _target(to, servers, out)
-    first, last = _time("--from", begin), _time("--to-time", end)
+    first = checked("--from", parse_time, begin) if begin is not None else None
+    last = checked("--to-time", parse_time, end) if end is not None else None
     if first and last and first >= last:
         raise BadInput(f"--to-time: expected a time after --from ({begin}), got {end}")
     replay = Replay(
@@ -119,7 +118,9 @@ def _target(to: str, servers: Servers, out: Path | None) -> tuple[Target, str]:
     if not SINKS[to].live:
         if out is None:
             raise BadInput("--out: expected a folder for the Parquet files")
-        target = SINKS[to].parse(str(out))
+        from twin.run_directory import in_utf8
+
+        target = SINKS[to].parse(str(in_utf8(out)))
         return target, target.url
     address = getattr(servers, to)
     if not address:
@@ -131,6 +132,8 @@ def _target(to: str, servers: Servers, out: Path | None) -> tuple[Target, str]:
 
 def _claim(folder: Path, replay_id: str) -> None:
     """Reserve the folder for this replay, because files are named only by rows. BadInput where it holds another one."""
+    from datasets.log.durable import replace_file  # loads Arrow
+
     marker = folder / _MARKER
     try:
         if marker.exists():
@@ -142,13 +145,3 @@ def _claim(folder: Path, replay_id: str) -> None:
     except (OSError, ValueError) as error:
         raise BadInput(f"--out: cannot use {folder}: {' '.join(str(error).split())}") from error
     raise BadInput(f"--out: expected a new folder or that of the same replay, but {folder} holds something else")
-
-
-def _time(flag: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadInput(f"{flag}: expected a time like 2026-06-01T08:00Z, got {text!r}") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

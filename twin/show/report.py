@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from datasets.log.durable import replace_file
+from datasets.schema import STREAMS
 from physics import MODES
 from twin.books.ledger import Books, Line
 from twin.errors import BadInput, TwinError
@@ -46,20 +47,18 @@ _FANS = (
 def write_report(run: Path) -> Path:
     """Write `run`/report.html and return its path. BadInput where `run` holds no run or no sealed telemetry."""
     facts = load_run(run)
-    sources = {stream: f"{run.absolute()}/{stream}/**/*.parquet" for stream in ("telemetry", "predictions")}
-    if not any((run / "telemetry").glob("**/*.parquet")):
+    sources = {stream: sorted((run / stream).glob("**/*.parquet")) for stream in STREAMS}
+    if not sources["telemetry"]:
         raise BadInput(f"{run} holds no sealed telemetry yet; let the run end, or stop it with Ctrl-C, first")
     with duckdb.connect() as database, styled():
         database.execute("SET TimeZone = 'UTC'")
-        for stream, pattern in sources.items():
-            if any((run / stream).glob("**/*.parquet")):
+        for stream, files in sources.items():
+            if files:
                 # Times are UTC. The cast removes their zone, so that pandas gets plain datetimes.
                 database.execute(
-                    f"CREATE VIEW {stream} AS SELECT * REPLACE (CAST(ts AS TIMESTAMP) AS ts) "
-                    f"FROM read_parquet('{_quoted(pattern)}')"
+                    f"CREATE VIEW {stream} AS SELECT * REPLACE (CAST(ts AS TIMESTAMP) AS ts) FROM {_parquet(files)}"
                 )
-        has_predictions = any((run / "predictions").glob("**/*.parquet"))
-        page = _page(database, facts, _delivery(run), has_predictions=has_predictions)
+        page = _page(database, facts, _delivery(run), has_predictions=bool(sources["predictions"]))
     target = run / "report.html"
     replace_file(target, page.encode())
     return target
@@ -70,8 +69,11 @@ def _frame(database: duckdb.DuckDBPyConnection, query: str, params: list[Any] | 
     return found
 
 
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")
+def _parquet(files: list[Path]) -> str:
+    """SQL: the rows of these files. They are named one by one, because a run's path may hold the characters of a
+    pattern; and a folder `name=value` on the way is no column."""
+    names = ", ".join("'" + str(file.absolute()).replace("'", "''") + "'" for file in files)
+    return f"read_parquet([{names}], hive_partitioning = false)"
 
 
 def _page(
@@ -133,7 +135,10 @@ def _tiles(database: duckdb.DuckDBPyConnection, facts: dict[str, Any]) -> list[t
     vehicles, records, first, last, flagged = row
     tiles = [
         ("vehicles", f"{vehicles:,}"),
-        (f"simulated, to {last:%Y-%m-%d %H:%M} UTC", human_time((last - first).total_seconds() + facts["period_s"])),
+        (
+            f"simulated, to {last.isoformat(' ', 'minutes')} UTC",
+            human_time((last - first).total_seconds() + facts["period_s"]),
+        ),
         ("telemetry records", f"{records:,}"),
     ]
     if counts := facts.get("counts"):
@@ -170,9 +175,11 @@ def _binned(database: duckdb.DuckDBPyConnection) -> pd.DataFrame:
 
 
 def _bin(column: str) -> str:
-    """SQL: `column` rounded down to one of about `_BINS` equal bins of the run."""
+    """SQL: `column` rounded down to one of about `_BINS` equal bins of the run, the first of which begins with it."""
+    first = "(SELECT epoch_us(min(ts)) FROM telemetry)"
     span = "(SELECT greatest(1, epoch_us(max(ts)) - epoch_us(min(ts))) FROM telemetry)"
-    return f"make_timestamp(CAST(floor(epoch_us({column}) * {_BINS}.0 / {span}) * {span} / {_BINS} AS BIGINT))"
+    bins = f"floor((epoch_us({column}) - {first}) * {_BINS}.0 / {span})"
+    return f"make_timestamp({first} + CAST({bins} * {span} / {_BINS} AS BIGINT))"
 
 
 def _draw_fans(binned: pd.DataFrame) -> Figure:
@@ -225,7 +232,7 @@ def _draw_spread(database: duckdb.DuckDBPyConnection) -> Figure:
     table = _frame(
         database,
         "SELECT arg_max(soh, seq) * 100 AS soh, max(battery_temperature) AS hottest, "
-        "arg_max(charge_cycles, seq) AS efc FROM telemetry GROUP BY vehicle_id",
+        "arg_max(charge_cycles, seq) AS efc FROM telemetry GROUP BY vehicle_id ORDER BY vehicle_id",
     )
     figure = Figure(figsize=(9, 2.6))
     first, second, third = figure.subplots(1, 3)
@@ -271,6 +278,7 @@ def _draw_life(life: pd.DataFrame) -> Figure:
     for axes, (column, label, colour) in zip(panels, shown, strict=True):
         axes.plot(life["time"], life[column], color=colour, linewidth=1.0)
         axes.set_ylabel(label)
+        _time_axis(axes)
     return figure
 
 
@@ -290,7 +298,8 @@ def _draw_day(day: pd.DataFrame) -> Figure:
     warmth.legend(frameon=False, fontsize=8, ncols=2)
     charge.plot(day["time"], day["soc"], color=INK, linewidth=1.2)
     charge.set_ylabel("SoC\n[%]")
-    _time_axis(charge)
+    for axes in figure.axes:
+        _time_axis(axes)
     figure.align_ylabels()
     return figure
 
@@ -300,7 +309,7 @@ def _last_predictions(database: duckdb.DuckDBPyConnection) -> pd.DataFrame:
         database,
         "SELECT p.*, t.soh * 100 AS soh FROM "
         "(SELECT * FROM predictions QUALIFY row_number() OVER (PARTITION BY vehicle_id ORDER BY seq DESC) = 1) p "
-        "JOIN telemetry t USING (vehicle_id, seq) ORDER BY t.soh",
+        "JOIN telemetry t USING (vehicle_id, seq) ORDER BY t.soh, vehicle_id",
     )
 
 
@@ -320,6 +329,7 @@ def _draw_predictions(last: pd.DataFrame) -> Figure:
 
 
 def _time_axis(axes: Axes) -> None:
+    axes.margins(x=0)  # beyond years 1 and 9999 there are no dates
     locator = mdates.AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]

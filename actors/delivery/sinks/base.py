@@ -7,10 +7,11 @@ SinkError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from datasets.names import Payload, Stream
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     import pyarrow as pa  # settings import this file, so it stays light
 
 BATCH_ROWS = 5_000
+
+_PARAMETER = re.compile(r"([?&])([^=&]*)=([^&]*)")
+_SECRET_NAMES = ("password", "secret", "token")  # also within a longer name: sslpassword, oauth_client_secret
+_MASKED = "***"
 
 
 class SinkError(Exception):
@@ -35,11 +40,12 @@ class SinkRefused(SinkError):
 @dataclass(frozen=True)
 class SinkOptions:
     """What a target is told besides its address. `retain`: an MQTT broker keeps each vehicle's last record.
-    `clients`: MQTT connections of a node, 0 for one a vehicle."""
+    `clients`: MQTT connections of a node, 0 for one a vehicle. `connections`: most database connections of a run."""
 
     payload: Payload = "json"
     retain: bool = False
     clients: int = 1
+    connections: int = 90
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,9 @@ class Target(Protocol):
     def rewind_s(self) -> float:
         """For how long a dying peer may forget what it has acknowledged [s]; 0 if it never does."""
 
+    def for_nodes(self, nodes: int) -> Self:
+        """The target as each of so many nodes uses it. A one-line ValueError where the peer is not to have so many."""
+
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> Sink:
         """A sink for one stream of the log `log_id` (one run directory). `part` distinguishes sinks that ship parts."""
 
@@ -142,14 +151,34 @@ def split_url(text: str, schemes: tuple[str, ...], example: str) -> SplitResult:
         raise ValueError(f"{expected}, got {mask(text)!r} ({error})") from None
     if url.scheme not in schemes or not url.hostname or port == 0 or any(c.isspace() for c in text):
         raise ValueError(f"{expected}, got {mask(text)!r}")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", url.query) or url.fragment:
+        # A client would cut a password here, or complain and show it.
+        raise ValueError(f"{expected}, with % written as %25 and # as %23, got {mask(text)!r}")
     return url
 
 
 def mask(url: str) -> str:
-    """A URL with its password as ***, even if the rest of it is malformed; other text unchanged."""
-    head, at, tail = url.rpartition("@")
-    if not at:
-        return url
-    scheme, slashes, user = head.rpartition("://")
-    name, colon, _ = user.partition(":")
-    return f"{scheme}{slashes}{name}{':***' if colon else ''}@{tail}"
+    """A URL with its secrets as ***, in front of the host and in the query, even if the rest of it is malformed; other
+    text unchanged."""
+    place, question, query = url.partition("?")
+    if "@" not in place:  # then the question mark may be part of a password
+        place, question, query = url, "", ""
+    head, at, tail = place.rpartition("@")
+    if at:
+        scheme, slashes, user = head.rpartition("://")
+        name, colon, _ = user.partition(":")
+        place = f"{scheme}{slashes}{name}{f':{_MASKED}' if colon else ''}@{tail}"
+    return _PARAMETER.sub(_masked, place + question + query)
+
+
+def _masked(parameter: re.Match[str]) -> str:
+    sign, name, value = parameter.groups()
+    secret = any(word in unquote(name).lower() for word in _SECRET_NAMES)
+    return f"{sign}{name}={_MASKED if secret else value}"
+
+
+def unmasked(url: str) -> str:
+    """What `mask` has shown, without what it masked, for the secrets to come from elsewhere; other text unchanged."""
+    place, question, query = url.replace(f":{_MASKED}@", "@").partition("?")
+    kept = [part for part in query.split("&") if not part.endswith(f"={_MASKED}")]
+    return place + (question if kept else "") + "&".join(kept)

@@ -18,7 +18,7 @@ from operator import itemgetter
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from actors.delivery.sinks.base import BATCH_ROWS, DeadLetter, Receipt, SinkOptions, SinkRefused, SinkUnavailable
+from actors.delivery.sinks.base import BATCH_ROWS, DeadLetter, Receipt, SinkOptions, SinkRefused, SinkUnavailable, mask
 from datasets.codec import Messages, encode
 from datasets.schema import Payload, Stream
 
@@ -66,8 +66,10 @@ class KafkaTarget:
         servers = tuple(part.strip() for part in address.removeprefix("kafka://").split(","))
         for server in servers:
             host, colon, port = server.rpartition(":")
-            if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536) or "/" in server:
-                raise ValueError(f"expected Kafka servers as host:port[,host:port], got {address!r}")
+            if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536) or set("/@") & set(
+                server
+            ):
+                raise ValueError(f"expected Kafka servers as host:port[,host:port], got {mask(address)!r}")
         return cls(servers, payload=options.payload)
 
     @property
@@ -84,6 +86,9 @@ class KafkaTarget:
     def peer(self) -> str:
         """The servers in one order, however they were given."""
         return ",".join(sorted(self.bootstrap))
+
+    def for_nodes(self, nodes: int) -> KafkaTarget:
+        return self
 
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> KafkaSink:
         return KafkaSink(self, log_id, stream)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.delivery.sinks.base import Receipt, SinkOptions, SinkRefused, SinkUnavailable
+from datasets.log import log_directory
 from datasets.log.durable import replace_file
 from datasets.schema import Stream
 
@@ -32,7 +33,7 @@ class ParquetTarget:
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> ParquetTarget:
         """From the path of a folder."""
-        return cls(Path(address).expanduser().absolute())
+        return cls(Path(os.path.expanduser(address)).absolute())
 
     @property
     def url(self) -> str:
@@ -43,6 +44,9 @@ class ParquetTarget:
     def peer(self) -> str:
         """The folder."""
         return str(self.folder)
+
+    def for_nodes(self, nodes: int) -> ParquetTarget:
+        return self
 
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> ParquetSink:
         return ParquetSink(self, stream)
@@ -65,7 +69,7 @@ class ParquetSink:
         self._target.check()
 
     def _directory(self, shard: int) -> Path:
-        return self._target.folder / self._stream / f"shard-{shard:04d}"
+        return log_directory(self._target.folder, self._stream, shard)
 
     def position(self, shard: int) -> int | None:
         names = [path.stem for path in self._directory(shard).glob("*-*.parquet")]
