@@ -61,7 +61,7 @@ def supervise(shards: int, seconds: float, folder: Path) -> dict[str, Any]:
             MqttTarget("127.0.0.1", 9),
             TimescaleTarget("127.0.0.1", 9, "twin", "twin"),
         ),
-        pool=PoolPlan(Path("bundle")),
+        pool=PoolPlan("predictor", Path("bundle")),
     )
     supervisor = Supervisor(plan, Waiting(nodes=tuple(f"node-{n}" for n in range(NODES))))
     supervisor.start()

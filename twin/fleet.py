@@ -25,7 +25,7 @@ from actors.fleet.plan import FleetPlan, PopulationPlan
 from actors.fleet.ray_cluster import RayCluster
 from actors.fleet.status import FleetStatus
 from actors.fleet.supervisor import FleetFailed, Supervisor
-from actors.prediction.plan import READER, PoolPlan
+from actors.prediction.plan import READER, PoolPlan, pool_name
 from actors.secret import Secret
 from datasets.log.durable import make_directory
 from datasets.schema import vehicle_id, vehicle_index
@@ -195,22 +195,24 @@ class Fleet:
             checkpoint_ticks=max(1, clock.ticks(clock.checkpoint_every)),
             pace=clock.pace,
             targets=self._targets,
-            pool=self._pool_plan(),
+            pool=self._pool_plan(log_id),
             fsync=log.log_fsync,
             log_max_age_s=math.inf if log.log_max_age is None else log.log_max_age,
             log_max_bytes=math.inf if log.log_max_size is None else log.log_max_size,
         )
 
-    def _pool_plan(self) -> PoolPlan | None:
+    def _pool_plan(self, log_id: str) -> PoolPlan | None:
         pool = self.settings.pool
         if self._bundle is None:
             return None
         return PoolPlan(
+            name=pool_name(log_id),
             bundle=(pool.bundle or BUNDLED).resolve(),
             replicas=(1, pool.replicas),
             host=pool.rest_host,
             port=pool.rest_port,
             token=Secret(pool.api_token, "TWIN_API_TOKEN") if pool.api_token else None,
+            shared=bool(self.settings.processes.address) or ray.is_initialized(),
         )
 
     def _start_ray(self) -> None:
@@ -246,10 +248,6 @@ class Fleet:
         if self._owns_ray:
             ray.shutdown()
             self._owns_ray = False
-        elif self._bundle is not None and ray.is_initialized():
-            from actors.prediction.pool import undeploy
-
-            undeploy()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -27,6 +27,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from actors.delivery.sinks.base import mask
+from actors.prediction.plan import LOOPBACK
 from datasets.names import Fsync, Payload, utc_text
 from physics.default_fleet import CELL_SHARES, FAULT_SHARE, OLDEST_YEARS, USE_SHARES, USES
 from twin.errors import BadInput
@@ -399,7 +400,7 @@ class Pool(Group):
 
     @model_validator(mode="after")
     def _token(self) -> Pool:
-        if self.rest_host not in ("127.0.0.1", "::1", "localhost") and not self.api_token:
+        if self.rest_host not in LOOPBACK and not self.api_token:
             raise ValueError(
                 f"expected an api_token (TWIN_API_TOKEN) where rest_host is {self.rest_host}; without one, anybody on "
                 "the network could call the predictor"

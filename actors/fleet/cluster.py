@@ -70,6 +70,9 @@ class Cluster(Protocol):
     def start_pool(self, plan: PoolPlan) -> None:
         """Start the predictor pool; returns when its replicas answer."""
 
+    def stop_pool(self, plan: PoolPlan) -> None:
+        """End the predictor pool, wherever its start has come to, on a cluster that outlives it."""
+
     def ask[S, **P, R](
         self, actor: Remote[S], method: Callable[Concatenate[S, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> Pending[R]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from actors.delivery.sinks.base import Target, reader_of
-from actors.prediction.plan import READER, FeederPlan, PoolPlan
+from actors.prediction.plan import READER, FeederPlan, PoolPlan, pool_name
 from datasets.log import DIRECT_ROWS, SEGMENT_BYTES
 from datasets.log.retention import Retention
 from datasets.names import Fsync
@@ -146,6 +146,7 @@ class FleetPlan:
             predict_ticks=self.predict_ticks,
             segment_bytes=retention.segment_bytes if retention else SEGMENT_BYTES,
             accept_loss=self.accept_loss,
+            pool=pool_name(self.log_id),
         )
 
     def rows_before(self, shard: ShardPlan, tick: int) -> tuple[int, int]:

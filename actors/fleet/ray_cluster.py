@@ -80,6 +80,14 @@ class RayCluster:
         except Exception as error:  # Ray and Serve have many kinds; what they wrap is what a person can mend
             raise ActorFailed(first_cause(error)) from error
 
+    def stop_pool(self, plan: PoolPlan) -> None:
+        from actors.prediction.pool import undeploy
+
+        try:
+            undeploy(plan)
+        except Exception as error:
+            raise ActorFailed(first_cause(error)) from error
+
     @staticmethod
     def _start[S](kind: type[S], actor: type, place: Place, *arguments: Any) -> Remote[S]:
         where = NodeAffinitySchedulingStrategy(place.node, soft=not place.must) if place.node else "SPREAD"

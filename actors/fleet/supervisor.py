@@ -40,6 +40,7 @@ _ANSWER_S = 1.0
 # The status of a large fleet is taken less often, so that looking at it does not cost more than running it.
 _SHARDS_POLLED_A_SECOND = 4_000
 _SHARDS_PINGED_A_SECOND = 1_000
+_POOL_END_S = 60.0
 
 OnStatus = Callable[[FleetStatus], None]
 
@@ -148,6 +149,7 @@ class Supervisor:
                 _log.warning("shard %d was not closed in order: %s", slot.plan.shard, error)
         for line in self._carriers.stop():
             _log.warning("%s", line)
+        self._pool.stop()
         status = self._measured()
         self._carriers.kill()
         for slot in self._slots:
@@ -419,12 +421,13 @@ class Supervisor:
 
 
 class _PoolStart:
-    """Starts the predictor pool in the background."""
+    """Starts the predictor pool in the background, and ends it."""
 
     def __init__(self, cluster: Cluster, plan: PoolPlan | None) -> None:
         self._cluster = cluster
         self._plan = plan
         self._thread: threading.Thread | None = None
+        self._stopped = False
         self.error = ""
 
     def start(self) -> None:
@@ -436,8 +439,23 @@ class _PoolStart:
         try:
             self._cluster.start_pool(plan)
         except Exception as error:
-            _log.exception("the predictor pool did not start")
+            if self._stopped:
+                return  # its start was cut short on purpose
+            _log.debug("the predictor pool did not start", exc_info=True)  # the reason is said below
             self.error = f"the pool did not start: {error}"
+
+    def stop(self) -> None:
+        """End the pool. A start that is under way ends with it: it is ended once more, for what it made meanwhile."""
+        self._stopped = True
+        if self._plan is None or self._thread is None or not self._plan.shared:
+            return
+        try:
+            self._cluster.stop_pool(self._plan)
+            if self._thread.is_alive():
+                self._thread.join(_POOL_END_S)
+                self._cluster.stop_pool(self._plan)
+        except ActorFailed as error:
+            _log.warning("the predictor pool was not ended in order: %s", error)
 
     @property
     def state(self) -> PoolState:

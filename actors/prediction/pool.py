@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,11 +19,15 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from ray import serve
+from ray.serve.context import _get_global_client  # Serve's public functions do not say where it listens
 
-from actors.prediction.plan import APP_NAME, PoolPlan
+from actors.prediction.plan import LOOPBACK, PoolPlan
 from datasets.schema import MODEL_OUTPUTS
 from models.bundle import Bundle
 from models.features import FEATURES
+
+_log = logging.getLogger(__name__)
+_started_by_us = threading.Event()
 
 MAX_REST_ROWS = 10_000
 MAX_REST_BYTES = 8 << 20  # twice what that many rows take, indented and with every digit of a double
@@ -175,14 +180,41 @@ def application(plan: PoolPlan) -> serve.Application:
 
 
 def deploy(plan: PoolPlan) -> None:
-    """Start Serve and the pool; returns when the replicas answer. A bad bundle raises BundleError before the start."""
+    """Start Serve and the pool; returns when the replicas answer. A bad bundle raises BundleError before the start.
+
+    Serve of a cluster has one address for all: whoever starts it first decides. PermissionError where that one is open
+    to others and the plan has no token.
+    """
     Bundle.load(plan.bundle)
     for name in ("ray", "ray.serve"):  # importing Serve makes both log each step to the terminal
         logging.getLogger(name).setLevel(logging.ERROR)
+    if _get_global_client(raise_if_no_controller_running=False) is None:
+        _started_by_us.set()
     serve.start(http_options={"host": plan.host, "port": plan.port})
-    serve.run(application(plan), name=APP_NAME, route_prefix="/")
+    _check_address(plan)
+    serve.run(application(plan), name=plan.name, route_prefix=plan.route)
 
 
-def undeploy() -> None:
-    """Remove the pool from a cluster that keeps running."""
-    serve.delete(APP_NAME)
+def _check_address(plan: PoolPlan) -> None:
+    client = _get_global_client()
+    assert client is not None
+    there = client.http_config
+    if there.host not in LOOPBACK and not plan.token:
+        raise PermissionError(
+            f"expected an api_token (TWIN_API_TOKEN), because Ray Serve of this cluster listens on {there.host}"
+        )
+    if (there.host, there.port) != (plan.host, plan.port):
+        _log.warning(
+            "Ray Serve of this cluster listens on %s:%d already, and not on %s:%d",
+            there.host, there.port, plan.host, plan.port,
+        )  # fmt: skip
+
+
+def undeploy(plan: PoolPlan) -> None:
+    """Remove the pool from a cluster that keeps running, and Serve where it was started for a pool and has no other."""
+    if _get_global_client(raise_if_no_controller_running=False) is None:
+        return
+    serve.delete(plan.name)
+    if _started_by_us.is_set() and not serve.status().applications:
+        serve.shutdown()  # type: ignore[no-untyped-call]
+        _started_by_us.clear()

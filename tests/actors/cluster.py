@@ -148,6 +148,9 @@ class InProcess(Cluster):
         if self.pool_fails:
             raise ActorFailed(self.pool_fails)
 
+    def stop_pool(self, plan: PoolPlan) -> None:
+        self.pools.remove(plan)
+
     def ask[S, **P, R](
         self, actor: Remote[S], method: Callable[Concatenate[S, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> Pending[R]:

@@ -53,7 +53,7 @@ class Answered:
 
 
 def feeder_of(run: Path, pool: Pool, first: tuple[int, int] = (0, 0)) -> Feeder:
-    return Feeder(FeederPlan(run, {0: first, 1: first}, TELEMETRY, PREDICT, SEGMENT_BYTES), pool.connect)
+    return Feeder(FeederPlan(run, {0: first, 1: first}, TELEMETRY, PREDICT, SEGMENT_BYTES, "pool"), pool.connect)
 
 
 def log_of(run: Path, shard: int, *, first_row: int = 0) -> LogWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def fleet_plan(run_dir: Path = Path("run"), **changes: Any) -> FleetPlan:
 
 
 KAFKA, MQTT = KafkaTarget(("127.0.0.1:9",)), MqttTarget("127.0.0.1", 9)
-POOL = PoolPlan(Path("bundle"))
+POOL = PoolPlan("predictor-log", Path("bundle"))
 
 
 def started(tmp_path: Path, cluster: InProcess, clock: Clock | None = None, **changes: Any) -> Supervisor:
@@ -233,6 +234,17 @@ def test_draining_gives_up_on_a_sink_without_progress(tmp_path: Path) -> None:
     supervisor, done = drained(tmp_path, InProcess(), targets=(KAFKA,))
     assert not done
     assert supervisor.status().sinks[0].backlog == {"telemetry": 40 * 50, "predictions": 0}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_pool_ends_with_its_run_where_the_cluster_does_not(tmp_path: Path, shared: bool) -> None:
+    cluster = InProcess()
+    pool = dataclasses.replace(POOL, shared=shared)
+    supervisor, done = drained(tmp_path, cluster, pool=pool)
+    assert done
+    assert cluster.pools == [pool]
+    supervisor.close()
+    assert cluster.pools == ([] if shared else [pool])
 
 
 def test_a_pool_that_does_not_start_ends_the_run_with_its_reason(tmp_path: Path) -> None:

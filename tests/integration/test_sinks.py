@@ -643,12 +643,14 @@ def test_a_table_that_takes_no_row_is_no_heap_of_dead_letters(postgres_database:
 def test_mqtt_broker_that_denies_our_topics(mosquitto: Mosquitto, tmp_path: Path, run_id: str) -> None:
     acl = tmp_path / "acl"
     acl.write_text("topic read #\ntopic write ev/battery/status/#\n")
-    with (
-        own_mosquitto(f"acl_file {acl}") as broker,
-        opened(MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}", SinkOptions())) as sink,
-        pytest.raises(SinkRefused, match="refused a record"),
-    ):
-        sink.deliver(0, make_batch(2, range(2), run_id=run_id), 4)
+    with own_mosquitto(f"acl_file {acl}") as broker:
+        target = MqttTarget.parse(f"mqtt://127.0.0.1:{broker.port}", SinkOptions())
+        # One in fifty times Mosquitto 2.0.11 hangs up on a client with two denied messages ("Bad socket read/write:
+        # Unknown error" in its log) instead of answering. A shipper connects again and then is told.
+        with pytest.raises(SinkRefused, match="refused a record"):
+            while True:
+                with opened(target) as sink, suppress(SinkUnavailable):
+                    sink.deliver(0, make_batch(2, range(2), run_id=run_id), 4)
 
 
 class Subscriber:
