@@ -207,6 +207,7 @@ def letters_in(run: Path) -> list[int]:
     return [json.loads(line)["position"] for line in lines]
 
 
+@pytest.mark.timeout(1200)
 def test_every_state_that_a_power_cut_leaves_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
