@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 
 import pyarrow as pa
@@ -24,7 +24,6 @@ from datasets.schema import Payload, Stream
 
 _TOPICS: dict[Stream, str] = {"telemetry": "ev-telemetry", "predictions": "ev-predictions"}
 _CONNECT_TIMEOUT_S = 5.0
-_PART_ROWS = 1_000  # of a batch are encoded at a time
 _POLL_S = 0.1  # how soon a delivery notices that it was told to stop; an acknowledgement wakes it at once
 _REFUSED = {
     KafkaError._AUTHENTICATION,
@@ -113,24 +112,13 @@ def _translate(error: KafkaError, target: KafkaTarget) -> SinkRefused | SinkUnav
     return SinkUnavailable(f"{target.where} takes no records now ({said})")
 
 
-@dataclass
-class _Flight:
-    """What has failed of one batch: (value, why); the report lacks headers. librdkafka reports nothing else to us."""
-
-    failed: list[tuple[bytes, KafkaError]] = field(default_factory=list)
-
-    def report(self, error: KafkaError | None, message: Message) -> None:
-        """librdkafka's answer for one message."""
-        if error is not None:
-            self.failed.append((message.value() or b"", error))
-
-
 class KafkaSink:
     """See the module's docstring. The queue is one batch: `deliver` returns only when all of it is answered."""
 
     def __init__(self, target: KafkaTarget, log_id: str, stream: Stream) -> None:
         self._target = target
         self._stream = stream
+        self._failed: list[tuple[bytes, KafkaError]] = []  # of one batch: value (the report lacks headers), why
         self._said: KafkaError | None = None  # the last error that is not about one message
         self._closing = threading.Event()
         self._producer = Producer(
@@ -144,6 +132,7 @@ class KafkaSink:
                 "batch.size": 256 << 10,
                 # A call into Python for each message that went well would cost as much as sending it.
                 "delivery.report.only.error": True,
+                "on_delivery": self._on_failed,
                 # Our own clock ends a delivery (`patience_s` without progress), not librdkafka's.
                 "message.timeout.ms": 600_000,
                 "reconnect.backoff.ms": 50,
@@ -152,6 +141,10 @@ class KafkaSink:
             },
             logger=_client_log,
         )
+
+    def _on_failed(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed.append((message.value() or b"", error))
 
     def _on_error(self, error: KafkaError) -> None:
         # A refusal says more than the lost connection that follows from it.
@@ -178,47 +171,35 @@ class KafkaSink:
         return time.monotonic()  # what it acknowledged it keeps, so nobody needs to know
 
     def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
-        parts = range(0, batch.num_rows, _PART_ROWS)
-        messages: list[Messages] = []
+        messages = encode(batch, self._stream, self._target.payload)
         dead: list[DeadLetter] = []
-        flight = _Flight()
+        self._failed = []
         try:
-            for first in parts:  # librdkafka sends the one while we encode the next
-                messages.append(encode(batch.slice(first, _PART_ROWS), self._stream, self._target.payload))
-                self._hand_over(messages[-1], range(len(messages[-1].ids)), first, flight, dead)
-            self._await_answers()
-            for first, part in zip(parts, messages, strict=True) if flight.failed else ():
-                self._send_failed_again(part, first, flight, dead)
+            self._send(messages, range(len(messages.ids)), dead)
+            rows = {value: row for row, value in enumerate(messages.values)} if self._failed else {}
+            for row, error in sorted(((rows[value], error) for value, error in self._failed), key=itemgetter(0)):
+                if error.code() not in _TOO_LARGE:
+                    raise _translate(error, self._target)
+                # The broker refuses a whole request if one record is too large, so send each on its own.
+                self._failed = []
+                self._send(messages, [row], dead)
+                if self._failed and self._failed[0][1].code() not in _TOO_LARGE:
+                    raise _translate(self._failed[0][1], self._target)
+                dead += [DeadLetter(row, why.str()) for _, why in self._failed]
         except KafkaException as error:
             raise _translate(error.args[0], self._target) from error
         finally:
             self._purge()
         return Receipt(0, tuple(sorted(dead, key=lambda letter: letter.row)))
 
-    def _send_failed_again(self, part: Messages, first: int, flight: _Flight, dead: list[DeadLetter]) -> None:
-        """The broker refuses a whole request if one record is too large, so send each of it on its own."""
-        rows = {value: row for row, value in enumerate(part.values)}
-        for row, error in sorted(((rows[v], e) for v, e in flight.failed if v in rows), key=itemgetter(0)):
-            if error.code() not in _TOO_LARGE:
-                raise _translate(error, self._target)
-            single = _Flight()
-            self._hand_over(part, [row], first, single, dead)
-            self._await_answers()
-            if single.failed and single.failed[0][1].code() not in _TOO_LARGE:
-                raise _translate(single.failed[0][1], self._target)
-            dead += [DeadLetter(first + row, why.str()) for _, why in single.failed]
-
-    def _hand_over(
-        self, part: Messages, rows: range | list[int], first: int, flight: _Flight, dead: list[DeadLetter]
-    ) -> None:
-        """Give these rows of a part to the client. While its queue is full, wait for answers. `first`: the part's place
-        in its batch."""
-        topic, produce, report = _TOPICS[self._stream], self._producer.produce, flight.report
-        vehicles, ids, values = part.vehicle_ids, part.ids, part.values
+    def _send(self, messages: Messages, rows: range | list[int], dead: list[DeadLetter]) -> None:
+        """Hand over these rows and wait until each is answered. While the client's queue is full, wait for answers."""
+        topic, produce = _TOPICS[self._stream], self._producer.produce
+        vehicles, ids, values = messages.vehicle_ids, messages.ids, messages.values
         for row in rows:
             while True:
                 try:
-                    produce(topic, values[row], vehicles[row], headers=[("id", ids[row])], on_delivery=report)
+                    produce(topic, values[row], vehicles[row], headers=[("id", ids[row])])
                     break
                 except BufferError:
                     self._producer.poll(_POLL_S)
@@ -226,11 +207,8 @@ class KafkaSink:
                 except KafkaException as error:
                     if error.args[0].code() not in _TOO_LARGE:
                         raise
-                    dead.append(DeadLetter(first + row, error.args[0].str()))
+                    dead.append(DeadLetter(row, error.args[0].str()))
                     break
-
-    def _await_answers(self) -> None:
-        """Wait until all that was handed over is answered."""
         before, deadline = -1, 0.0
         while left := self._producer.flush(_POLL_S):
             if before != (before := left):
