@@ -1,7 +1,8 @@
 """A whole run against its own kernel, its start against `ray.init`, and its memory per vehicle.
 
-python benchmarks/fleet.py [--quick]
+python benchmarks/fleet.py [--quick] [--million]
 Prints and writes benchmarks/results/fleet.json. There is no prediction and no sink: only the log costs.
+--million: 1,000,000 vehicles for 10 simulated minutes to the disk (12 GB) instead; writes million.json.
 """
 
 from __future__ import annotations
@@ -127,8 +128,40 @@ def bytes_a_vehicle(folder: Path, size: Size) -> float:
     return (large - small) / (many - few)
 
 
+def large(folder: Path, vehicles: int, minutes: int) -> dict[str, float]:
+    """A large fleet to the disk: how long, how many bytes a record there, and a vehicle in memory."""
+    began = time.perf_counter()
+    with Fleet(vehicles=vehicles, out=folder / "run", predict=False) as fleet:
+        started = time.perf_counter()
+        fleet.run(f"{minutes}min")
+        wall = time.perf_counter() - started
+        status = fleet.status()
+        peaks = [Path(f"/proc/{shard.pid}/status").read_text() for shard in status.shards]
+    peak = sum(int(text.partition("VmHWM:")[2].split()[0]) * 1024 for text in peaks)
+    size = sum(path.stat().st_size for path in (folder / "run" / "telemetry").rglob("*.parquet"))
+    return {
+        "vehicles": vehicles,
+        "minutes": minutes,
+        "records": status.records,
+        "run_s": wall,
+        "whole_s": time.perf_counter() - began,
+        "records_per_s": status.records / wall,
+        "bytes_a_record": size / status.records,
+        "peak_bytes_a_vehicle": peak / vehicles,
+    }
+
+
 def main() -> None:
-    arguments = parser(__doc__).parse_args()
+    flags = parser(__doc__)
+    flags.add_argument("--million", action="store_true")
+    arguments = flags.parse_args()
+    if arguments.million:
+        with tempfile.TemporaryDirectory() as name:
+            found = large(Path(name), *((1_000, 1) if arguments.quick else (1_000_000, 10)))
+        for what, value in found.items():
+            print(f"{what:<22} {value:16,.1f}")
+        results_of("million", arguments).write(found)
+        return
     size = QUICK if arguments.quick else Size()
     if arguments.quick:  # one Ray for all; else every fleet starts its own
         ray.init("local", num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
