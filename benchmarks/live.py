@@ -1,6 +1,6 @@
 """A live fleet with all brokers on the same machine: does it keep up, where does the time go, does memory grow?
 
-python benchmarks/live.py [--vehicles 5000] [--minutes 10] [--soak] [--quick]     --soak: 1,000 vehicles, 30 minutes
+python benchmarks/live.py [--vehicles 5000] [--minutes 10] [--soak] [--quick]     --soak: 1,000 vehicles, an hour
 Prints one table. Writes benchmarks/results/live.json or soak.json.
 """
 
@@ -143,7 +143,7 @@ def main() -> None:
         result = run(20, 0.05, 1.0, predict=False)
     else:
         vehicles = arguments.vehicles or (1_000 if arguments.soak else 5_000)
-        minutes = arguments.minutes or (30.0 if arguments.soak else 10.0)
+        minutes = arguments.minutes or (60.0 if arguments.soak else 10.0)
         result = run(vehicles, minutes, 90.0)
     samples: list[dict[str, float]] = result["samples"]
     settled = [s for s in samples if s["s"] >= 300.0]

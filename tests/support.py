@@ -77,6 +77,9 @@ class OwnSink:
     def parse(cls, address: str, options: SinkOptions) -> Self:
         return cls()
 
+    def for_nodes(self, nodes: int) -> Self:
+        return self
+
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> Self:
         return self
 

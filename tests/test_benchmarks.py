@@ -23,6 +23,7 @@ NEEDS: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "latency": (SERVERS, RAY),
     "live": (SERVERS, RAY),
     "lives": (),
+    "log": (),
     "payload": (RAY,),
     "sinks": (SERVERS,),
     "start": (),

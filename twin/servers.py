@@ -19,7 +19,12 @@ from twin.settings import PASSWORDS, Servers
 
 def targets_of(servers: Servers) -> tuple[Target, ...]:
     """The sinks that are switched on. BadInput for a malformed address."""
-    options = SinkOptions(payload=servers.payload, retain=servers.mqtt_retain, clients=servers.mqtt_clients)
+    options = SinkOptions(
+        payload=servers.payload,
+        retain=servers.mqtt_retain,
+        clients=servers.mqtt_clients,
+        connections=servers.timescale_connections,
+    )
     found: list[Target] = []
     for name in LIVE_SINKS:
         if address := getattr(servers, name):

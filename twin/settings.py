@@ -339,6 +339,9 @@ class Servers(Group):
         default_text="off",
         environment="PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE",
     )
+    timescale_connections: int = _setting(
+        90, "most database connections of a run; every node needs one, and takes two if it may", ge=1, le=10_000
+    )
     payload: Payload = _setting("json", "encoding of the messages to Kafka and MQTT")
     drain_timeout: Duration = _setting(
         60.0, "longest wait at the end for a sink that makes no progress", default_text="60s"

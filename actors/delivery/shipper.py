@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from actors.delivery.position import SUBSCRIBERS_S, Position
-from actors.delivery.sinks import Receipt, Sink, SinkError, SinkRefused, Target, reader_of
+from actors.delivery.sinks import Receipt, Sink, SinkError, SinkRefused, SinkUnavailable, Target, reader_of
 from actors.latency import Latencies
 from actors.supervised import keep_calling
 from datasets.log import Cursor, CursorFile, Frame, LogDamaged, LogReader, joined, log_directory
@@ -82,6 +82,8 @@ class _Log:
     reader: LogReader
     position: Position | None = None
     retry_at: float = 0.0
+    failed: bool = False
+    """Whether it met a defect of ours, after which nobody knows in which state the connection is."""
 
 
 class Shipper:
@@ -185,6 +187,8 @@ class Shipper:
                 heard = sink.heard()
                 for log in logs:
                     self._guarded(log, partial(self._settle, log, heard))
+                if any(log.failed for log in logs):
+                    raise SinkUnavailable("connecting anew after an internal error")
                 self._set_waiting(stream, None, "")
                 if not any(busy):
                     watch.wait(_IDLE_S)
@@ -220,7 +224,7 @@ class Shipper:
             why = f"{error.filename or self._run_dir}: {error.strerror or error}"
         except Exception as error:
             _log.exception("shipping %s of shard %d to %s", log.stream, log.shard, self._target.name)
-            why = f"internal error, see this process's log: {error!r}"
+            why, log.failed = f"internal error, see this process's log: {error!r}", True
         else:
             self._set_waiting(log.stream, log.shard, "")
             return done

@@ -5,11 +5,13 @@ The cluster restarts a carrier that dies. This module polls the carriers' status
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from actors.delivery.shipper import Shipper, ShipperStatus
+from actors.delivery.sinks.base import Target
 from actors.fleet.cluster import ActorFailed, ActorGone, Cluster, NoAnswer, Pending, Remote
 from actors.fleet.placement import place_of_carrier
 from actors.fleet.plan import FleetPlan, ShardPlan
@@ -33,17 +35,21 @@ class Carrier[S, T]:
     call: Pending[T] | None = None
     unreachable: bool = False
 
-    def poll(self, cluster: Cluster, patience_s: float) -> None:
-        """Take the answer to the last question, and ask the next one."""
-        if self.call is not None:
-            if not cluster.ready([self.call], patience_s):
-                return
-            try:
-                self.status = cluster.answer(self.call)
-                self.unreachable = False
-            except (ActorGone, ActorFailed):  # dead, restarting, or bound to a node that is gone
-                self.unreachable = True
-        self.call = cluster.ask(self.actor, self.how)
+    def ask(self, cluster: Cluster) -> None:
+        """Ask for its status, unless it was asked already."""
+        self.call = self.call or cluster.ask(self.actor, self.how)
+
+    def take(self, cluster: Cluster) -> bool:
+        """Take the answer. Returns whether there was one."""
+        if self.call is None or not self.call.done:
+            return False
+        call, self.call = self.call, None
+        try:
+            self.status = cluster.answer(call)
+            self.unreachable = False
+        except (ActorGone, ActorFailed):  # dead, restarting, or bound to a node that is gone
+            self.unreachable = True
+        return True
 
 
 @dataclass
@@ -52,6 +58,8 @@ class Carriers:
 
     plan: FleetPlan
     cluster: Cluster
+    targets: tuple[Target, ...] = ()
+    """As each node uses them."""
     shippers: list[Carrier[Shipper, ShipperStatus]] = field(default_factory=list)
     feeders: list[Carrier[Feeder, FeederStatus]] = field(default_factory=list)
 
@@ -62,7 +70,7 @@ class Carriers:
     def place(self, node: str, shards: list[ShardPlan], first_rows: Callable[[ShardPlan], tuple[int, int]]) -> None:
         """Start carriers on a node for these shards. `first_rows`: the rows that precede a shard's logs, if new."""
         firsts, where = {shard.shard: first_rows(shard) for shard in shards}, place_of_carrier(node)
-        for target in self.plan.targets:
+        for target in self.targets:
             shipper = self.cluster.start_shipper(target, self.plan, firsts, where)
             status = ShipperStatus(target.name)
             self.shippers.append(Carrier(target.name, node, shipper, status, Shipper.status, Shipper.stop))
@@ -79,10 +87,21 @@ class Carriers:
         self.shippers = [carrier for carrier in self.shippers if carrier.node != node]
         self.feeders = [carrier for carrier in self.feeders if carrier.node != node]
 
-    def poll(self, patience_s: float) -> None:
-        """Ask each carrier for its status; wait at most `patience_s` for each."""
+    def ask(self) -> None:
+        """Ask each carrier for its status."""
         for carrier in self.all():
-            carrier.poll(self.cluster, patience_s)
+            carrier.ask(self.cluster)
+
+    @property
+    def asked(self) -> bool:
+        """Whether an answer is on its way."""
+        return any(carrier.call is not None for carrier in self.all())
+
+    def take(self) -> bool:
+        """Take the answers that are there. Returns whether all are."""
+        for carrier in self.all():
+            carrier.take(self.cluster)
+        return not self.asked
 
     def stop(self) -> list[str]:
         """Let the carriers finish what is on its way. Returns what went wrong, a line each."""
@@ -105,8 +124,13 @@ class Carriers:
         waiting = {c.name: c.status.waiting_for for c in self.all() if c.status.waiting_for}
         return waiting | {c.name: "its process to restart" for c in self.all() if c.unreachable}
 
-    def acknowledged(self, shard: int, stream: Stream, row: int) -> bool:
-        """Whether every sink has acknowledged all rows of this log before `row`. Without a sink, never."""
-        log = (stream, shard)
-        positions = [c.status.positions[log] for c in self.shippers if log in c.status.positions]
-        return len(positions) == len(self.plan.targets) > 0 and min(positions) >= row
+    def acknowledged(self) -> dict[tuple[Stream, int], int]:
+        """The rows of each log that every sink has acknowledged for good. Without a sink, none."""
+        sinks: Counter[tuple[Stream, int]] = Counter()
+        least: dict[tuple[Stream, int], int] = {}
+        for shipper in self.shippers:
+            for log, cursor in shipper.status.cursors.items():
+                sinks[log] += 1
+                settled = cursor.position - cursor.unsettled
+                least[log] = min(settled, least.get(log, settled))
+        return {log: position for log, position in least.items() if sinks[log] == len(self.plan.targets)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Concatenate, Protocol
 
 from actors.delivery.shipper import Shipper
@@ -41,12 +41,19 @@ class Pending[R](Protocol):
     def method(self) -> Callable[..., R]:
         """What was asked."""
 
+    @property
+    def done(self) -> bool:
+        """Whether the answer is there."""
+
 
 class Cluster(Protocol):
     """Starts actors, calls them, notices their death."""
 
     def live_nodes(self) -> int:
         """How many nodes are alive."""
+
+    def cpus(self) -> tuple[float, float]:
+        """Logical CPUs: free, and in all."""
 
     def start_shard(self, plan: ShardPlan, place: Place) -> Remote[Shard]:
         """Start a shard in its own process. Its first answer comes when it is ready."""
@@ -71,8 +78,8 @@ class Cluster(Protocol):
     ) -> Pending[R]:
         """Call a method of the actor's object, without waiting."""
 
-    def ready(self, pending: Sequence[Pending[Any]], timeout_s: float) -> list[Pending[Any]]:
-        """Wait until one of them is answered, at most `timeout_s`. Returns those that are."""
+    def arrived(self, timeout_s: float) -> list[Pending[Any]]:
+        """The calls that were answered since the last time, each once. Waits for one at most `timeout_s`."""
 
     def answer[R](self, pending: Pending[R], timeout_s: float | None = None) -> R:
         """Wait for the answer. Raises ActorGone, ActorFailed, NoAnswer."""

@@ -13,7 +13,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from actors.fleet.status import FleetStatus
+from actors.fleet.status import FleetStatus, SinkStatus
 from actors.latency import BUCKETS_S, Latencies
 from actors.prediction.plan import READER
 from datasets.schema import STREAMS
@@ -63,7 +63,7 @@ class FleetCollector(Collector):
             "ev_sink_lost_records", "Records that the log did not hold any more", labels=["sink"]
         )
         oldest = GaugeMetricFamily(
-            "ev_sink_oldest_waiting_seconds", "Since the first record that waits was due", labels=["sink", "shard"]
+            "ev_sink_oldest_waiting_seconds", "Since the first record that waits was due", labels=["sink", "node"]
         )
         retries = CounterMetricFamily("ev_sink_retries", "Connections given up and made again", labels=["sink"])
         latency = HistogramMetricFamily(
@@ -77,12 +77,22 @@ class FleetCollector(Collector):
             duplicates.add_metric([sink.name], sink.duplicates)
             dead.add_metric([sink.name], sink.dead_letters)
             lost.add_metric([sink.name], sink.lost)
-            for shard in sorted({log.shard for log in sink.logs}):
-                due_ns = [x.oldest_due_ns for x in sink.logs if x.shard == shard and x.waiting and x.oldest_due_ns]
-                oldest.add_metric([sink.name, str(shard)], max(0.0, time.time() - min(due_ns) / 1e9) if due_ns else 0.0)
+            for node, due_ns in _oldest(sink).items():
+                oldest.add_metric([sink.name, node], max(0.0, time.time() - due_ns / 1e9) if due_ns else 0.0)
             retries.add_metric([sink.name], sink.retries)
             latency.add_metric([sink.name], *_histogram(sink.latencies))
         yield from (made, delivered, backlog, oldest, duplicates, dead, lost, retries, latency)
+
+
+def _oldest(sink: SinkStatus) -> dict[str, int]:
+    """By node, when the first record that waits there was due [ns since 1970]; 0 where none waits."""
+    found: dict[str, int] = {}
+    for log in sink.logs:
+        due_ns = log.oldest_due_ns if log.waiting else 0
+        before = found.setdefault(log.node, 0)
+        if due_ns and (not before or due_ns < before):
+            found[log.node] = due_ns
+    return found
 
 
 def _histogram(latencies: Latencies) -> tuple[list[tuple[str, float]], float]:

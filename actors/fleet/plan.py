@@ -18,6 +18,8 @@ from models.features import is_predicted
 
 # A block of so many records is written as one sealed segment: fast, and memory is bounded whatever the fleet's size.
 _BLOCK_ROWS = 2 * DIRECT_ROWS
+# And of a vehicle at least two: the second one is mostly like the first, and takes little room on the disk.
+_BLOCK_RECORDS = 2
 # A block has at most so many vehicle-steps of about 40 ns, so that Ctrl-C and a restarted shard do not wait for long.
 _BLOCK_STEPS = 20_000_000
 _FAST_FORWARD_DAYS = 365
@@ -159,4 +161,4 @@ class FleetPlan:
         # In fast-forward each vehicle jumps by itself and waits at a block's end for the slowest. So blocks are long.
         if self.fast_forward:
             return period * max(_FAST_FORWARD_DAYS, _BLOCK_ROWS // vehicles)
-        return period * max(1, min(_BLOCK_ROWS, _BLOCK_STEPS // period) // vehicles)
+        return period * max(_BLOCK_RECORDS, min(_BLOCK_ROWS, _BLOCK_STEPS // period) // vehicles)

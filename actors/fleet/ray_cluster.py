@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, Concatenate
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.delivery.shipper import Shipper, ShipperActor
@@ -32,11 +35,26 @@ class _Actor[S]:
 @dataclass(frozen=True, eq=False)
 class _Call[R]:
     method: Callable[..., R]
-    reference: ray.ObjectRef[R]
+    future: Future[R]
+
+    @property
+    def done(self) -> bool:
+        return self.future.done()
 
 
 class RayCluster:
-    """The cluster that this process is connected to (`ray.init`)."""
+    """The cluster that this process is connected to (`ray.init`).
+
+    Answers announce themselves. To ask Ray which of many calls are done costs as much as there are calls.
+    """
+
+    def __init__(self) -> None:
+        self._arrived: SimpleQueue[Pending[Any]] = SimpleQueue()
+
+    def cpus(self) -> tuple[float, float]:
+        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return free.get("CPU", 0.0), total.get("CPU", 0.0)
 
     def live_nodes(self) -> int:
         return sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
@@ -87,26 +105,29 @@ class RayCluster:
         self, actor: Remote[S], method: Callable[Concatenate[S, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> Pending[R]:
         assert isinstance(actor, _Actor)
-        return _Call(method, getattr(actor.handle, method.__name__).remote(*args, **kwargs))
+        call = _Call(method, getattr(actor.handle, method.__name__).remote(*args, **kwargs).future())
+        call.future.add_done_callback(lambda _: self._arrived.put(call))
+        return call
 
-    def ready(self, pending: Sequence[Pending[Any]], timeout_s: float) -> list[Pending[Any]]:
-        calls = {call.reference: call for call in pending if isinstance(call, _Call)}
-        if not calls:
-            return []
-        done, _ = ray.wait(list(calls), num_returns=1, timeout=timeout_s)
-        return [calls[reference] for reference in done]
+    def arrived(self, timeout_s: float) -> list[Pending[Any]]:
+        found: list[Pending[Any]] = []
+        with suppress(Empty):
+            found.append(self._arrived.get(timeout=max(0.0, timeout_s)))
+            while True:
+                found.append(self._arrived.get_nowait())
+        return found
 
     def answer[R](self, pending: Pending[R], timeout_s: float | None = None) -> R:
         assert isinstance(pending, _Call)
         try:
-            answer: R = ray.get(pending.reference, timeout=timeout_s)
+            answer: R = pending.future.result(timeout_s)
             return answer
         except RayActorError as error:
             raise ActorGone(first_cause(error)) from error
-        except GetTimeoutError as error:
-            raise NoAnswer(f"no answer in {timeout_s:g} s") from error
         except RayError as error:
             raise ActorFailed(first_cause(error)) from error
+        except TimeoutError as error:
+            raise NoAnswer(f"no answer in {timeout_s:g} s") from error
 
     def kill(self, actor: Remote[Any]) -> None:
         assert isinstance(actor, _Actor)

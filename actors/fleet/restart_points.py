@@ -27,6 +27,10 @@ class RestartPoints:
         for path in self._directory.glob("shard-*.*.npz"):
             shard, tick = path.name.removeprefix("shard-").removesuffix(".npz").split(".")
             self._confirmed[int(shard)] = max(int(tick), self._confirmed.get(int(shard), 0))
+        # A driver that died leaves copies that were not confirmed, and perhaps the point before.
+        points = {self._path(shard, tick) for shard, tick in self._confirmed.items()}
+        for path in set(self._directory.glob("shard-*")) - points:
+            path.unlink()
 
     def _path(self, shard: int, tick: int, suffix: str = ".npz") -> Path:
         return self._directory / f"shard-{shard:04d}.{tick}{suffix}"

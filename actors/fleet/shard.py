@@ -99,6 +99,7 @@ class Shard:
         self._state: _Running | _NoRoom | _AtLimit = _Running()
         self._physics = self._fresh()
         self._ids = pa.array([vehicle_id(plan.first_vehicle + i) for i in range(plan.vehicles)])
+        self._keys = self._keys_of(1)
         self._last: dict[str, np.ndarray] = {}
         self._due_ns: int | None = None
         self._checkpoint_path = plan.run_dir / "checkpoints" / f"shard-{plan.shard:04d}.npz"
@@ -170,6 +171,15 @@ class Shard:
         if len(samples["soc"]):
             self._last = {name: values[-1].copy() for name, values in samples.items()}
 
+    def _keys_of(self, records: int) -> dict[str, pa.DictionaryArray]:
+        """The columns that are the same in all blocks of so many records a vehicle."""
+        count = self._plan.vehicles
+        codes = np.tile(np.arange(count, dtype=np.int32), records)
+        return {
+            "run_id": pa.DictionaryArray.from_arrays(np.zeros_like(codes), pa.array([self._plan.run_id])),
+            "vehicle_id": pa.DictionaryArray.from_arrays(codes, self._ids),
+        }
+
     def _batch(self, samples: dict[str, np.ndarray]) -> pa.RecordBatch:
         """Telemetry rows in order of time, then vehicle."""
         plan, count = self._plan, self._plan.vehicles
@@ -178,10 +188,9 @@ class Shard:
         seq = np.arange(last_seq - shape[0] + 1, last_seq + 1, dtype=np.int64)
         period_us = round(plan.telemetry_ticks * plan.step_s * 1e6)
         ts = plan.start_s * 1_000_000 + (seq + 1) * period_us
-        codes = pa.array(np.tile(np.arange(count, dtype=np.int32), shape[0]))
-        columns: dict[str, Any] = {
-            "run_id": pa.DictionaryArray.from_arrays(np.zeros(shape[0] * count, np.int32), pa.array([plan.run_id])),
-            "vehicle_id": pa.DictionaryArray.from_arrays(codes, self._ids),
+        if len(self._keys["vehicle_id"]) != shape[0] * count:
+            self._keys = self._keys_of(shape[0])
+        columns: dict[str, Any] = self._keys | {
             "seq": np.repeat(seq, count),
             "ts": pa.array(np.repeat(ts, count), pa.timestamp("us", tz="UTC")),
         }

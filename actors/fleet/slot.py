@@ -62,6 +62,7 @@ class ShardSlot:
     goal_tick: int = 0
     deaths: int = 0
     """Deaths since its last step forward."""
+    died_at: float = 0.0
     calls: list[Pending[Any]] = field(default_factory=list)
     """Calls on their way, in order."""
     copying: Pending[tuple[int, bytes]] | None = None
@@ -116,10 +117,11 @@ class ShardSlot:
         else:
             self.state = Stepping()
 
-    def died(self, actor: Remote[Shard], call: Pending[ShardStatus]) -> None:
+    def died(self, actor: Remote[Shard], call: Pending[ShardStatus], now: float) -> None:
         """Its process is gone. A new one was started and asked where it begins again."""
         self._move("died", Stepping, Waiting, Restarting)
         self.actor, self.calls, self.copying, self.state = actor, [call], None, Restarting()
+        self.died_at = now
 
     def back(self, status: ShardStatus) -> None:
         """The new process has said where it begins again."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from actors.delivery.shipper import ShipperStatus
 from actors.fleet.plan import FleetPlan
@@ -24,6 +25,7 @@ class LogStatus:
     made: int
     cursor: Cursor
     oldest_due_ns: int = 0
+    node: str = ""
 
     @property
     def waiting(self) -> int:
@@ -41,20 +43,26 @@ class SinkStatus:
     latencies: Latencies = field(default_factory=Latencies)
     """From when a record was due to its acknowledgement."""
 
-    @property
+    @cached_property
     def made(self) -> dict[Stream, int]:
         """Records in the logs, by stream."""
-        return {s: sum(max(x.made, x.cursor.position) for x in self.logs if x.stream == s) for s in STREAMS}
+        return self._sums(lambda log: max(log.made, log.cursor.position))
 
-    @property
+    @cached_property
     def delivered(self) -> dict[Stream, int]:
         """Records acknowledged, by stream."""
-        return {s: sum(x.cursor.delivered for x in self.logs if x.stream == s) for s in STREAMS}
+        return self._sums(lambda log: log.cursor.delivered)
 
-    @property
+    @cached_property
     def backlog(self) -> dict[Stream, int]:
         """Records that wait, by stream."""
-        return {s: sum(x.waiting for x in self.logs if x.stream == s) for s in STREAMS}
+        return self._sums(lambda log: log.waiting)
+
+    def _sums(self, count: Callable[[LogStatus], int]) -> dict[Stream, int]:
+        sums = dict.fromkeys(STREAMS, 0)
+        for log in self.logs:
+            sums[log.stream] += count(log)
+        return sums
 
     @property
     def duplicates(self) -> int:
@@ -115,6 +123,7 @@ def measure(
     statuses = tuple(shards.values())
     made: dict[tuple[Stream, int], int] = {("telemetry", shard): status.records for shard, status in shards.items()}
     made |= {("predictions", shard): rows for feeder in feeders for shard, rows in feeder.made.items()}
+    nodes = {shard: status.node for shard, status in shards.items()}
     tick = min((status.tick for status in statuses), default=0)
     behind = [shards[shard].records - read for feeder in feeders for shard, read in feeder.read.items()]
     return FleetStatus(
@@ -132,21 +141,26 @@ def measure(
         cut_bytes=sum(status.cut_bytes for status in statuses),
         shards=statuses,
         sinks=tuple(
-            _sink_status(target.name, made, [status for status in shippers if status.sink == target.name])
+            _sink_status(target.name, made, nodes, [status for status in shippers if status.sink == target.name])
             for target in plan.targets
         ),
         waiting=waiting,
     )
 
 
-def _sink_status(name: str, made: Mapping[tuple[Stream, int], int], shippers: Sequence[ShipperStatus]) -> SinkStatus:
+def _sink_status(
+    name: str,
+    made: Mapping[tuple[Stream, int], int],
+    nodes: Mapping[int, str],
+    shippers: Sequence[ShipperStatus],
+) -> SinkStatus:
     cursors = {log: cursor for status in shippers for log, cursor in status.cursors.items()}
     oldest = {log: due_ns for status in shippers for log, due_ns in status.oldest_due_ns.items()}
     return SinkStatus(
         name=name,
         logs=tuple(
-            LogStatus(stream, shard, rows, cursors.get((stream, shard), Cursor()), oldest.get((stream, shard), 0))
-            for (stream, shard), rows in made.items()
+            LogStatus(*log, rows, cursors.get(log, Cursor()), oldest.get(log, 0), nodes[log[1]])
+            for log, rows in made.items()
         ),
         retries=sum(status.retries for status in shippers),
         latencies=sum((status.latencies for status in shippers), Latencies()),

@@ -6,10 +6,12 @@ The supervisor runs in the driver. It holds no data that is not also on disk.
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,9 +24,10 @@ from actors.fleet.plan import FleetPlan, ShardPlan
 from actors.fleet.restart_points import RestartPoints
 from actors.fleet.restart_policy import RestartPolicy
 from actors.fleet.shard import Shard, ShardStatus
-from actors.fleet.slot import RETRY_S, ShardSlot
+from actors.fleet.slot import RETRY_S, ShardSlot, Waiting
 from actors.fleet.status import FleetStatus, Rate, measure
 from actors.prediction.plan import READER, PoolPlan
+from datasets.schema import STREAMS
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +35,11 @@ _log = logging.getLogger(__name__)
 _IN_FLIGHT, _IN_FLIGHT_PACED = 2, 1
 _PING_S = 2.0
 _CLOSE_S = 120.0
+_SAY_S = 10.0  # a wait for CPUs that lasts longer is said
+_ANSWER_S = 1.0
+# The status of a large fleet is taken less often, so that looking at it does not cost more than running it.
+_SHARDS_POLLED_A_SECOND = 4_000
+_SHARDS_PINGED_A_SECOND = 1_000
 _POOL_END_S = 60.0
 
 OnStatus = Callable[[FleetStatus], None]
@@ -57,6 +65,12 @@ class Supervisor:
         self._clock, self._sleep = clock, sleep
         self._restart_policy = restarts or RestartPolicy()
         self._slots: list[ShardSlot] = []
+        # Each round looks only at what has changed: with thousands of shards, a look at all of them is what costs.
+        self._asked: dict[Pending[Any], ShardSlot] = {}  # calls on their way
+        self._changed: dict[int, ShardSlot] = {}  # by shard, those that may get a block
+        self._later: list[tuple[float, int]] = []  # (when, shard), those that wait; a heap
+        self._ticks: Counter[int] = Counter()  # how many shards are at each step
+        self._starting = ""
         self._carriers = Carriers(plan, cluster)
         self._pool = _PoolStart(cluster, plan.pool)
         self._restarts = 0
@@ -73,18 +87,46 @@ class Supervisor:
         """Place the shards, then the carriers of their records; returns when every shard is ready to step."""
         plans = self._plan.shard_plans()
         self._several_nodes = self._cluster.live_nodes() > 1
+        self._poll_s = max(POLL_S, len(plans) / _SHARDS_POLLED_A_SECOND)
         actors = [self._spawn(plan) for plan in plans]
         asked = [self._cluster.ask(actor, Shard.status) for actor in actors]
+        self._await_start(asked)
         try:
             ready = [self._cluster.answer(call) for call in asked]
-        except ActorGone as error:
+        except (ActorGone, ActorFailed) as error:
             raise FleetFailed(f"a shard did not start: {error}") from error
         self._slots = [ShardSlot(*of) for of in zip(plans, actors, ready, strict=True)]
-        for node in shards_by_node({slot.plan.shard: slot.status.node for slot in self._slots}):
+        self._ticks = Counter(status.tick for status in ready)
+        nodes = shards_by_node({slot.plan.shard: slot.status.node for slot in self._slots})
+        try:
+            self._carriers.targets = tuple(target.for_nodes(len(nodes)) for target in self._plan.targets)
+        except ValueError as error:
+            raise FleetFailed(str(error)) from error
+        for node in nodes:
             self._place_carriers(node)
         # Serve takes 10-25 s to start. The fleet does not wait for it; the feeder catches up from the log.
         self._pool.start()
         self._began = self._clock()
+
+    def _await_start(self, asked: Sequence[Pending[Any]]) -> None:
+        """Until all these shards have answered; says what they wait for."""
+        said_at = self._clock() + _SAY_S
+        while waiting := [call for call in asked if not call.done]:
+            self._cluster.arrived(POLL_S)
+            if self._clock() >= said_at:
+                said_at = self._clock() + _SAY_S
+                self._starting = f"{len(waiting)} of {len(asked)} shards to start ({self._cpus(len(waiting))})"
+                _log.warning("waiting for %s", self._starting)
+        self._starting = ""
+
+    def _cpus(self, needed: int = 1) -> str:
+        """Whether it is the cluster that is too small, or just slow."""
+        free, total = self._cluster.cpus()
+        if free >= needed:
+            return "it is busy"
+        return (
+            f"{needed} CPUs are needed; of {total:g} in the cluster {free:g} are free. Add some, or take fewer --shards"
+        )
 
     def _place_carriers(self, node: str) -> None:
         plans = [slot.plan for slot in self._slots if slot.status.node == node]
@@ -131,11 +173,15 @@ class Supervisor:
     def run(self, until_tick: int, on_status: OnStatus, stop: Callable[[], bool] = lambda: False) -> None:
         """Step every shard to `until_tick` at the fleet's pace. `on_status` is called a few times per second."""
         pacer = Pacer(self._plan, self._tick(), self._clock)
+        goal = -1
         while not stop():
             allowed = min(pacer.allowed_tick(), until_tick)
-            for slot in self._slots:
-                self._dispatch(slot, allowed, until_tick, pacer.due_ns)
-            if all(slot.status.tick >= until_tick and not slot.calls for slot in self._slots):
+            if (due := self._due(allowed, until_tick)) != goal:
+                goal = due
+                self._changed = {slot.plan.shard: slot for slot in self._slots}
+            for slot in self._to_look_at():
+                self._send(slot, allowed, until_tick, pacer.due_ns)
+            if not self._asked and self._tick() >= until_tick:
                 break
             self._collect(pacer.sleep_s(self._tick()))
             self._poll(on_status)
@@ -144,41 +190,67 @@ class Supervisor:
             slot.goal_tick = slot.status.tick
         self._poll(on_status, at_once=True)
 
-    def _dispatch(
+    def _due(self, allowed_tick: int, until_tick: int) -> int:
+        """The step up to which records are due."""
+        period = self._plan.telemetry_ticks
+        return until_tick if allowed_tick >= until_tick else allowed_tick // period * period
+
+    def _to_look_at(self) -> list[ShardSlot]:
+        """The shards that may have become free for a block since the last time."""
+        now = self._clock()
+        while self._later and self._later[0][0] <= now:
+            shard = heapq.heappop(self._later)[1]
+            self._changed[shard] = self._slots[shard]
+        changed, self._changed = self._changed, {}
+        return list(changed.values())
+
+    def _send(
         self,
         slot: ShardSlot,
         allowed_tick: int,
         until_tick: int,
         due_ns: Callable[[int], int | None] = lambda tick: None,
     ) -> None:
-        """Send the shard its next blocks, as far as the pace allows."""
+        """Send a shard its next blocks, as far as the pace allows."""
+        now = self._clock()
         longest = self._plan.longest_block(slot.plan.vehicles)
         in_flight = _IN_FLIGHT_PACED if self._plan.paced else _IN_FLIGHT
-        while slot.may_send(self._clock(), in_flight):
+        while slot.may_send(now, in_flight):
             end = slot.next_block(allowed_tick, until_tick, self._plan.telemetry_ticks, longest)
             if end is None:
                 return
-            slot.sent(end, self._cluster.ask(slot.actor, Shard.advance, end, due_ns(end)))
+            call = self._cluster.ask(slot.actor, Shard.advance, end, due_ns(end))
+            slot.sent(end, call)
+            self._asked[call] = slot
+        if isinstance(slot.state, Waiting):
+            heapq.heappush(self._later, (slot.state.retry_at, slot.plan.shard))
 
     def _collect(self, timeout_s: float) -> None:
         """Take the answers of finished blocks; restart the shards whose process is gone."""
-        waiting = {id(slot.calls[0]): slot for slot in self._slots if slot.calls}
-        if not waiting:
+        if not self._asked and not self._carriers.asked:
             self._sleep(timeout_s)
             return
-        for call in self._cluster.ready([slot.calls[0] for slot in waiting.values()], timeout_s):
-            slot = waiting[id(call)]
+        for call in self._cluster.arrived(timeout_s):
+            slot = self._asked.pop(call, None)
+            if slot is None or call not in slot.calls:
+                continue  # a carrier's, or of a process that is gone already
+            before = slot.status.tick
             try:
                 status: ShardStatus = self._cluster.answer(call)
             except ActorGone as error:
                 self._restart(slot, str(error))
+                continue
             except ActorFailed as error:
                 raise FleetFailed(f"shard {slot.plan.shard} cannot go on: {error}") from error
+            if slot.restarting:
+                self._back(slot, status)
             else:
-                if slot.restarting:
-                    self._back(slot, status)
-                else:
-                    slot.answered(call, status, self._clock())
+                slot.answered(call, status, self._clock())
+            self._changed[slot.plan.shard] = slot
+            self._ticks[before] -= 1
+            self._ticks[slot.status.tick] += 1
+            if not self._ticks[before]:
+                del self._ticks[before]
 
     def _restart(self, slot: ShardSlot, reason: str) -> None:
         slot.deaths += 1
@@ -187,7 +259,9 @@ class Supervisor:
         _log.warning("shard %d died (%s); restarting it from its checkpoint", slot.plan.shard, reason)
         self._restarts += 1
         actor = self._spawn(slot.plan, slot.status.node)
-        slot.died(actor, self._cluster.ask(actor, Shard.status))
+        call = self._cluster.ask(actor, Shard.status)
+        slot.died(actor, call, self._clock())
+        self._asked[call] = slot
 
     def _back(self, slot: ShardSlot, status: ShardStatus) -> None:
         """A restarted shard has said where it is. If that is another node, its records need new carriers there."""
@@ -207,7 +281,7 @@ class Supervisor:
             self._place_carriers(node)
 
     def _finish_blocks(self) -> None:
-        while any(slot.calls for slot in self._slots):
+        while self._asked:
             self._collect(1.0)
 
     def drain(self, on_status: OnStatus, patience_s: float, stop: Callable[[], bool] = lambda: False) -> bool:
@@ -216,22 +290,27 @@ class Supervisor:
         A shard that dies meanwhile is restarted. If its log is gone, it is stepped to where the run ended.
         """
         drain = Drain(patience_s, self._clock())
+        ping_s = max(_PING_S, len(self._slots) / _SHARDS_PINGED_A_SECOND)
         ping_at = self._clock()
+        self._changed = {slot.plan.shard: slot for slot in self._slots}
         while not stop():
-            status = self._poll(on_status, at_once=True)
-            complete = all(slot.complete for slot in self._slots)
-            drain, verdict = drain.look(self._clock(), status.backlog, complete=complete, pool=self._pool.state)
-            if verdict == "failed":
-                raise FleetFailed(self._pool.error)
-            if verdict != "wait":
-                return verdict == "done"
-            ping = self._clock() >= ping_at
-            for slot in self._slots:
-                self._dispatch(slot, slot.goal_tick, slot.goal_tick)
-                if ping and not slot.calls:
-                    slot.asked(self._cluster.ask(slot.actor, Shard.status))
-            if ping:
-                ping_at = self._clock() + _PING_S
+            if self._status is None or self._clock() - self._polled_at >= self._poll_s:
+                status = self._poll(on_status, at_once=True)
+                complete = all(slot.complete for slot in self._slots)
+                drain, verdict = drain.look(self._clock(), status.backlog, complete=complete, pool=self._pool.state)
+                if verdict == "failed":
+                    raise FleetFailed(self._pool.error)
+                if verdict != "wait":
+                    return verdict == "done"
+            for slot in self._to_look_at():
+                self._send(slot, slot.goal_tick, slot.goal_tick)
+            if self._clock() >= ping_at:
+                ping_at = self._clock() + ping_s
+                for slot in self._slots:
+                    if not slot.calls:
+                        call = self._cluster.ask(slot.actor, Shard.status)
+                        slot.asked(call)
+                        self._asked[call] = slot
             self._collect(POLL_S)
         self._finish_blocks()
         return False
@@ -267,19 +346,25 @@ class Supervisor:
         return self._status or self._measured()
 
     def _tick(self) -> int:
-        return min(slot.status.tick for slot in self._slots)
+        return min(self._ticks)
 
     def _poll(self, on_status: OnStatus, *, at_once: bool = False) -> FleetStatus:
-        """Ask the carriers for their status, a few times per second."""
+        """What the carriers say, some times a second. `at_once`: as it is now, else as it was the last time."""
         now = self._clock()
-        if self._status is not None and not at_once and now - self._polled_at < POLL_S:
+        if self._status is not None and not at_once and now - self._polled_at < self._poll_s:
             return self._status
         self._polled_at = now
-        self._carriers.poll(1.0 if at_once else 0.0)
+        if at_once:
+            self._carriers.ask()
+            deadline = now + _ANSWER_S
+            while not self._carriers.take() and self._clock() < deadline:
+                self._collect(POLL_S)
+        self._carriers.take()
         if self._several_nodes:
             self._keep_restart_points()
         self._status = self._measured()
         on_status(self._status)
+        self._carriers.ask()
         return self._status
 
     def _keep_restart_points(self) -> None:
@@ -287,7 +372,7 @@ class Supervisor:
         for slot in self._slots:
             shard = slot.plan.shard
             if slot.copying is not None:
-                if not self._cluster.ready([slot.copying], 0.0):
+                if not slot.copying.done:
                     continue
                 call, slot.copying = slot.copying, None
                 with suppress(ActorGone, ActorFailed):  # the next checkpoint gives another chance
@@ -296,12 +381,13 @@ class Supervisor:
                         self._points.offer(shard, tick, content)
             elif not slot.restarting and self._points.wants(shard, slot.status.checkpoint_tick):
                 slot.copying = self._cluster.ask(slot.actor, Shard.checkpoint)
-        for shard, tick in self._points.pending().items():
+        pending = self._points.pending()
+        acknowledged = self._carriers.acknowledged() if pending else {}
+        for shard, tick in pending.items():
             if self._slots[shard].restarting:
                 continue  # its restart point stays until its carriers are placed
-            telemetry, predictions = self._plan.rows_before(self._slots[shard].plan, tick)
-            sinks_have = self._carriers.acknowledged
-            if sinks_have(shard, "telemetry", telemetry) and sinks_have(shard, "predictions", predictions):
+            rows = self._plan.rows_before(self._slots[shard].plan, tick)
+            if all(acknowledged.get((s, shard), -1) >= row for s, row in zip(STREAMS, rows, strict=True)):
                 self._points.confirm(shard)
 
     def _measured(self) -> FleetStatus:
@@ -322,9 +408,16 @@ class Supervisor:
         yield from self._carriers.waiting().items()
         if self._pool.error:
             yield READER, self._pool.error
+        elif self._pool.state == "starting" and self._clock() - self._began > _SAY_S:
+            yield READER, f"the predictor pool to start ({self._cpus()})"
+        if self._starting:
+            yield "fleet", self._starting
+        late = self._clock() - _SAY_S
         for slot in self._slots:
             if slot.status.waiting_for:
                 yield "fleet", slot.status.waiting_for
+            elif slot.restarting and slot.died_at < late:
+                yield "fleet", f"shard {slot.plan.shard} to restart ({self._cpus()})"
 
 
 class _PoolStart:

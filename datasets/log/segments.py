@@ -43,6 +43,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import crc32c
 import pyarrow as pa
@@ -56,7 +57,16 @@ _HEADER = struct.Struct("<4sIIIqq")
 _CRC_FROM = struct.calcsize("<4sII")
 _MARK_KEY = b"ev_log_mark"
 OPEN, SEALED, TEMPORARY = ".open", ".parquet", ".tmp"
-_ROW_GROUP = 1 << 16
+
+# A row group ends after so many rows, but not before so many frames: with a pace a frame is one record of each vehicle.
+_ROW_GROUP, _GROUP_FRAMES = 1 << 16, 4
+_PAGE_BYTES = 1 << 28  # no page ends before its row group
+# Vehicles whose last float64 values are within the 512 KB that the compression looks back.
+_FEW = 1 << 16
+# Columns in which whole values repeat, and not only their first bytes: at rest, and (float64) at rest since the last
+# record.
+_MOSTLY_ZERO = frozenset({"power_consumption", "driving_speed"})
+_STILL = frozenset({"soh", "distance_traveled"})
 
 DIRECT_ROWS = 1 << 17
 SEGMENT_BYTES = 64 << 20
@@ -105,11 +115,9 @@ def segment_path(directory: Path, row: int, suffix: str) -> Path:
 
 def segments_of(directory: Path) -> list[tuple[int, str]]:
     """(first row, suffix) of every segment, in order; a sealed one comes before its open twin that still exists."""
-    found = []
-    for entry in os.scandir(directory):
-        stem, suffix = os.path.splitext(entry.name)
-        if suffix in (OPEN, SEALED) and stem.isdigit():
-            found.append((int(stem), suffix))
+    with os.scandir(directory) as entries:
+        parts = [os.path.splitext(entry.name) for entry in entries]
+    found = [(int(stem), suffix) for stem, suffix in parts if suffix in (OPEN, SEALED) and stem.isdigit()]
     return sorted(found, key=lambda item: (item[0], item[1] == OPEN))
 
 
@@ -181,29 +189,12 @@ def write_sealed(directory: Path, row: int, frames: Iterable[Frame]) -> Path:
     temporary = segment_path(directory, row, TEMPORARY)
     frames = iter(frames)
     frame = next(frames)
-    schema = frame.batch.schema
-    floats = [f.name for f in schema if pa.types.is_floating(f.type)]
-    keys = [f.name for f in schema if not pa.types.is_floating(f.type)]
-    # Statistics for what queries filter by: time and sequence. With 5,000 names in every row group, statistics of names
-    # would be useless.
-    cuts = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_timestamp(f.type)]
     try:
-        with (
-            room_for(temporary),
-            pq.ParquetWriter(
-                temporary,
-                schema,
-                compression="lz4",
-                use_dictionary=keys,
-                use_byte_stream_split=floats,  # a third less on disk, and faster, than plain floats
-                write_statistics=cuts,
-                write_page_checksum=True,
-            ) as writer,
-        ):
+        with room_for(temporary), pq.ParquetWriter(temporary, frame.batch.schema, **_encoding(frame.batch)) as writer:
             group = [frame.batch]
             rows = frame.batch.num_rows
             for frame in frames:
-                if rows >= _ROW_GROUP:
+                if rows >= _ROW_GROUP and len(group) >= _GROUP_FRAMES:
                     writer.write_table(_table(group))
                     group, rows = [], 0
                 group.append(frame.batch)
@@ -214,6 +205,33 @@ def write_sealed(directory: Path, row: int, frames: Iterable[Frame]) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _encoding(batch: pa.RecordBatch) -> dict[str, Any]:
+    """How the columns of a segment are written.
+
+    Most vehicles report what they reported one record before, and rows are in order of time. So what repeats is as far
+    back as there are vehicles: pages are as long as a row group, and the compression is one that looks back far enough.
+    `docs/decisions/0018-long-pages.md` has the figures.
+    """
+    schema = batch.schema
+    keys = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    few = max((len(batch.column(name).dictionary) for name in keys), default=0) <= _FEW
+    whole = _MOSTLY_ZERO | _STILL if few else _MOSTLY_ZERO
+    return {
+        "compression": "zstd",
+        # The fast levels remember few places, and have forgotten a record's predecessor when that is far back.
+        "compression_level": -5 if few else 1,
+        "use_dictionary": keys,
+        "use_byte_stream_split": [f.name for f in schema if pa.types.is_floating(f.type) and f.name not in whole],
+        # For what queries filter by: time and sequence. With 5,000 names in every row group, theirs would be useless.
+        "write_statistics": [f.name for f in schema if f.name in ("seq", "ts")],
+        "write_page_checksum": True,
+        "data_page_size": _PAGE_BYTES,
+        "dictionary_pagesize_limit": _PAGE_BYTES,
+        "max_rows_per_page": _PAGE_BYTES,
+        "write_batch_size": _PAGE_BYTES,
+    }
 
 
 def _table(batches: list[pa.RecordBatch]) -> pa.Table:

@@ -80,6 +80,7 @@ class LogWriter:
         self._lock = _lock(directory)
         self._background = ThreadPoolExecutor(1, thread_name_prefix="seal")
         self._tasks: deque[Future[None]] = deque()
+        self._unseen: Future[None] | None = None
         self._left_open: set[int] = set()
         self._closing = False
         self.cut_bytes = 0
@@ -177,13 +178,16 @@ class LogWriter:
         self.roll()
         written = write_sealed(self._directory, self.rows, [Frame(self.rows, batch, mark, 0)])
         self._close_segment()
-        self._later(self._publish, written)
+        self._unseen = self._later(self._publish, written)
 
     def _publish(self, written: Path) -> None:
         publish_sealed(written)
         written.with_suffix(OPEN).unlink(missing_ok=True)  # an empty one that said where the log begins
 
     def _open_segment(self) -> None:
+        if self._unseen is not None:
+            self._unseen.result()  # else readers would see a gap before this segment
+        self._unseen = None
         self._first_row = self.rows
         path = segment_path(self._directory, self.rows, OPEN)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -244,11 +248,13 @@ class LogWriter:
         if row in self._left_open:
             self._seal_or_leave(row)
 
-    def _later(self, task: Callable[..., None], *arguments: Any) -> None:
+    def _later(self, task: Callable[..., None], *arguments: Any) -> Future[None]:
         """Hand disk work to the background thread; wait if it is more than `_PENDING` tasks behind."""
-        self._tasks.append(self._background.submit(task, *arguments))
+        future = self._background.submit(task, *arguments)
+        self._tasks.append(future)
         while len(self._tasks) > self._PENDING or (self._tasks and self._tasks[0].done()):
             self._tasks.popleft().result()
+        return future
 
     def sync(self) -> None:
         """Make all that was appended survive the death of the machine."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate
 
@@ -95,6 +95,11 @@ class Call[R]:
     method: Callable[..., R]
     actor: Actor[Any]
     arguments: tuple[Any, ...]
+    silent: Callable[[Actor[Any]], bool] = lambda actor: False
+
+    @property
+    def done(self) -> bool:
+        return not self.silent(self.actor)
 
 
 @dataclass
@@ -112,6 +117,7 @@ class InProcess(Cluster):
     """Why every shard that is started from now on is dead at once."""
     silent: set[int] = field(default_factory=set)
     """Shards whose answers do not come."""
+    asked: list[Call[Any]] = field(default_factory=list)
     history: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
 
     def live_nodes(self) -> int:
@@ -149,11 +155,17 @@ class InProcess(Cluster):
         self, actor: Remote[S], method: Callable[Concatenate[S, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> Pending[R]:
         assert isinstance(actor, Actor)
-        return Call(method, actor, args)
+        call = Call(method, actor, args, self._is_silent)
+        self.asked.append(call)
+        return call
 
-    def ready(self, pending: Sequence[Pending[Any]], timeout_s: float) -> list[Pending[Any]]:
-        heard: list[Pending[Any]] = [c for c in pending if isinstance(c, Call) and not self._is_silent(c.actor)]
-        return heard[:1]
+    def arrived(self, timeout_s: float) -> list[Pending[Any]]:
+        heard: list[Pending[Any]] = [call for call in self.asked if call.done]
+        self.asked = [call for call in self.asked if not call.done]
+        return heard
+
+    def cpus(self) -> tuple[float, float]:
+        return 0.0, 4.0
 
     def _is_silent(self, actor: Actor[Any]) -> bool:
         return isinstance(actor.thing, StandIn) and actor.thing.plan.shard in self.silent

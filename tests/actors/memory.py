@@ -48,6 +48,9 @@ class MemoryTarget:
     def parse(cls, address: str, options: SinkOptions) -> MemoryTarget:
         return cls(url=address)
 
+    def for_nodes(self, nodes: int) -> MemoryTarget:
+        return self
+
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> MemorySink:
         return MemorySink(self, stream)
 

@@ -30,9 +30,11 @@ def test_a_sink_in_the_metrics_is_the_sink_in_the_ledger() -> None:
     counts = [0] * (len(BUCKETS_S) + 1)
     counts[0], counts[3], counts[-1] = 5, 2, 1
     logs = (
-        LogStatus("telemetry", 0, 24, Cursor(8, 2, 1), since_ns),
-        LogStatus("telemetry", 1, 30, Cursor(30), 0),
-        LogStatus("predictions", 0, 3, Cursor(3), since_ns),  # nothing waits here: its time counts for nothing
+        LogStatus("telemetry", 0, 24, Cursor(8, 2, 1), since_ns, "a"),
+        LogStatus("telemetry", 1, 30, Cursor(30), 0, "b"),
+        LogStatus(
+            "predictions", 0, 3, Cursor(3), since_ns - 10**9, "a"
+        ),  # nothing waits here: its time counts for nothing
     )
     registry = fleet(SinkStatus("kafka", logs, 4, Latencies(counts, 0.5)), waiting={"kafka": "a broker"})
 
@@ -51,8 +53,8 @@ def test_a_sink_in_the_metrics_is_the_sink_in_the_ledger() -> None:
     assert value("ev_sink_made_records_total", stream="predictions") == 3
     assert value("ev_sink_duplicates_total") == 2
     assert value("ev_sink_retries_total") == 4
-    assert value("ev_sink_oldest_waiting_seconds", shard="0") == pytest.approx(30, abs=5)
-    assert value("ev_sink_oldest_waiting_seconds", shard="1") == 0
+    assert value("ev_sink_oldest_waiting_seconds", node="a") == pytest.approx(30, abs=5)
+    assert value("ev_sink_oldest_waiting_seconds", node="b") == 0
     assert registry.get_sample_value("ev_waiting", {"part": "kafka"}) == 1
     assert registry.get_sample_value("ev_waiting", {"part": "fleet"}) == 0
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from actors.fleet.plan import PopulationPlan, ShardPlan
 from actors.fleet.restart_points import RestartPoints
 from actors.fleet.shard import Shard
-from datasets.log import LogReader, extent, log_directory
+from datasets.log import LogReader, LogWriter, extent, log_directory
 from datasets.log.cursor import Cursor, CursorFile
 from datasets.log.retention import Retention
+from datasets.schema import SCHEMAS
 
 VEHICLES = 20
 
@@ -110,10 +115,24 @@ def test_a_checkpoint_becomes_the_restart_point_only_when_it_is_confirmed(tmp_pa
     points.confirm(0)
     assert (points.tick(0), points.load(0)) == (60, b"sixty")
     points.offer(0, 120, b"more")
-    assert RestartPoints(tmp_path).load(0) == b"sixty", "what waited when the driver died was not confirmed"
+    shutil.copytree(tmp_path, tmp_path / "died")
+    died = RestartPoints(tmp_path / "died")
+    assert (died.load(0), died.pending()) == (b"sixty", {}), "what waited when the driver died was not confirmed"
     points.confirm(0)
     assert RestartPoints(tmp_path).load(0) == b"more"
     assert len(list((tmp_path / "restart").iterdir())) == 1
+
+
+def test_what_a_dead_driver_left_beside_the_restart_points_goes(tmp_path: Path) -> None:
+    points = RestartPoints(tmp_path)
+    for tick in (60, 120):
+        points.offer(0, tick, b"at %d" % tick)
+        points.confirm(0)
+    points.offer(0, 180, b"not confirmed")
+    (tmp_path / "restart" / "shard-0000.240.pending.tmp").write_bytes(b"half")
+    (tmp_path / "restart" / "shard-0000.60.npz").write_bytes(b"at 60")  # as if killed before it was removed
+    assert RestartPoints(tmp_path).load(0) == b"at 120"
+    assert [path.name for path in (tmp_path / "restart").iterdir()] == ["shard-0000.120.npz"]
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
@@ -129,3 +148,49 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     whole.advance(180)
     whole.close()
     assert rows(tmp_path / "run").equals(rows(tmp_path / "whole"))
+
+
+def test_a_record_takes_no_more_room_in_a_large_shard(tmp_path: Path) -> None:
+    """Blocks are short there: what a vehicle reported before is as many rows back as there are vehicles."""
+    shard = Shard(plan(tmp_path, vehicles=30_000))
+    for tick in (10, 20):
+        shard.advance(tick)
+    shard.close()
+    segments = list(log_directory(tmp_path, "telemetry", 0).glob("*.parquet"))
+    assert sum(path.stat().st_size for path in segments) / shard.status().records <= 42
+
+
+def test_paced_blocks_are_sealed_into_row_groups_of_several_records(tmp_path: Path) -> None:
+    shard = Shard(plan(tmp_path, vehicles=30_000))
+    for tick in range(2, 18, 2):
+        shard.advance(tick)
+    shard.close()
+    [segment] = log_directory(tmp_path, "telemetry", 0).glob("*.parquet")
+    assert segment.stat().st_size / shard.status().records <= 42
+
+
+@pytest.mark.parametrize("vehicles", [40, 70_000])
+def test_a_sealed_segment_is_plain_parquet(tmp_path: Path, vehicles: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the encoding: other readers find the values that were appended, and the types of the schema."""
+    monkeypatch.setattr("datasets.log.writer.DIRECT_ROWS", 1)
+    appended: list[pa.RecordBatch] = []
+    append = LogWriter.append
+
+    def noted(self: LogWriter, batch: pa.RecordBatch, mark: int, due_ns: int | None = None) -> None:
+        appended.append(batch)
+        append(self, batch, mark, due_ns)
+
+    monkeypatch.setattr(LogWriter, "append", noted)
+    shard = Shard(plan(tmp_path, vehicles=vehicles))
+    shard.advance(4)
+    shard.close()
+    [path] = log_directory(tmp_path, "telemetry", 0).glob("*.parquet")
+    table = pq.read_table(path)
+    assert table.schema.equals(SCHEMAS["telemetry"], check_metadata=False)
+    assert table.combine_chunks().to_batches()[0].equals(appended[0])
+    column = pq.ParquetFile(path).metadata.row_group(0).column
+    encodings = {encoding for n in range(len(table.schema)) for encoding in column(n).encodings}
+    assert encodings <= {"PLAIN", "RLE", "RLE_DICTIONARY", "BYTE_STREAM_SPLIT"}, "what every reader knows"
+    for column_name in ("battery_voltage", "soh", "driving_speed", "distance_traveled"):
+        found = duckdb.execute(f"SELECT {column_name} FROM '{path}'").fetchnumpy()[column_name]
+        assert np.array_equal(found, table.column(column_name).to_numpy())

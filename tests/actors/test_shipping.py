@@ -88,6 +88,7 @@ def test_a_defect_is_seen_and_ends_nothing(tmp_path: Path, shippers: list[Shippe
     target = MemoryTarget(fails=[RuntimeError("a defect")] * 3)
     shipper = ship(tmp_path, target, shippers)
     until("its reason", lambda: "a defect" in shipper.status().waiting_for)
+    until("a new connection", lambda: shipper.status().retries >= 1)
     until("all", lambda: complete(target, 20) and set(shipper.status().positions.values()) == {40})
     assert len(target.rows) == len(set(target.rows)), "a failed batch was not delivered"
     until("the end of waiting", lambda: shipper.status().waiting_for == "")

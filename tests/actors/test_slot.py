@@ -82,7 +82,7 @@ def test_a_shard_that_died_comes_back_where_its_log_ends() -> None:
     slot.goal_tick = 160
     slot.sent(160, call)
     slot.deaths = 1
-    slot.died(slot.actor, call)
+    slot.died(slot.actor, call, 1000.0)
     assert isinstance(state_of(slot), Restarting)
     assert not slot.may_send(0.0, 2)
     assert not slot.complete
@@ -97,7 +97,7 @@ def test_moves_that_cannot_be_raise_with_what_came_before() -> None:
     with pytest.raises(IllegalMove, match=r"shard 3: back in Stepping at step 100; before: sent in Stepping"):
         slot.back(STATUS)
     slot, call = slot_of()
-    slot.died(slot.actor, call)
+    slot.died(slot.actor, call, 1000.0)
     moves: tuple[Callable[[], None], ...] = (
         lambda: slot.sent(160, call),
         lambda: slot.asked(call),

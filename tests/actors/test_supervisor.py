@@ -12,8 +12,13 @@ import pytest
 
 from actors.delivery.sinks.kafka import KafkaTarget
 from actors.delivery.sinks.mqtt import MqttTarget
-from actors.fleet.plan import FleetPlan, PopulationPlan
+from actors.delivery.sinks.timescale import TimescaleTarget
+from actors.fleet.cluster import Pending, Remote
+from actors.fleet.placement import Place
+from actors.fleet.plan import FleetPlan, PopulationPlan, ShardPlan
 from actors.fleet.restart_policy import RestartPolicy
+from actors.fleet.shard import Shard
+from actors.fleet.slot import ShardSlot
 from actors.fleet.status import FleetStatus
 from actors.fleet.supervisor import FleetFailed, Supervisor
 from actors.prediction.plan import PoolPlan
@@ -93,8 +98,8 @@ def test_blocks_are_bounded_and_end_where_records_are_due(tmp_path: Path) -> Non
     supervisor = supervised(plan, cluster)
     supervisor.run(11, nothing)
     ends = [end for end, _ in stand_in(cluster, 0).blocks]
-    assert ends == [2, 4, 6, 8, 10, 11]
-    assert plan.longest_block(2_000_000) == 2, "a block of two million vehicles is one record each"
+    assert ends == [4, 8, 11]
+    assert plan.longest_block(2_000_000) == 4, "a block of two million vehicles is two records each"
     assert plan.longest_block(10) == 2 * (2 * (1 << 17) // 10)
 
 
@@ -146,10 +151,10 @@ def test_a_shard_that_dies_is_restarted_where_its_log_is(tmp_path: Path) -> None
             cluster.logs[1] = 300
             killed.append(1)
 
-    supervisor.run(100_000, kill)
+    supervisor.run(10_000_000, kill)
     assert len(cluster.shards) == 5
     assert cluster.shards[-1].place.node == "one"
-    assert cluster.logs == dict.fromkeys(range(4), 100_000)
+    assert cluster.logs == dict.fromkeys(range(4), 10_000_000)
     assert supervisor.status().restarts == 1
 
 
@@ -295,3 +300,66 @@ def test_a_shard_that_finds_no_room_at_its_end_is_closed_when_there_is_room(
     assert stand_in(cluster, 2).closed
     waits = [record for record in caplog.records if "shard 2 waits for room on the volume" in record.getMessage()]
     assert len(waits) == 1, "said once"
+
+
+class Crowded(InProcess):
+    """Has no CPU free until it was looked at often enough."""
+
+    looks = 0
+    free_after = 0
+
+    def start_shard(self, plan: ShardPlan, place: Place) -> Remote[Shard]:
+        self.looks, self.silent = 0, {*self.silent, plan.shard}
+        return super().start_shard(plan, place)
+
+    def arrived(self, timeout_s: float) -> list[Pending[Any]]:
+        self.looks += 1
+        if self.looks > self.free_after:
+            self.silent = set()
+        return super().arrived(timeout_s)
+
+
+def test_a_wait_for_cpus_at_the_start_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cluster = Crowded()
+    cluster.free_after = 50
+    supervisor = started(tmp_path, cluster, Clock(tick_s=1.0))
+    said = {record.message for record in caplog.records}
+    assert said == {
+        "waiting for 4 of 4 shards to start "
+        "(4 CPUs are needed; of 4 in the cluster 0 are free. Add some, or take fewer --shards)"
+    }
+    supervisor.run(100, nothing)
+    assert cluster.logs == dict.fromkeys(range(4), 100)
+    assert "fleet" not in supervisor.status().waiting
+
+
+def test_a_wait_for_cpus_after_the_loss_of_a_node_is_said(tmp_path: Path) -> None:
+    cluster = Crowded(nodes=("a", "b"))
+    supervisor = started(tmp_path, cluster, Clock(tick_s=0.5), shards=2)
+    cluster.nodes, cluster.shards[0].dead, cluster.free_after = ("b",), "node lost", 100
+    seen: set[str] = set()
+    supervisor.run(1000, lambda status: seen.add(status.waiting.get("fleet", "")))
+    assert any("shard 0 to restart (1 CPUs are needed; of 4 in the cluster 0 are free" in text for text in seen)
+    assert cluster.logs == {0: 1000, 1: 1000}
+
+
+def test_more_nodes_than_a_database_may_have_connections(tmp_path: Path) -> None:
+    target = TimescaleTarget("127.0.0.1", 9, "twin", "twin", connections=2)
+    with pytest.raises(FleetFailed, match="3 nodes need a database connection each"):
+        started(tmp_path, InProcess(nodes=("a", "b", "c")), targets=(target,))
+
+
+def test_what_changed_is_looked_at_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round costs as much as there are answers, however many shards there are."""
+    supervisor = started(tmp_path, InProcess(), pace=10.0)
+    sent: list[int] = []
+    send = supervisor._send
+
+    def count(slot: ShardSlot, *rest: Any) -> None:
+        sent.append(slot.plan.shard)
+        send(slot, *rest)
+
+    monkeypatch.setattr(supervisor, "_send", count)
+    supervisor.run(20, nothing)
+    # Each record is due at once for all: one look when it is due, one when the block has come back.
+    assert len(sent) <= 4 * 10 * 2 + 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from datasets.log import (
     extent,
     read_all,
 )
-from tests.support import make_batch, wait_until
+from datasets.log.segments import publish_sealed
+from tests.support import HANG_S, make_batch, wait_until
 
 SCHEMA = pa.schema([("vehicle_id", pa.dictionary(pa.int32(), pa.string())), ("seq", pa.int64())])
 
@@ -49,7 +51,7 @@ def drain(log: LogReader | Path, max_rows: int = 7) -> list[int]:
     return seqs
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     steps=st.lists(st.sampled_from([1, 2, 5, 13, "read", "reopen", "fresh"]), min_size=1, max_size=25),
     segment_bytes=st.sampled_from([1, 3000, 1 << 20]),
@@ -193,6 +195,28 @@ def test_a_large_batch_is_a_sealed_segment_at_once(tmp_path: Path, monkeypatch: 
     writer.close()
     assert drain(tmp_path) == list(range(42))
     assert pq.read_table(tmp_path).num_rows == 42
+
+
+def test_no_segment_is_seen_before_the_one_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader would take the rows between them for lost."""
+    monkeypatch.setattr("datasets.log.writer.DIRECT_ROWS", 10)
+    may_publish = threading.Event()
+
+    def slowly(written: Path) -> None:
+        may_publish.wait(HANG_S)
+        publish_sealed(written)
+
+    monkeypatch.setattr("datasets.log.writer.publish_sealed", slowly)
+    writer = LogWriter(tmp_path)
+    writer.append(batch(0, 10), mark=10)
+    later = threading.Thread(target=writer.append, args=(batch(10, 3), 13))
+    later.start()
+    later.join(0.2)
+    assert not list(tmp_path.glob("0*.open")), "the next batch waits for it"
+    may_publish.set()
+    later.join()
+    assert drain(tmp_path) == list(range(13))
+    writer.close()
 
 
 def test_a_segment_is_sealed_group_by_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from datasets.schema import PAYLOADS
 from tests.faults.scene import Scene
 from tests.recoveries import note_recoveries
 from tests.services import Kafka, Mosquitto, Postgres
 
 
-@pytest.fixture
+@pytest.fixture(params=PAYLOADS)
 def scene(
     kafka: Kafka,
     mosquitto: Mosquitto,
@@ -22,7 +23,7 @@ def scene(
     unique_name: Callable[[str], str],
     request: pytest.FixtureRequest,
 ) -> Iterator[Scene]:
-    scene = Scene(kafka, mosquitto, postgres, postgres_database, tmp_path, unique_name("run"))
+    scene = Scene(kafka, mosquitto, postgres, postgres_database, tmp_path, unique_name("run"), request.param)
     yield scene
     scene.close()
     note_recoveries(request.node, scene.recoveries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ from typing import Any
 from actors.delivery.sinks import SinkOptions
 from actors.delivery.sinks.mqtt import MqttTarget
 from actors.fleet.status import FleetStatus, SinkStatus
+from datasets.names import Payload
 from tests.services import Kafka, Mosquitto, Postgres
+from tests.services.base import free_ports
 from tests.support import HANG_S
 from twin import Fleet
 from twin.books.archive import Archive
@@ -103,8 +106,16 @@ class Scene:
     """Servers, an archive that has listened from the beginning, a run directory."""
 
     def __init__(
-        self, kafka: Kafka, mosquitto: Mosquitto, postgres: Postgres, database: str, folder: Path, run_id: str
+        self,
+        kafka: Kafka,
+        mosquitto: Mosquitto,
+        postgres: Postgres,
+        database: str,
+        folder: Path,
+        run_id: str,
+        payload: Payload,
     ) -> None:
+        self.payload, self._rest_port = payload, free_ports(1)[0]
         self.kafka, self.mosquitto, self.postgres, self.database = kafka, mosquitto, postgres, database
         self.run = folder / "run"
         self.archive_folder = folder / "archive"
@@ -127,8 +138,8 @@ class Scene:
         `patience_s`: how long a sink waits for a peer that says nothing; a test need not wait for the real half minute.
         """
         defaults: dict[str, Any] = {
-            "vehicles": VEHICLES, "shards": 2, "pace": PACE, "predict": False, "checkpoint_every": "1min",
-            "run_id": self.run_id, "out": self.run,
+            "vehicles": VEHICLES, "shards": 2, "pace": PACE, "checkpoint_every": "1min", "run_id": self.run_id,
+            "out": self.run, "rest_port": self._rest_port, "payload": self.payload,
         }  # fmt: skip
         whole = Fleet(**(defaults | self.urls | settings))
         whole._targets = tuple(replace(target, patience_s=patience_s) for target in whole._targets)  # type: ignore[type-var]
@@ -142,6 +153,19 @@ class Scene:
                 yield running
             finally:
                 running.stop()
+
+    @property
+    def sinks(self) -> list[str]:
+        """Options with the addresses, which hold a password that run.json does not."""
+        return [part for name, url in self.urls.items() for part in (f"--{name}", url)]
+
+    def command(self, *options: str) -> list[str]:
+        """`twin run` of such a fleet."""
+        return [
+            sys.executable, "-m", "twin", "run", "--vehicles", f"{VEHICLES}", "--shards", "2", "--run-id", self.run_id,
+            "--out", str(self.run), "--rest-port", f"{self._rest_port}", "--payload", self.payload,
+            "--metrics-port", "0", "--quiet", "--no-report", *self.sinks, *options,
+        ]  # fmt: skip
 
     def write_run(self, vehicles: int, seed: int) -> None:
         """run.json of a run whose parts the test starts itself."""

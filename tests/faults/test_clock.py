@@ -30,9 +30,9 @@ _STEP_S = 86_400.0
 def test_wall_clock_stepped_backwards(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day back in mid-run: pace, order and cursors do not look at it; no latency is below zero, or a day."""
     targets: list[Target] = [
-        KafkaTarget.parse(scene.urls["kafka"], SinkOptions()),
-        MqttTarget.parse(scene.urls["mqtt"], SinkOptions()),
-        TimescaleTarget.parse(scene.urls["timescale"], SinkOptions()),
+        KafkaTarget.parse(scene.urls["kafka"], SinkOptions(payload=scene.payload)),
+        MqttTarget.parse(scene.urls["mqtt"], SinkOptions(payload=scene.payload)),
+        TimescaleTarget.parse(scene.urls["timescale"], SinkOptions(payload=scene.payload)),
     ]
     sinks = tuple(reader_of(target) for target in targets)
     plan = ShardPlan(

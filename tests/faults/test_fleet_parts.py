@@ -46,8 +46,8 @@ def _kill_replicas() -> list[str]:
     return killed
 
 
-def test_predictor_replica_killed(scene: Scene, free_port: int) -> None:
-    with scene.fleet(predict=True, rest_port=free_port, pace=20) as running:
+def test_predictor_replica_killed(scene: Scene) -> None:
+    with scene.fleet(pace=20) as running:
         running.until("predictions", lambda s: s.predictions > 0)
         assert _kill_replicas()
         before = running.fleet.status().predictions
@@ -57,9 +57,9 @@ def test_predictor_replica_killed(scene: Scene, free_port: int) -> None:
     scene.balance()
 
 
-def test_all_predictor_replicas_gone_for_a_while(scene: Scene, free_port: int) -> None:
+def test_all_predictor_replicas_gone_for_a_while(scene: Scene) -> None:
     """Telemetry goes on; the predictions of that time are made up from the log."""
-    with scene.fleet(predict=True, rest_port=free_port, pace=20) as running:
+    with scene.fleet(pace=20) as running:
         running.until("predictions", lambda s: s.predictions > 0)
         killed: set[str] = set()
 
@@ -79,22 +79,29 @@ def test_all_predictor_replicas_gone_for_a_while(scene: Scene, free_port: int) -
 def test_driver_killed_then_resumed(scene: Scene, tmp_path: Path) -> None:
     """kill -9 of `twin run`; `twin resume` makes the records it would have made, and the sinks have each of them."""
     minutes = 12
-    command = [sys.executable, "-m", "twin"]
-    sinks = [part for name, url in scene.urls.items() for part in (f"--{name}", url)]
-    quiet = ["--quiet", "--no-report", "--metrics-port", "0"]
-    run = [
-        "run", "--vehicles", f"{VEHICLES}", "--shards", "2", "--duration", f"{minutes}min", "--pace", "30",
-        "--no-predict", "--checkpoint-every", "1min", "--run-id", scene.run_id, "--out", str(scene.run),
-    ]  # fmt: skip
-    driver = subprocess.Popen([*command, *run, *sinks, *quiet])
-    begun = ("cursors/timescale/*.json", "checkpoints/*.npz")
+    run = scene.command("--duration", f"{minutes}min", "--pace", "30", "--checkpoint-every", "1min")
+    driver = subprocess.Popen(run)
+    begun = ("cursors/timescale@*/*.json", "checkpoints/*.npz")
     wait_until(lambda: driver.poll() is not None or all(list(scene.run.glob(files)) for files in begun))
     assert driver.poll() is None
     driver.kill()
     driver.wait()
     with scene.recovery("driver killed (SIGKILL), then twin resume to its end"):
         again = subprocess.run(
-            [*command, "resume", str(scene.run), "--pace", "max", *sinks, *quiet], capture_output=True, text=True
+            [
+                sys.executable,
+                "-m",
+                "twin",
+                "resume",
+                str(scene.run),
+                "--pace",
+                "max",
+                "--quiet",
+                "--no-report",
+                *scene.sinks,
+            ],
+            capture_output=True,
+            text=True,
         )
     assert again.returncode == 0, again.stderr
     ledger = scene.balance()

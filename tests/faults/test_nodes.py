@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -30,14 +29,9 @@ def test_worker_node_killed(scene: Scene, tmp_path: Path) -> None:
     if not _may_unshare():
         unavailable("nodes of their own need the right to unshare namespaces")
     with Nodes(2, tmp_path, scene.run) as nodes:
-        run = [
-            sys.executable, "-m", "twin", "run", "--address", nodes.address,
-            "--vehicles", f"{VEHICLES}", "--shards", "2",
-            "--duration", f"{_MINUTES}min", "--pace", "15", "--no-predict", "--checkpoint-every", "20s",
-            "--run-id", scene.run_id, "--out", str(scene.run), "--metrics-port", "0", "--quiet", "--no-report",
-        ]  # fmt: skip
-        sinks = [part for name, url in scene.urls.items() for part in (f"--{name}", url)]
-        driver = subprocess.Popen([*run, *sinks], stderr=subprocess.PIPE, text=True, env=nodes.environment)
+        pace = ("--duration", f"{_MINUTES}min", "--pace", "15", "--checkpoint-every", "20s")
+        run = scene.command("--address", nodes.address, *pace)
+        driver = subprocess.Popen(run, stderr=subprocess.PIPE, text=True, env=nodes.environment)
         said: list[tuple[float, str]] = []
 
         def listen() -> None:
@@ -65,5 +59,6 @@ def test_worker_node_killed(scene: Scene, tmp_path: Path) -> None:
     assert back, said
     scene.recoveries.append(("Ray worker node killed, its disk lost (until its shard is back)", back[-1] - killed))
     ledger = scene.balance()
-    made = {line.made for line in ledger.lines if line.stream == "telemetry"}
-    assert made == {VEHICLES // 2 * _MINUTES * 30}
+    made = {line.stream: line.made for line in ledger.lines}
+    assert made["telemetry"] == VEHICLES // 2 * _MINUTES * 30
+    assert made["predictions"] == VEHICLES // 2 * _MINUTES * 12

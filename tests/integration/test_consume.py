@@ -478,7 +478,7 @@ def draw_many(count: int) -> list[bytes]:
     values: list[bytes] = []
 
     @settings(
-        max_examples=count, database=None, phases=[Phase.generate], deadline=None,
+        max_examples=count, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(mutations())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from actors.delivery.shipper import Shipper
-from actors.delivery.sinks import SinkOptions, reader_of
+from actors.delivery.sinks import SinkOptions, SinkUnavailable, reader_of
 from actors.delivery.sinks.mqtt import MqttTarget
 from datasets.log import CursorFile, LogWriter, log_directory
 from datasets.schema import STREAMS, vehicle_id
@@ -35,6 +36,11 @@ def broker() -> Iterator[Mosquitto]:
     """One that saves nothing before it ends: it acknowledges what it has in memory, and forgets it when killed."""
     with own_mosquitto("autosave_interval 3600") as broker:
         yield broker
+
+
+@pytest.fixture
+def run_id(unique_name: Callable[[str], str]) -> str:
+    return unique_name("run")
 
 
 def target_of(broker: Mosquitto, clients: int = 1) -> MqttTarget:
@@ -259,3 +265,24 @@ def test_each_vehicle_has_its_own_connection_and_last_will(
         wait_until(lambda: states == {vehicle_id(n): "offline" for n in range(VEHICLES)}, lambda: states)
     watcher.disconnect()
     watcher.loop_stop()
+
+
+def test_two_thousand_vehicles_with_their_own_connections(broker: Mosquitto, run_id: str) -> None:
+    """From one process, without threads; and one line where the process may not open so many."""
+    batch = make_batch(2000, range(2), run_id=run_id)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    threads = threading.active_count()
+    with closing(target_of(broker, clients=0).sink(run_id, "telemetry")) as sink:
+        sink.open()
+        assert sum(code >= 0 for code in sink.deliver(0, batch, 4000).acked_ns) == 4000
+        assert threading.active_count() == threads
+        assert len(sink._connections) == 2001
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+    try:
+        with closing(target_of(broker, clients=0).sink(run_id, "telemetry")) as sink:
+            sink.open()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))  # opening had raised it
+            with pytest.raises(SinkUnavailable, match="raise `ulimit -n`"):
+                sink.deliver(0, batch, 4000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -16,7 +16,7 @@ from physics.modal import cell_model
 from tests.physics.naive import NaiveCell
 
 MODEL = cell_model(load_cell("chen2020"))
-FEW = settings(max_examples=15, derandomize=True, deadline=None)
+FEW = settings(max_examples=15, derandomize=True)
 
 profiles = st.lists(st.floats(-7.0, 15.0), min_size=5, max_size=40).map(lambda steps: np.repeat(steps, 10))
 

@@ -112,7 +112,7 @@ def test_a_span_in_pieces_with_a_restore_between_is_the_same_span(cycles: Cycles
     assert_same(expected, joined(*first, days(pieces, 363, 1)))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(cuts=st.lists(st.integers(1, 59), max_size=4, unique=True))
 def test_any_cut_of_sixty_days(cycles: Cycles, cuts: list[int]) -> None:
     who = drawn([3, 8], "chen2020", use="commuter")
@@ -194,7 +194,6 @@ def test_thirty_years_of_the_worst_lose_no_value(cycles: Cycles, cell: str) -> N
     assert told["battery_temperature"][:, honest].max() < 150.0
 
 
-@settings(deadline=None)
 @given(film=st.floats(0.0, 1e5))
 def test_the_even_form_of_the_film_inverts(film: float) -> None:
     for cell in ("chen2020", "prada2013"):

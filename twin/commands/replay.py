@@ -13,7 +13,6 @@ import typer
 
 from actors.delivery.sinks import LIVE_SINKS, SINKS
 from actors.delivery.sinks.base import mask
-from datasets.log.durable import replace_file
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.options import takes
 from twin.say import say
@@ -133,6 +132,8 @@ def _target(to: str, servers: Servers, out: Path | None) -> tuple[Target, str]:
 
 def _claim(folder: Path, replay_id: str) -> None:
     """Reserve the folder for this replay, because files are named only by rows. BadInput where it holds another one."""
+    from datasets.log.durable import replace_file  # loads Arrow
+
     marker = folder / _MARKER
     try:
         if marker.exists():

@@ -40,11 +40,12 @@ class SinkRefused(SinkError):
 @dataclass(frozen=True)
 class SinkOptions:
     """What a target is told besides its address. `retain`: an MQTT broker keeps each vehicle's last record.
-    `clients`: MQTT connections of a node, 0 for one a vehicle."""
+    `clients`: MQTT connections of a node, 0 for one a vehicle. `connections`: most database connections of a run."""
 
     payload: Payload = "json"
     retain: bool = False
     clients: int = 1
+    connections: int = 90
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,9 @@ class Target(Protocol):
     @property
     def rewind_s(self) -> float:
         """For how long a dying peer may forget what it has acknowledged [s]; 0 if it never does."""
+
+    def for_nodes(self, nodes: int) -> Self:
+        """The target as each of so many nodes uses it. A one-line ValueError where the peer is not to have so many."""
 
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> Sink:
         """A sink for one stream of the log `log_id` (one run directory). `part` distinguishes sinks that ship parts."""

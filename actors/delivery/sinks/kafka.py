@@ -24,6 +24,7 @@ from datasets.schema import Payload, Stream
 
 _TOPICS: dict[Stream, str] = {"telemetry": "ev-telemetry", "predictions": "ev-predictions"}
 _CONNECT_TIMEOUT_S = 5.0
+_PART_ROWS = 1_000  # of a batch are encoded at a time
 _POLL_S = 0.1  # how soon a delivery notices that it was told to stop; an acknowledgement wakes it at once
 _REFUSED = {
     KafkaError._AUTHENTICATION,
@@ -86,6 +87,9 @@ class KafkaTarget:
     def peer(self) -> str:
         """The servers in one order, however they were given."""
         return ",".join(sorted(self.bootstrap))
+
+    def for_nodes(self, nodes: int) -> KafkaTarget:
+        return self
 
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> KafkaSink:
         return KafkaSink(self, log_id, stream)
@@ -174,38 +178,43 @@ class KafkaSink:
         return time.monotonic()  # what it acknowledged it keeps, so nobody needs to know
 
     def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
-        topic, messages = _TOPICS[self._stream], encode(batch, self._stream, self._target.payload)
+        parts = range(0, batch.num_rows, _PART_ROWS)
+        messages: list[Messages] = []
         dead: list[DeadLetter] = []
         flight = _Flight()
         try:
-            self._send(topic, messages, range(len(messages.ids)), flight, dead)
-            rows = {value: row for row, value in enumerate(messages.values)} if flight.failed else {}
-            for row, error in sorted(((rows[value], error) for value, error in flight.failed), key=itemgetter(0)):
-                if error.code() not in _TOO_LARGE:
-                    raise _translate(error, self._target)
-                # The broker refuses a whole request if one record is too large, so send each on its own.
-                single = _Flight()
-                self._send(topic, messages, [row], single, dead)
-                if single.failed and single.failed[0][1].code() not in _TOO_LARGE:
-                    raise _translate(single.failed[0][1], self._target)
-                dead += [DeadLetter(row, why.str()) for _, why in single.failed]
+            for first in parts:  # librdkafka sends the one while we encode the next
+                messages.append(encode(batch.slice(first, _PART_ROWS), self._stream, self._target.payload))
+                self._hand_over(messages[-1], range(len(messages[-1].ids)), first, flight, dead)
+            self._await_answers()
+            for first, part in zip(parts, messages, strict=True) if flight.failed else ():
+                self._send_failed_again(part, first, flight, dead)
         except KafkaException as error:
             raise _translate(error.args[0], self._target) from error
         finally:
             self._purge()
         return Receipt(0, tuple(sorted(dead, key=lambda letter: letter.row)))
 
-    def _send(
-        self,
-        topic: str,
-        messages: Messages,
-        rows: range | list[int],
-        flight: _Flight,
-        dead: list[DeadLetter],
+    def _send_failed_again(self, part: Messages, first: int, flight: _Flight, dead: list[DeadLetter]) -> None:
+        """The broker refuses a whole request if one record is too large, so send each of it on its own."""
+        rows = {value: row for row, value in enumerate(part.values)}
+        for row, error in sorted(((rows[v], e) for v, e in flight.failed if v in rows), key=itemgetter(0)):
+            if error.code() not in _TOO_LARGE:
+                raise _translate(error, self._target)
+            single = _Flight()
+            self._hand_over(part, [row], first, single, dead)
+            self._await_answers()
+            if single.failed and single.failed[0][1].code() not in _TOO_LARGE:
+                raise _translate(single.failed[0][1], self._target)
+            dead += [DeadLetter(first + row, why.str()) for _, why in single.failed]
+
+    def _hand_over(
+        self, part: Messages, rows: range | list[int], first: int, flight: _Flight, dead: list[DeadLetter]
     ) -> None:
-        """Hand over these rows and wait until each is answered. While the client's queue is full, wait for answers."""
-        produce, report = self._producer.produce, flight.report
-        vehicles, ids, values = messages.vehicle_ids, messages.ids, messages.values
+        """Give these rows of a part to the client. While its queue is full, wait for answers. `first`: the part's place
+        in its batch."""
+        topic, produce, report = _TOPICS[self._stream], self._producer.produce, flight.report
+        vehicles, ids, values = part.vehicle_ids, part.ids, part.values
         for row in rows:
             while True:
                 try:
@@ -217,8 +226,11 @@ class KafkaSink:
                 except KafkaException as error:
                     if error.args[0].code() not in _TOO_LARGE:
                         raise
-                    dead.append(DeadLetter(row, error.args[0].str()))
+                    dead.append(DeadLetter(first + row, error.args[0].str()))
                     break
+
+    def _await_answers(self) -> None:
+        """Wait until all that was handed over is answered."""
         before, deadline = -1, 0.0
         while left := self._producer.flush(_POLL_S):
             if before != (before := left):

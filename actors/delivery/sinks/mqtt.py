@@ -11,7 +11,9 @@ The retained message at `ev/battery/status/<log_id>/<part>` says whether somebod
 
 from __future__ import annotations
 
+import errno
 import json
+import resource
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -104,6 +106,9 @@ class MqttTarget:
         """host:port."""
         return f"{self.host}:{self.port}"
 
+    def for_nodes(self, nodes: int) -> MqttTarget:
+        return self
+
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> MqttSink:
         return MqttSink(self, log_id, stream, part)
 
@@ -142,6 +147,9 @@ class MqttSink:
         self._flight = _Flight()
 
     def open(self) -> None:
+        if self._own:
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         with self._using:
             answer = self._first()
             if str(answer) == _OLD_BROKER:
@@ -178,6 +186,11 @@ class MqttSink:
         try:
             connection.connect(target.host, target.port, _SESSION_EXPIRY_S)
         except OSError as error:
+            if error.errno == errno.EMFILE:
+                raise SinkUnavailable(
+                    f"{target.where}: this process may open no more connections than {len(self._connections) - 1}; "
+                    "raise `ulimit -n` above the vehicles of a node"
+                ) from error
             raise SinkUnavailable(f"{target.where} does not answer ({error}); is the broker running there?") from error
         return connection
 

@@ -45,6 +45,9 @@ class ParquetTarget:
         """The folder."""
         return str(self.folder)
 
+    def for_nodes(self, nodes: int) -> ParquetTarget:
+        return self
+
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> ParquetSink:
         return ParquetSink(self, stream)
 

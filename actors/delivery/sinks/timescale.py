@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -53,7 +53,7 @@ _MIGRATION_LOCK = 0x45567477
 
 @dataclass(frozen=True)
 class TimescaleTarget:
-    """One database. The password is not in repr."""
+    """One database. The password is not in repr. `connections`: the most of a whole run. `shared`: a node has one."""
 
     host: str
     port: int
@@ -66,6 +66,8 @@ class TimescaleTarget:
     rewind_s: float = 0.0
     batch_rows: int = BATCH_ROWS
     keeps_position: bool = False
+    connections: int = 90
+    shared: bool = False
 
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> TimescaleTarget:
@@ -81,7 +83,15 @@ class TimescaleTarget:
             raise ValueError(f"expected a {missing} in the database URL postgresql://user@host/database, got none")
         assert url.hostname is not None
         password = unquote(url.password) if url.password else None
-        return cls(url.hostname, url.port or 5432, unquote(url.username), unquote(database), password, url.query)
+        return cls(
+            url.hostname,
+            url.port or 5432,
+            unquote(url.username),
+            unquote(database),
+            password,
+            url.query,
+            connections=options.connections,
+        )
 
     @property
     def where(self) -> str:
@@ -105,6 +115,13 @@ class TimescaleTarget:
             return psycopg2.connect(self.url, application_name="ev-twin", options=limit)
         except psycopg2.Error as error:
             raise _translate(error, self) from error
+
+    def for_nodes(self, nodes: int) -> TimescaleTarget:
+        if nodes > self.connections:
+            raise ValueError(
+                f"{nodes} nodes need a database connection each; --timescale-connections allows {self.connections}"
+            )
+        return replace(self, shared=2 * nodes > self.connections)
 
     @property
     def peer(self) -> str:
@@ -183,22 +200,37 @@ def migrate(target: TimescaleTarget) -> bool:
     return timescale
 
 
+class _Line:
+    """A connection, and whose turn it is to use it."""
+
+    def __init__(self) -> None:
+        self.turn = threading.RLock()
+        self.connection: Connection | None = None
+
+
+_shared_lines: dict[str, _Line] = {}
+
+
 class TimescaleSink:
-    """See the module's docstring. One connection. The queue is one batch; `deliver` waits for its commit."""
+    """See the module's docstring. One connection, which a process's streams share if the target says so. The queue is
+    one batch; `deliver` waits for its commit."""
 
     def __init__(self, target: TimescaleTarget, log_id: str, stream: Stream) -> None:
         self._target = target
         self._log_id = log_id
         self._stream = stream
+        self._line = _shared_lines.setdefault(target.url, _Line()) if target.shared else _Line()
         self._lock = threading.Lock()
         self._closed = False
-        self._connection: Connection | None = None
         self._busy = False
         # Shards whose last batch was entirely new. The first batch after a start may be a repetition.
         self._fresh: set[int] = set()
 
     def open(self) -> None:
-        migrate(self._target)
+        with self._line.turn:
+            if self._target.shared:
+                self._forget()  # a connection of its own, while ours waits, would be one too many
+            migrate(self._target)
 
     def heard(self) -> float:
         return time.monotonic()  # what it acknowledged it keeps, so nobody needs to know
@@ -274,6 +306,12 @@ class TimescaleSink:
 
     @contextmanager
     def _transaction(self) -> Iterator[Cursor]:
+        """A cursor whose work is committed at the end."""
+        with self._line.turn, self._committed() as cursor:
+            yield cursor
+
+    @contextmanager
+    def _committed(self) -> Iterator[Cursor]:
         """A cursor whose work is committed at the end. A connection that fails, or stays silent, is thrown away.
 
         Errors of `_ROW_ERRORS` are raised unchanged, and the connection remains usable for the next transaction.
@@ -310,17 +348,17 @@ class TimescaleSink:
             self._busy = False
 
     def _connected(self) -> Connection:
-        connection = self._connection or self._target.connect()
+        connection = self._line.connection or self._target.connect()
         with self._lock:
             if self._closed:
                 connection.close()
                 raise SinkUnavailable(f"{self._target.where} was closed")
-            self._connection, self._busy = connection, True
+            self._line.connection, self._busy = connection, True
         return connection
 
     def _forget(self) -> None:
         with self._lock:
-            connection, self._connection = self._connection, None
+            connection, self._line.connection = self._line.connection, None
         if connection is not None:
             with suppress(psycopg2.Error):
                 connection.close()
@@ -328,10 +366,11 @@ class TimescaleSink:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            connection, self._connection = self._connection, None
+            connection = self._line.connection
             if connection is not None and self._busy:
                 _cut(connection)
-            elif connection is not None:
+            elif connection is not None and not self._target.shared:
+                self._line.connection = None
                 with suppress(psycopg2.Error):
                     connection.close()
 
