@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
+
+from tests.services.base import free_ports
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray would start an idle process for each of the cluster's 32 logical CPUs, some 3 s of a core each.
@@ -36,7 +37,5 @@ def ray_cluster() -> Iterator[None]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nothing listens on, and that no outgoing connection takes meanwhile."""
+    return free_ports(1)[0]

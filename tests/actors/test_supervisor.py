@@ -240,8 +240,8 @@ def test_draining_gives_up_on_a_sink_without_progress(tmp_path: Path) -> None:
 def test_a_pool_ends_with_its_run_where_the_cluster_does_not(tmp_path: Path, shared: bool) -> None:
     cluster = InProcess()
     pool = dataclasses.replace(POOL, shared=shared)
-    supervisor, done = drained(tmp_path, cluster, pool=pool)
-    assert done
+    supervisor = started(tmp_path, cluster, pool=pool)
+    supervisor.run(10, nothing)
     assert cluster.pools == [pool]
     supervisor.close()
     assert cluster.pools == ([] if shared else [pool])
