@@ -8,7 +8,8 @@ import os
 import platform
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
@@ -22,7 +23,7 @@ from actors.exporter import Exporter
 from actors.fleet.metrics import FleetCollector
 from actors.fleet.placement import shards_of
 from actors.fleet.plan import FleetPlan, PopulationPlan
-from actors.fleet.ray_cluster import RayCluster
+from actors.fleet.ray_cluster import RayCluster, first_cause
 from actors.fleet.status import FleetStatus
 from actors.fleet.supervisor import FleetFailed, Supervisor
 from actors.prediction.plan import READER, PoolPlan, pool_name
@@ -36,6 +37,8 @@ from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.run_directory import RunLock, new_directory, save_run, stamp
 from twin.servers import adopt_old_cursors, check_targets, start_exporter, targets_of
 from twin.settings import RunSettings, load_settings, parse_duration
+
+_log = logging.getLogger(__name__)
 
 
 class Vehicle:
@@ -163,7 +166,8 @@ class Fleet:
             self._exporter = start_exporter(
                 self.settings.processes.metrics_port, FleetCollector(self._supervisor.status)
             )
-            self._supervisor.start()
+            with _ray_failures(self.directory):
+                self._supervisor.start()
         except FleetFailed as error:
             self._stop_ray()
             raise RunFailed(str(error)) from error
@@ -199,6 +203,7 @@ class Fleet:
             fsync=log.log_fsync,
             log_max_age_s=math.inf if log.log_max_age is None else log.log_max_age,
             log_max_bytes=math.inf if log.log_max_size is None else log.log_max_size,
+            accept_loss=log.accept_loss,
         )
 
     def _pool_plan(self, log_id: str) -> PoolPlan | None:
@@ -221,24 +226,22 @@ class Fleet:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         shards = self.settings.processes.shards or os.cpu_count() or 1
-        try:
-            if self.settings.processes.address:
-                ray.init(address=self.settings.processes.address, log_to_driver=False, logging_level=logging.ERROR)
-            else:
-                if math.isfinite(self.settings.clock.pace):
-                    # By default Ray gives its workers low priority (niceness), but a live fleet has to be on time.
-                    os.environ.setdefault("RAY_worker_niceness", "0")
-                # Enough logical CPUs for every actor on a small machine; the operating system shares the real ones.
-                ray.init(
-                    "local",  # a cluster that already runs on this machine is not ours
-                    num_cpus=shards + self.settings.pool.replicas + (os.cpu_count() or 1),
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = self.settings.processes.address or "this machine"
-            raise RunFailed(f"expected Ray to start on {where}: {' '.join(str(error).split())[:300]}") from error
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address := self.settings.processes.address:
+            try:
+                ray.init(address, **quiet)
+            except Exception as error:  # Ray raises many kinds, bare Exception among them
+                raise RunFailed(
+                    f"expected a Ray cluster at {address}: {_said(error)}; does `ray status` show one there?"
+                ) from error
+        else:
+            if math.isfinite(self.settings.clock.pace):
+                # By default Ray gives its workers low priority (niceness), but a live fleet has to be on time.
+                os.environ.setdefault("RAY_worker_niceness", "0")
+            # Enough logical CPUs for every actor on a small machine; the operating system shares the real ones.
+            cpus = shards + self.settings.pool.replicas + (os.cpu_count() or 1)
+            # Not a cluster that already runs on this machine, as that is not ours.
+            _start_local(lambda: ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet))
         self._owns_ray = True
 
     def _stop_ray(self) -> None:
@@ -279,7 +282,8 @@ class Fleet:
             raise BadInput(f"expected whole days where telemetry is daily or rarer, got {duration}")
         self._goal_tick += self.settings.clock.ticks(seconds)
         try:
-            self._supervisor.run(self._goal_tick, on_status, stop.is_set)
+            with _ray_failures(self.directory):
+                self._supervisor.run(self._goal_tick, on_status, stop.is_set)
         except FleetFailed as error:
             raise RunFailed(f"{error}; what was made is in {self.directory}") from error
         return self._supervisor.status()
@@ -291,7 +295,8 @@ class Fleet:
         assert self._supervisor is not None
         stop = stop or threading.Event()
         try:
-            done = self._supervisor.drain(on_status, self.settings.servers.drain_timeout, stop.is_set)
+            with _ray_failures(self.directory):
+                done = self._supervisor.drain(on_status, self.settings.servers.drain_timeout, stop.is_set)
         except FleetFailed as error:
             raise RunFailed(f"{error}; what was made is in {self.directory}") from error
         status = self._supervisor.status()
@@ -336,6 +341,37 @@ class Fleet:
             self._stop_ray()
             if self._run_lock is not None:
                 self._run_lock.release()
+
+
+def _start_local(start: Callable[[], object]) -> None:
+    """Start Ray here; once more if it was too slow. RunFailed where it does not start."""
+    for again in (False, True):
+        try:
+            start()
+            return
+        except Exception as error:  # as above
+            ray.shutdown()
+            if again:
+                raise RunFailed(
+                    f"Ray did not start on this machine: {_said(error)}; if it is very busy or short of memory, try "
+                    "later, or give --address of a running cluster"
+                ) from error
+            _log.warning("Ray did not start (%s); starting it once more", _said(error))
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+@contextmanager
+def _ray_failures(directory: Path) -> Iterator[None]:
+    """What Ray raises besides what the supervisor knows: its own processes are gone, or overloaded."""
+    try:
+        yield
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise RunFailed(
+            f"Ray cannot go on: {first_cause(error)}; what was made is in {directory}, and `twin resume` goes on"
+        ) from error
 
 
 def _counts(status: FleetStatus) -> dict[str, Any]:

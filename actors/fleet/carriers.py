@@ -97,6 +97,11 @@ class Carriers:
         """Whether an answer is on its way."""
         return any(carrier.call is not None for carrier in self.all())
 
+    @property
+    def starting(self) -> bool:
+        """Whether a carrier is being started, for the first time or again."""
+        return any(not carrier.status.pid or carrier.unreachable for carrier in self.all())
+
     def take(self) -> bool:
         """Take the answers that are there. Returns whether all are."""
         for carrier in self.all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -24,6 +25,8 @@ from actors.fleet.shard_actor import ShardActor
 from actors.prediction.feeder import Feeder
 from actors.prediction.feeder_actor import FeederActor
 from actors.prediction.plan import FeederPlan, PoolPlan
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,15 @@ class RayCluster:
             deploy(plan)
         except Exception as error:  # Ray and Serve have many kinds; what they wrap is what a person can mend
             raise ActorFailed(first_cause(error)) from error
+
+    def pool_answers(self, plan: PoolPlan) -> bool:
+        from actors.prediction.pool import replicas_up
+
+        try:
+            return replicas_up(plan) > 0
+        except Exception as error:  # as above; a controller that does not answer is being restarted
+            _log.debug("the predictor pool's state is not known: %s", first_cause(error))
+            return False
 
     def stop_pool(self, plan: PoolPlan) -> None:
         from actors.prediction.pool import undeploy

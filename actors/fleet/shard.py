@@ -23,7 +23,7 @@ from actors.fleet.plan import ShardPlan
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.log import SEGMENT_BYTES, LogFull, LogWriter, log_directory
 from datasets.log.durable import replace_file
-from datasets.log.retention import retain
+from datasets.log.retention import retain, saves
 from datasets.schema import FIELDS, SCHEMAS, vehicle_id
 from physics import Fault, FleetLives, FleetPhysics, draw_population
 
@@ -96,6 +96,7 @@ class Shard:
             first_mark=tick,
         )
         self._retain_at = -math.inf
+        self._saves = saves(plan.run_dir, plan.shard, plan.retention) if plan.retention else None
         self._state: _Running | _NoRoom | _AtLimit = _Running()
         self._physics = self._fresh()
         self._ids = pa.array([vehicle_id(plan.first_vehicle + i) for i in range(plan.vehicles)])
@@ -237,7 +238,7 @@ class Shard:
         # Also on a full volume: what retention may drop by now makes the room that is missing.
         if retention is not None and (waiting or time.monotonic() >= self._retain_at):
             self._retain_at = time.monotonic() + _RETAIN_EVERY_S
-            at_limit = not retain(self._plan.run_dir, self._plan.shard, retention)
+            at_limit = not retain(self._plan.run_dir, self._plan.shard, retention, since=self._saves)
             if at_limit:
                 self._log.roll()  # an open segment cannot be dropped, a sealed one can
         if isinstance(state, _NoRoom):

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -89,12 +89,7 @@ class Supervisor:
         self._several_nodes = self._cluster.live_nodes() > 1
         self._poll_s = max(POLL_S, len(plans) / _SHARDS_POLLED_A_SECOND)
         actors = [self._spawn(plan) for plan in plans]
-        asked = [self._cluster.ask(actor, Shard.status) for actor in actors]
-        self._await_start(asked)
-        try:
-            ready = [self._cluster.answer(call) for call in asked]
-        except (ActorGone, ActorFailed) as error:
-            raise FleetFailed(f"a shard did not start: {error}") from error
+        ready = self._await_start(plans, actors)
         self._slots = [ShardSlot(*of) for of in zip(plans, actors, ready, strict=True)]
         self._ticks = Counter(status.tick for status in ready)
         nodes = shards_by_node({slot.plan.shard: slot.status.node for slot in self._slots})
@@ -108,16 +103,34 @@ class Supervisor:
         self._pool.start()
         self._began = self._clock()
 
-    def _await_start(self, asked: Sequence[Pending[Any]]) -> None:
-        """Until all these shards have answered; says what they wait for."""
+    def _await_start(self, plans: list[ShardPlan], actors: list[Remote[Shard]]) -> list[ShardStatus]:
+        """What the shards say when they are ready; meanwhile, says what they wait for. One that dies is started once
+        more."""
+        waiting = {n: self._cluster.ask(actor, Shard.status) for n, actor in enumerate(actors)}
+        ready: dict[int, ShardStatus] = {}
+        again: set[int] = set()
         said_at = self._clock() + _SAY_S
-        while waiting := [call for call in asked if not call.done]:
-            self._cluster.arrived(POLL_S)
-            if self._clock() >= said_at:
+        while waiting:
+            for number in [number for number, call in waiting.items() if call.done]:
+                try:
+                    ready[number] = self._cluster.answer(waiting.pop(number))
+                except ActorFailed as error:
+                    raise FleetFailed(f"shard {number} did not start: {error}") from error
+                except ActorGone as error:
+                    if number in again:
+                        raise FleetFailed(f"shard {number} did not start, twice: {error}") from error
+                    _log.warning("shard %d did not start (%s); starting it once more", number, error)
+                    again.add(number)
+                    actors[number] = self._spawn(plans[number])
+                    waiting[number] = self._cluster.ask(actors[number], Shard.status)
+            if waiting and self._clock() >= said_at:
                 said_at = self._clock() + _SAY_S
-                self._starting = f"{len(waiting)} of {len(asked)} shards to start ({self._cpus(len(waiting))})"
+                self._starting = f"{len(waiting)} of {len(plans)} shards to start ({self._cpus(len(waiting))})"
                 _log.warning("waiting for %s", self._starting)
+            if waiting:
+                self._cluster.arrived(POLL_S)
         self._starting = ""
+        return [ready[number] for number in range(len(plans))]
 
     def _cpus(self, needed: int = 1) -> str:
         """Whether it is the cluster that is too small, or just slow."""
@@ -258,6 +271,7 @@ class Supervisor:
             raise FleetFailed(f"shard {slot.plan.shard} died {slot.deaths} times at step {slot.status.tick}: {reason}")
         _log.warning("shard %d died (%s); restarting it from its checkpoint", slot.plan.shard, reason)
         self._restarts += 1
+        self._cluster.kill(slot.actor)  # one that only could not be reached would hold the log
         actor = self._spawn(slot.plan, slot.status.node)
         call = self._cluster.ask(actor, Shard.status)
         slot.died(actor, call, self._clock())
@@ -297,7 +311,11 @@ class Supervisor:
             if self._status is None or self._clock() - self._polled_at >= self._poll_s:
                 status = self._poll(on_status, at_once=True)
                 complete = all(slot.complete for slot in self._slots)
-                drain, verdict = drain.look(self._clock(), status.backlog, complete=complete, pool=self._pool.state)
+                now, pool = self._clock(), self._pool.state
+                starting = self._carriers.starting or (
+                    pool == "up" and status.predictor_backlog > 0 and not self._pool.answers()
+                )
+                drain, verdict = drain.look(now, status.backlog, complete=complete, pool=pool, starting=starting)
                 if verdict == "failed":
                     raise FleetFailed(self._pool.error)
                 if verdict != "wait":
@@ -436,13 +454,22 @@ class _PoolStart:
             self._thread.start()
 
     def _deploy(self, plan: PoolPlan) -> None:
-        try:
-            self._cluster.start_pool(plan)
-        except Exception as error:
-            if self._stopped:
-                return  # its start was cut short on purpose
-            _log.debug("the predictor pool did not start", exc_info=True)  # the reason is said below
-            self.error = f"the pool did not start: {error}"
+        for again in (False, True):
+            try:
+                self._cluster.start_pool(plan)
+                return
+            except Exception as error:
+                if self._stopped:
+                    return  # its start was cut short on purpose
+                _log.debug("the predictor pool did not start", exc_info=True)
+                if again:
+                    self.error = f"the pool did not start: {error}; --no-predict runs without it"
+                else:
+                    _log.warning("the predictor pool did not start (%s); starting it once more", error)
+
+    def answers(self) -> bool:
+        """Whether a replica is up now."""
+        return self._plan is not None and self._cluster.pool_answers(self._plan)
 
     def stop(self) -> None:
         """End the pool. A start that is under way ends with it: it is ended once more, for what it made meanwhile."""

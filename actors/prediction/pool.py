@@ -210,6 +210,13 @@ def _check_address(plan: PoolPlan) -> None:
         )  # fmt: skip
 
 
+def replicas_up(plan: PoolPlan) -> int:
+    """How many replicas of the pool answer."""
+    app = serve.status().applications.get(plan.name)
+    states = [] if app is None else [deployment.replica_states for deployment in app.deployments.values()]
+    return sum(count for counts in states for state, count in counts.items() if state.value == "RUNNING")
+
+
 def undeploy(plan: PoolPlan) -> None:
     """Remove the pool from a cluster that keeps running, and Serve where it was started for a pool and has no other."""
     if _get_global_client(raise_if_no_controller_running=False) is None:

@@ -65,6 +65,10 @@ class CursorFile:
         """Whether a cursor was saved that can be read."""
         return self._newest()[1] is not None
 
+    def saves(self) -> int:
+        """How often it was saved."""
+        return self._newest()[0]
+
     def save(self, cursor: Cursor) -> None:
         """Save the cursor; a crash leaves this one or an earlier one. LogFull at most for the first one of a file."""
         number, _, oldest = self._newest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +30,29 @@ class Retention:
         return int(min(SEGMENT_BYTES, self.max_bytes / 8))
 
 
-def retain(run: Path, shard: int, retention: Retention, now: float | None = None) -> bool:
+Saves = Mapping[tuple[Stream, str], int]
+"""By stream and reader, how often its cursor was saved."""
+
+
+def saves(run: Path, shard: int, retention: Retention) -> Saves:
+    """How often each cursor was saved by now."""
+    return {
+        (stream, reader): CursorFile(run, reader, stream, shard).saves()
+        for stream, readers in retention.readers
+        for reader in readers
+    }
+
+
+def _passed(file: CursorFile, since: int) -> int:
+    return file.load().position if file.saves() > since else 0
+
+
+def retain(run: Path, shard: int, retention: Retention, now: float | None = None, since: Saves | None = None) -> bool:
     """Drop what may go of one shard's logs, the larger stream first. Returns whether the shard may continue.
 
     It must wait where more than `max_bytes` remains because a cursor still needs it. `now` is in seconds since 1970.
+    `since`: a cursor counts for nothing until it was saved once more than that. After a restart a peer may be further
+    back than its cursor file: a database restored from a backup says so when it is asked, and then needs what is there.
     """
     now = time.time() if now is None else now
     held = {stream: extent(log_directory(run, stream, shard)) for stream in STREAMS}
@@ -48,7 +68,10 @@ def retain(run: Path, shard: int, retention: Retention, now: float | None = None
                 CursorFile(run, reader, stream, shard).sync()
 
     for stream in sorted(STREAMS, key=lambda stream: -held[stream].bytes):
-        needed = [CursorFile(run, reader, stream, shard).load().position for reader in readers.get(stream, ())]
+        needed = [
+            _passed(CursorFile(run, r, stream, shard), (since or {}).get((stream, r), -1))
+            for r in readers.get(stream, ())
+        ]
         before = min(needed, default=held[stream].end)
         needed_by_someone |= before < held[stream].end
         total -= drop_segments(

@@ -113,6 +113,8 @@ class InProcess(Cluster):
     feeders: list[Actor[Feeder]] = field(default_factory=list)
     pools: list[PoolPlan] = field(default_factory=list)
     pool_fails: str = ""
+    pool_fails_once: str = ""
+    replica_up: bool = True
     still_born: str = ""
     """Why every shard that is started from now on is dead at once."""
     silent: set[int] = field(default_factory=set)
@@ -145,8 +147,13 @@ class InProcess(Cluster):
 
     def start_pool(self, plan: PoolPlan) -> None:
         self.pools.append(plan)
+        if self.pool_fails_once and len(self.pools) == 1:
+            raise ActorFailed(self.pool_fails_once)
         if self.pool_fails:
             raise ActorFailed(self.pool_fails)
+
+    def pool_answers(self, plan: PoolPlan) -> bool:
+        return self.replica_up
 
     def stop_pool(self, plan: PoolPlan) -> None:
         self.pools.remove(plan)

@@ -73,7 +73,8 @@ Look = tuple[float, int, bool, PoolState, Verdict]
         # A pool that starts is waited for, and one that failed is not.
         [(0.0, 9, True, "starting", "wait"), (60.0, 9, True, "starting", "wait"), (61.0, 9, True, "failed", "failed")],
         # So is a shard that makes its records anew.
-        [(0.0, 9, False, "none", "wait"), (60.0, 9, False, "none", "wait"), (61.0, 9, True, "none", "stuck")],
+        [(0.0, 9, False, "none", "wait"), (60.0, 9, False, "none", "wait"), (61.0, 9, True, "none", "wait"),
+         (72.0, 9, True, "none", "stuck")],
     ],
 )  # fmt: skip
 def test_draining(looks: list[Look]) -> None:
@@ -81,3 +82,14 @@ def test_draining(looks: list[Look]) -> None:
     for now, backlog, complete, pool, expected in looks:
         drain, verdict = drain.look(now, backlog, complete=complete, pool=pool)
         assert verdict == expected, (now, backlog)
+
+
+def test_starting_is_not_draining() -> None:
+    """A shipper, a feeder or a replica that is being started makes progress, but not for ever."""
+    drain = Drain(patience_s=10.0, since=0.0)
+    for now, starting, expected in (
+        (0.0, True, "wait"), (500.0, True, "wait"), (520.0, False, "wait"), (529.0, False, "wait"),
+        (600.0, True, "wait"), (1190.0, True, "wait"), (1201.0, True, "stuck"),
+    ):  # fmt: skip
+        drain, verdict = drain.look(now, 9, complete=True, pool="up", starting=starting)
+        assert verdict == expected, now

@@ -24,6 +24,7 @@ from actors.fleet.supervisor import FleetFailed, Supervisor
 from actors.prediction.plan import PoolPlan
 from datasets.log import Cursor
 from tests.actors.cluster import Carried, InProcess, StandIn
+from tests.support import wait_until
 
 
 @dataclass
@@ -363,3 +364,42 @@ def test_what_changed_is_looked_at_and_nothing_else(tmp_path: Path, monkeypatch:
     supervisor.run(20, nothing)
     # Each record is due at once for all: one look when it is due, one when the block has come back.
     assert len(sent) <= 4 * 10 * 2 + 4
+
+
+def test_a_shard_that_does_not_start_is_started_once_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(InProcess):
+        def start_shard(self, plan: ShardPlan, place: Place) -> Remote[Shard]:
+            self.still_born = "worker did not register in time" if len(self.shards) == 2 else ""
+            return super().start_shard(plan, place)
+
+    cluster = Slow()
+    supervisor = started(tmp_path, cluster)
+    assert [record.message for record in caplog.records] == [
+        "shard 2 did not start (worker did not register in time); starting it once more"
+    ]
+    supervisor.run(100, nothing)
+    assert cluster.logs == dict.fromkeys(range(4), 100)
+    with pytest.raises(FleetFailed, match=r"shard \d did not start, twice: no memory"):
+        started(tmp_path, InProcess(still_born="no memory"))
+
+
+def test_a_pool_that_does_not_start_is_started_once_more(tmp_path: Path) -> None:
+    cluster = InProcess(pool_fails_once="the controller did not answer")
+    started(tmp_path, cluster, pool=POOL).drain(nothing, 0.0)
+    wait_until(lambda: cluster.pools == [POOL, POOL])
+
+
+def test_a_replica_that_is_being_started_is_waited_for(tmp_path: Path) -> None:
+    """The pool was up; its replica died, and the cluster takes longer than our patience for a new one."""
+    cluster, clock = InProcess(replica_up=False), Clock(tick_s=0.5)
+    supervisor = started(tmp_path, cluster, clock, pool=POOL)
+    supervisor.run(100, nothing)
+    began = clock.now
+
+    def up_again(status: FleetStatus) -> None:
+        if clock.now - began > 100.0:
+            cluster.replica_up = True
+            cluster.feeders[0].thing.answers.read = dict.fromkeys(range(4), 500)
+
+    assert supervisor.drain(up_again, 5.0)
+    assert clock.now - began > 100.0

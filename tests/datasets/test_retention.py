@@ -10,7 +10,7 @@ import pytest
 
 from datasets.log import LogReader, LogWriter, extent, log_directory
 from datasets.log.cursor import Cursor, CursorFile
-from datasets.log.retention import Retention, retain
+from datasets.log.retention import Retention, retain, saves
 from datasets.schema import Stream
 from tests.support import make_batch
 
@@ -110,3 +110,15 @@ def test_the_last_sealed_segment_stays(run: Path) -> None:
     assert retain(run, 0, Retention((), max_age_s=10), now=time.time() + 100)
     assert first(run) == 900
     writer.close()
+
+
+def test_a_cursor_counts_when_its_peer_was_asked_since_the_start(run: Path) -> None:
+    """A database may be older than its cursor file: what it needs must not go before it has said so."""
+    cursors(run, kafka_telemetry=1000, predictor_telemetry=1000, kafka_predictions=300)
+    retention = Retention(READERS, max_bytes=1)
+    started = saves(run, 0, retention)
+    assert not retain(run, 0, retention, since=started)
+    assert first(run) == 0
+    cursors(run, kafka_telemetry=150, predictor_telemetry=1000, kafka_predictions=300)
+    assert not retain(run, 0, retention, since=started)
+    assert first(run) == 100

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,8 @@ from actors.delivery.sinks.kafka import KafkaTarget
 from actors.delivery.sinks.mqtt import MqttTarget
 from actors.delivery.sinks.parquet import ParquetTarget
 from actors.delivery.sinks.timescale import TimescaleTarget
-from datasets.log import LogWriter, log_directory
+from actors.fleet.status import FleetStatus
+from datasets.log import LogWriter, extent, log_directory
 from datasets.schema import STREAMS, Stream
 from physics import physics_version
 from tests.command import Twin
@@ -40,8 +42,10 @@ from tests.services import Kafka, Mosquitto, Postgres
 from tests.support import HANG_S, OwnSink, make_batch, records, wait_until
 from twin import Fleet
 from twin.books.archive import Archive
+from twin.books.ledger import Books
 from twin.books.messages import messages
 from twin.commands.archive import archive_until
+from twin.errors import NotDelivered
 from twin.run_directory import load_run
 
 pytestmark = [
@@ -440,6 +444,43 @@ def test_what_a_broker_forgot_goes_out_again(tmp_path: Path, monkeypatch: pytest
     replay_of(run, target).run(said.append, threading.Event())
     assert target.failed
     assert len(set(target.taken)) == len(target.taken) == 2 * HALF * 40
+
+
+# ---- a store older than what the log holds
+
+
+def test_a_database_restored_from_an_old_backup(tmp_path: Path, twin: Twin, postgres_database: str) -> None:
+    """Retention has dropped what the backup lacks. It is said and counted, and passed only when we are told to."""
+    run, sink = tmp_path / "run", ("--timescale", postgres_database)
+    fleet = ("--vehicles", 400, "--shards", 1, "--no-predict", "--seed", 3, "--checkpoint-every", "5min", *QUIET)
+    limits = ("--log-max-size", "3MB", "--pace", 600)
+    assert twin("run", *fleet, *sink, *limits, "--duration", "30min", "--run-id", "run-b", "--out", run).code == 0
+    first = extent(log_directory(run, "telemetry", 0)).first
+    assert first > 0, "retention has dropped something"
+    with closing(psycopg2.connect(postgres_database)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("TRUNCATE telemetry")
+        cursor.execute("UPDATE sink_cursors SET position = 400 WHERE stream = 'telemetry'")
+    flags = {"timescale": postgres_database, "duration": "31min", "drain_timeout": "1s", "metrics_port": 0}
+    stop = threading.Event()
+
+    def said(status: FleetStatus) -> None:
+        if "can no longer be delivered" in status.waiting.get("timescale", ""):
+            stop.set()
+
+    says = rf"{first - 400:,} records can no longer be delivered .*--accept-loss"
+    with pytest.raises(NotDelivered, match=says), Fleet.resume(run, flags) as resumed:
+        resumed.run("31min", said, stop)
+    patience = ("--drain-timeout", "60s", "--duration", "31min", *QUIET)
+    answer = twin("resume", run, *sink, "--accept-loss", *patience)
+    assert answer.code == 0, answer.err
+    answer = twin("ledger", run, *sink, "--verify")
+    assert answer.code == 4
+    assert f"{first - 400:,} records lost" in answer.err
+    ledger = Books(run, {"timescale": postgres_database}).ledger()
+    [line] = [line for line in ledger.lines if line.stream == "telemetry"]
+    assert (line.made, line.lost, line.waiting) == (400 * 930, first - 400, 0)
+    assert len(from_database(postgres_database, "run-b").ids) == 400 * 930 - first
+    assert json.loads((run / "run.json").read_text())["counts"]["sinks"]["timescale"]["lost"] == first - 400
 
 
 # ---- resume
