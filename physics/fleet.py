@@ -512,10 +512,15 @@ class FleetPhysics:
         out["cell"] = np.array(self.population.cells)[self.population.cell]
         return out
 
+    def parts(self) -> dict[str, list[Column]]:
+        """What `snapshot` joins along the first axis, without a copy: a large fleet has no room for two of it."""
+        return {"tick": [np.array(self.tick, dtype=np.int64)], "blocks": [group.blocks for group in self._groups]}
+
     def snapshot(self) -> dict[str, Column]:
         """Everything needed to continue byte-exactly with the same population, cycles, start and step."""
-        blocks = np.concatenate([group.blocks for group in self._groups])
-        return {"tick": np.array(self.tick, dtype=np.int64), "blocks": blocks}
+        return {
+            name: np.concatenate(parts) if parts[0].ndim else parts[0].copy() for name, parts in self.parts().items()
+        }
 
     def restore(self, snapshot: dict[str, Column]) -> None:
         """Go back (or on) to a snapshot of a FleetPhysics made with the same arguments."""

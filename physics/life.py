@@ -668,8 +668,8 @@ class FleetLives(FleetPhysics):
         )
         samples[:, :, group.of] = part
 
-    def snapshot(self) -> dict[str, Any]:
-        return super().snapshot() | {"lives": np.concatenate(self._lives)}
+    def parts(self) -> dict[str, Any]:
+        return super().parts() | {"lives": list(self._lives)}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         lives, first = np.asarray(snapshot.get("lives", ())), 0

@@ -12,8 +12,9 @@ import math
 import os
 import time
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +80,22 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays.files}
 
 
+def _save_arrays(file: BinaryIO, arrays: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """A checkpoint, as `np.savez` would write it. Each array is in parts, which are never joined in memory."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, parts in arrays.items():
+            first, rows = parts[0], sum(len(part) for part in parts if part.ndim)
+            header = {
+                "descr": np.lib.format.dtype_to_descr(first.dtype),
+                "fortran_order": False,
+                "shape": (rows, *first.shape[1:]) if first.ndim else (),
+            }
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array_header_1_0(entry, header)
+                for part in parts:
+                    entry.write(np.ascontiguousarray(part).data)
+
+
 class Shard:
     """Steps its vehicles and logs what they report. After a restart it continues from its checkpoint and its log."""
 
@@ -106,7 +123,7 @@ class Shard:
         self._checkpoint_path = plan.run_dir / "checkpoints" / f"shard-{plan.shard:04d}.npz"
         self._restore()
         self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
-        self._checkpoint_bytes = sum(array.nbytes for array in self._physics.snapshot().values())
+        self._checkpoint_bytes = sum(part.nbytes for parts in self._physics.parts().values() for part in parts)
 
     def _fresh(self) -> FleetPhysics:
         plan = self._plan
@@ -250,8 +267,7 @@ class Shard:
     def _checkpoint(self) -> None:
         """The log reaches the disk first: a checkpoint must never be ahead of it."""
         self._log.sync()
-        snapshot = self._physics.snapshot()
-        replace_file(self._checkpoint_path, lambda file: np.savez(file, allow_pickle=False, **snapshot))
+        replace_file(self._checkpoint_path, lambda file: _save_arrays(file, self._physics.parts()))
         self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
 
     def _write_truth(self) -> None:
