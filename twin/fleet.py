@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import platform
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,9 @@ from twin.servers import adopt_old_cursors, check_targets, start_exporter, targe
 from twin.settings import RunSettings, load_settings, parse_duration
 
 _log = logging.getLogger(__name__)
+
+_CONNECT_S = 5.0
+_SAY_S = 10.0
 
 
 class Vehicle:
@@ -229,7 +233,9 @@ class Fleet:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address := self.settings.processes.address:
             try:
-                ray.init(address, **quiet)
+                _expect_listener(address)
+                with _said_if_slow(f"Ray at {address}"):
+                    ray.init(address, **quiet)
             except Exception as error:  # Ray raises many kinds, bare Exception among them
                 raise RunFailed(
                     f"expected a Ray cluster at {address}: {_said(error)}; does `ray status` show one there?"
@@ -347,7 +353,8 @@ def _start_local(start: Callable[[], object]) -> None:
     """Start Ray here; once more if it was too slow. RunFailed where it does not start."""
     for again in (False, True):
         try:
-            start()
+            with _said_if_slow("Ray to start"):
+                start()
             return
         except Exception as error:  # as above
             ray.shutdown()
@@ -357,6 +364,29 @@ def _start_local(start: Callable[[], object]) -> None:
                     "later, or give --address of a running cluster"
                 ) from error
             _log.warning("Ray did not start (%s); starting it once more", _said(error))
+
+
+def _expect_listener(address: str) -> None:
+    """OSError where nothing listens at host:port. Ray would try again for ever, and say nothing."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+
+
+@contextmanager
+def _said_if_slow(what: str) -> Iterator[None]:
+    """Say what is waited for, again and again."""
+    ended = threading.Event()
+
+    def say() -> None:
+        while not ended.wait(_SAY_S):
+            _log.warning("waiting for %s", what)
+
+    threading.Thread(target=say, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _said(error: BaseException) -> str:

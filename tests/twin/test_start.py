@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import ray
 
+from tests.support import wait_until
 from twin.errors import RunFailed
-from twin.fleet import _ray_failures, _start_local
+from twin.fleet import _expect_listener, _ray_failures, _said_if_slow, _start_local
 
 TOO_SLOW = "The current node timed out during startup.\nThis could happen because some of the raylet failed to start."
 
@@ -52,3 +53,17 @@ def test_what_ray_raises_in_mid_run_is_one_line(kind: Callable[[str], Exception]
     says = r"Ray cannot go on: .*gone; what was made is in runs/x, and `twin resume` goes on"
     with pytest.raises(RunFailed, match=says), _ray_failures(Path("runs/x")):
         raise kind("GCS is gone")
+
+
+def test_an_address_where_nothing_listens_is_said_at_once(free_port: int) -> None:
+    for scheme in ("", "ray://"):
+        with pytest.raises(ConnectionRefusedError):
+            _expect_listener(f"{scheme}127.0.0.1:{free_port}")
+    _expect_listener("auto")
+
+
+def test_a_slow_start_says_what_it_waits_for(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twin.fleet._SAY_S", 0.01)
+    with _said_if_slow("Ray to start"):
+        wait_until(lambda: len(caplog.records) >= 2)
+    assert {record.message for record in caplog.records} == {"waiting for Ray to start"}
