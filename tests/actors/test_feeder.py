@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pytest
 
 from actors.prediction.feeder import Answer, Ask, Feeder
-from actors.prediction.plan import FeederPlan
-from datasets.log import SEGMENT_BYTES, LogWriter, log_directory, read_all
+from actors.prediction.plan import READER, FeederPlan
+from datasets.log import SEGMENT_BYTES, CursorFile, LogWriter, extent, log_directory, read_all
+from datasets.log.retention import Retention, retain
 from datasets.schema import MODEL_OUTPUTS
 from models.features import is_predicted
 from tests.support import make_batch, wait_until
@@ -166,3 +167,80 @@ def test_logs_that_begin_later_are_counted_from_there(tmp_path: Path, pool: Pool
     until("everything", lambda: feeder.status().read[0] == 120)
     status = feeder.stop()
     assert status.made[0] == VEHICLES * len(wanted(40))
+
+
+def test_a_damaged_log_holds_up_only_its_shard(tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.prediction.feeder._RETRY_S", 0.01)
+    for shard in (0, 1):
+        log = log_of(tmp_path, shard)
+        log.append(make_batch(VEHICLES, range(10)), 10)
+        log.close()
+    [damaged] = log_directory(tmp_path, "telemetry", 0).glob("*.parquet")
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"PAR1" + bytes(200) + b"PAR1")
+    feeder = feeder_of(tmp_path, pool)
+    feeder.start()
+    until("the other shard", lambda: feeder.status().read[1] == 30)
+    until("its reason", lambda: "shard 0" in feeder.status().waiting_for and "damaged" in feeder.status().waiting_for)
+    log = log_of(tmp_path, 1)
+    log.append(make_batch(VEHICLES, range(10, 20)), 20)
+    log.close()
+    until("more of the other", lambda: feeder.status().read[1] == 60)
+    damaged.write_bytes(whole)
+    until("the mended one", lambda: feeder.status().read[0] == 30)
+    until("no reason", lambda: feeder.status().waiting_for == "")
+    feeder.stop()
+    assert seqs(tmp_path, 0) == [seq for seq in wanted(10) for _ in range(VEHICLES)]
+
+
+def test_a_predictions_log_that_cannot_be_written_holds_up_only_its_shard(
+    tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.prediction.feeder._RETRY_S", 0.01)
+    append, broken = LogWriter.append, threading.Event()
+    broken.set()
+
+    def append_or_fail(writer: LogWriter, *arguments: Any) -> None:
+        if broken.is_set() and writer._directory == log_directory(tmp_path, "predictions", 0):
+            raise RuntimeError("a defect")
+        append(writer, *arguments)
+
+    for shard in (0, 1):
+        log_of(tmp_path, shard).append(make_batch(VEHICLES, range(10)), 10)
+    monkeypatch.setattr(LogWriter, "append", append_or_fail)
+    feeder = feeder_of(tmp_path, pool)
+    feeder.start()
+    until("the other shard", lambda: feeder.status().read[1] == 30)
+    until("its reason", lambda: "a defect" in feeder.status().waiting_for)
+    broken.clear()
+    until("the mended one", lambda: feeder.status().read[0] == 30)
+    feeder.stop()
+    for shard in (0, 1):
+        assert seqs(tmp_path, shard) == [seq for seq in wanted(10) for _ in range(VEHICLES)]
+
+
+def test_where_nothing_is_to_be_predicted_the_cursor_moves_all_the_same(
+    tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention would keep all telemetry between two rare predictions. A new feeder goes on from there."""
+    monkeypatch.setattr("actors.prediction.feeder._SAVE_S", 0.0)
+    plan = FeederPlan(tmp_path, {0: (0, 0)}, TELEMETRY, 1000, SEGMENT_BYTES, "pool")
+    log = log_of(tmp_path, 0)
+    for first in range(0, 40, 10):
+        log.append(make_batch(VEHICLES, range(first, first + 10)), first + 10)
+        log.roll()
+    log.sync()
+    cursor = CursorFile(tmp_path, READER, "telemetry", 0)
+    feeder = Feeder(plan, pool.connect)
+    feeder.start()
+    until("the cursor", lambda: cursor.load().position == 120)
+    feeder.stop()
+    assert pool.asked == []
+    retain(tmp_path, 0, Retention((("telemetry", (READER,)),), max_age_s=-1.0))
+    assert extent(log_directory(tmp_path, "telemetry", 0)).first > 0
+    again = Feeder(plan, pool.connect)
+    assert again.status().read == {0: 120}
+    again.start()
+    log.append(make_batch(VEHICLES, range(40, 50)), 50)
+    until("more", lambda: again.status().read == {0: 150})
+    assert again.stop().waiting_for in ("", "the predictor pool to start")

@@ -8,12 +8,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from actors.prediction.plan import READER
 from datasets.schema import SCHEMAS, STREAMS
 from tests.support import records
 from twin.books.ledger import Books, table, verify
 from twin.commands.replay import replay_run
 from twin.errors import BadInput
 from twin.run_directory import load_run, resumable_settings
+from twin.servers import adopt_old_cursors
 from twin.settings import Given, Servers
 from twin.show.report import write_report
 
@@ -81,3 +83,15 @@ def test_it_is_replayed(run: Path, tmp_path: Path) -> None:
 def test_it_is_not_resumed_and_the_reason_is_said(run: Path) -> None:
     with pytest.raises(BadInput, match=r"made by physics .*use the version that began it, or start a new run"):
         resumable_settings(run, {})
+
+
+def test_its_cursors_belong_to_the_peers_of_that_time(run: Path) -> None:
+    """Resumed with another broker, that one gets the whole log."""
+    before = {line.sink: line.delivered for line in Books(run).ledger().sums() if line.stream == "telemetry"}
+    adopt_old_cursors(run, load_run(run))
+    assert {path.name.partition("@")[0] for path in (run / "cursors").iterdir()} >= {"kafka", "mqtt", "timescale"}
+    assert all("@" in path.name for path in (run / "cursors").iterdir() if path.name != READER)
+    after = {line.sink: line.delivered for line in Books(run).ledger().sums() if line.stream == "telemetry"}
+    assert after == before == dict.fromkeys(before, 120)
+    other = Books(run, {"kafka": "other.example:9092"}).ledger()
+    assert [line.waiting for line in other.sums() if line.sink == "kafka"] == [120, 48]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from actors.delivery.sinks import LIVE_SINKS, SINKS, SinkError, reader_of
+from actors.delivery.sinks.base import unmasked
 from actors.fleet.plan import vehicle_ranges
 from datasets.log import Cursor, CursorFile, LogDamaged, LogReader, extent, log_directory, readers_in
 from datasets.names import utc_text
@@ -26,6 +27,7 @@ from twin.books import peers
 from twin.books.peers import Count, PeerSilent, Seen, compare
 from twin.errors import BadInput, Different
 from twin.run_directory import load_run, run_settings, shard_count
+from twin.settings import RunSettings
 
 _ALL = -1
 
@@ -116,7 +118,9 @@ class Books:
         self.settings = run_settings(directory, self.run, flags)
         ranges = vehicle_ranges(self.settings.population.vehicles, shard_count(self.run))
         self.shards = [_Shard(number, *vehicles) for number, vehicles in enumerate(ranges)]
-        self._readers = {name: self._reader(name) for name in LIVE_SINKS}
+        self._readers = {name: self._reader(name, self.settings) for name in LIVE_SINKS}
+        then = run_settings(directory, self.run) if flags else self.settings
+        self._recorded = {name: self._reader(name, then) for name in LIVE_SINKS}
         # What the driver saw last, for logs and cursors that are on the disks of other nodes.
         self._told: dict[tuple[str, Stream, int], tuple[int, Cursor]] = {
             (sink, log["stream"], log["shard"]): (log["made"], Cursor(**log["cursor"]))
@@ -125,10 +129,10 @@ class Books:
         }
         self.sinks = [name for name in LIVE_SINKS if self._readers[name]]
 
-    def _reader(self, sink: str) -> str:
+    def _reader(self, sink: str, settings: RunSettings) -> str:
         """Whose cursors count: those of the peer that the settings name, else of the last one; "" if there was none."""
         found = readers_in(self.directory, sink)
-        address = getattr(self.settings.servers, sink)
+        address = getattr(settings.servers, sink)
         if not address:
             return found[-1] if found else ""
         try:
@@ -136,7 +140,8 @@ class Books:
         except ValueError as error:
             raise BadInput(f"--{sink}: {error}") from None
         # A run of an older version, that was not resumed since, has one folder for each kind of sink.
-        return sink if found == [sink] else reader
+        then = unmasked(self.run["settings"].get(sink) or "")
+        return sink if found == [sink] and then and reader_of(SINKS[sink].parse(then)) == reader else reader
 
     @property
     def has_logs(self) -> bool:
@@ -148,6 +153,8 @@ class Books:
         file = CursorFile(self.directory, self._readers[sink], stream, shard)
         if file.exists():
             return file.load()
+        if self._readers[sink] != self._recorded[sink]:
+            return Cursor()  # what the driver saw is about another peer
         return self._told.get((sink, stream, shard), (0, Cursor()))[1]
 
     def made(self, stream: Stream, shard: int) -> int:
