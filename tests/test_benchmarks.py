@@ -27,6 +27,7 @@ NEEDS: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "payload": (RAY,),
     "sinks": (SERVERS,),
     "start": (),
+    "supervisor": (),
 }
 
 

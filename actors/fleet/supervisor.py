@@ -466,6 +466,8 @@ class _PoolStart:
                     self.error = f"the pool did not start: {error}; --no-predict runs without it"
                 else:
                     _log.warning("the predictor pool did not start (%s); starting it once more", error)
+                    with suppress(ActorFailed):  # what is there of it would be taken for the whole
+                        self._cluster.stop_pool(plan)
 
     def answers(self) -> bool:
         """Whether a replica is up now."""

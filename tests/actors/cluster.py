@@ -114,6 +114,7 @@ class InProcess(Cluster):
     pools: list[PoolPlan] = field(default_factory=list)
     pool_fails: str = ""
     pool_fails_once: str = ""
+    pool_starts: int = 0
     replica_up: bool = True
     still_born: str = ""
     """Why every shard that is started from now on is dead at once."""
@@ -147,7 +148,8 @@ class InProcess(Cluster):
 
     def start_pool(self, plan: PoolPlan) -> None:
         self.pools.append(plan)
-        if self.pool_fails_once and len(self.pools) == 1:
+        self.pool_starts += 1
+        if self.pool_fails_once and self.pool_starts == 1:
             raise ActorFailed(self.pool_fails_once)
         if self.pool_fails:
             raise ActorFailed(self.pool_fails)

@@ -133,7 +133,7 @@ def test_a_delivered_run_is_complete(delivered: Delivered, twin: Twin) -> None:
     assert "DIFFERENT" not in answer.out
     for sink in ("kafka", "mqtt", "timescale"):
         row = next(line.split() for line in answer.out.splitlines() if line.startswith(sink) and " all " in line)
-        assert row == [sink, "telemetry", "all", "720", "720", "0", "-", "0", "0"]
+        assert row == [sink, "telemetry", "all", "720", "720", "0", "-", "0", "0", "0"]
     assert answer.err.splitlines() == [f"twin: asking {peer}" for peer in ("log", "kafka", "mqtt", "timescale")]
 
 
@@ -214,7 +214,7 @@ def test_books_while_records_wait(tmp_path: Path, twin: Twin, free_port: int) ->
     answer = twin("ledger", out)
     assert (answer.code, answer.err) == (0, "")
     row = next(line.split() for line in answer.out.splitlines() if " telemetry " in line and " all " in line)
-    assert row == ["timescale", "telemetry", "all", "180", "0", "180", "2026-06-01", "07:00:02", "0", "0"]
+    assert row == ["timescale", "telemetry", "all", "180", "0", "180", "2026-06-01", "07:00:02", "0", "0", "0"]
     facts = json.loads(twin("ledger", out, "--json").out)
     assert facts["complete"] is False
     assert [line["waiting"] for line in facts["lines"] if line["stream"] == "telemetry"] == [90, 90]
@@ -284,7 +284,8 @@ def sink_flags(kind: str, request: pytest.FixtureRequest, folder: Path) -> tuple
 def test_replay_stopped_then_again_delivers_all_once(
     kind: str, old_run: Path, twin: Twin, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """The command is stopped by a signal half-way, run again, and once more: everything arrives, nothing twice."""
+    """The command is stopped by a signal half-way, run again, and once more: everything arrives, and nothing twice but
+    what an MQTT broker had acknowledged a moment before the signal."""
     run_id = load_run(old_run)["run_id"]
     target, url, flags = sink_flags(kind, request, tmp_path / "out")
     witnesses: dict[Stream, MqttWitness] = {}
@@ -324,8 +325,10 @@ def test_replay_stopped_then_again_delivers_all_once(
             found = in_folder(tmp_path / "out", run_id)
         for stream, received in found.items():
             expected = MADE[stream] // (2 * HALF)
-            mine = {(run_id, f"EV-{vehicle:06d}", seq): 1 for vehicle in range(2 * HALF) for seq in range(expected)}
-            assert {i: n for i, n in received.ids.items() if i[0] == run_id} == mine, stream
+            mine = {(run_id, f"EV-{vehicle:06d}", seq) for vehicle in range(2 * HALF) for seq in range(expected)}
+            got = {i: n for i, n in received.ids.items() if i[0] == run_id}
+            assert got.keys() == mine, stream
+            assert set(got.values()) <= ({1, 2} if kind == "mqtt" else {1})
             assert received.in_order()
     finally:
         for witness in witnesses.values():

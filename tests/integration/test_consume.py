@@ -310,7 +310,7 @@ def test_a_server_down_for_a_while(victim: str, stream: Stream, postgres: Postgr
     _, complaint = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, complaint
     assert "waiting" in complaint
-    assert len(complaint.splitlines()) <= 3, complaint
+    assert len(set(complaint.splitlines())) <= 3, complaint  # each time that the server is away it says so
     stream.assert_equals(pa.Table.from_batches([first, second]).unify_dictionaries(), "run-test")
 
 
