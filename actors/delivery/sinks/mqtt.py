@@ -255,7 +255,7 @@ class MqttSink:
                         flight.dead.append(DeadLetter(row, f"packet too large: {len(value):,} bytes of payload"))
                         continue
                     if connection.full:
-                        self._while(lambda: connection.full)  # noqa: B023  (called at once)
+                        self._while(lambda: connection.crowded)  # noqa: B023  (called at once)
                     connection.publish(topic + vehicle, value, row, retain=retain)
                     flight.sent += 1
                     if not row % _WRITE_EVERY:

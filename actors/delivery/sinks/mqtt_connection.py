@@ -162,6 +162,12 @@ class Connection:
         """Whether the broker allows no more messages on their way."""
         return len(self._unanswered) + len(self._ours) >= self.window
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more than half of that is on its way. To go on with each single answer would cost a look at the
+        socket for each message."""
+        return len(self._unanswered) + len(self._ours) > self.window // 2
+
     def publish(self, topic: str, payload: bytes, tag: int, *, retain: bool) -> None:
         """Send a message with QoS 1. `answered` gets `tag` and the reason code when the broker has acknowledged it."""
         self._unanswered[self.client.publish(topic, payload, qos=1, retain=retain).mid] = tag
