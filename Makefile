@@ -21,7 +21,7 @@ run: setup       ## run a fleet: make run ARGS="--vehicles 5000 --duration 6h"
 	@$(BIN)/twin run $(ARGS)
 
 quick: setup-dev check ## checks, and the tests that need no server and no Ray; under 4 minutes
-	@$(PYTEST) -m "not services and not cluster" $(ARGS)
+	@$(PYTEST) -m "not services and not cluster" --ignore tests/faults $(ARGS)
 
 test: setup-dev check  ## every check and every test, with the real services: make test ARGS="-k kafka"
 	@$(BIN)/python -m tests.services install
