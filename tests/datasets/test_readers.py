@@ -17,6 +17,7 @@ from actors.fleet.plan import PopulationPlan, ShardPlan, vehicle_ranges
 from actors.fleet.shard import Shard
 from datasets.log import LogWriter, log_directory
 from datasets.names import STREAMS
+from tests.services.fixtures import unavailable
 from tests.support import make_batch, records
 
 VEHICLES, SHARDS, RECORDS = 7, 2, 60
@@ -99,7 +100,7 @@ def by_spark(run: Path) -> list[tuple[Any, ...]]:
 
 def _spark() -> Any:
     if shutil.which("java") is None:
-        pytest.skip("Spark needs Java; install it with: apt-get install default-jre-headless")
+        unavailable("Spark needs Java; install it with: apt-get install default-jre-headless")
     from pyspark.sql import SparkSession
 
     builder: Any = SparkSession.builder
