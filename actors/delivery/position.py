@@ -101,6 +101,8 @@ class Position:
 
     def heard(self, when: float) -> None:
         """The peer was alive at `when`: what it acknowledged long enough before is safe."""
+        if not self._recent and self.cursor == self._saved:
+            return  # as nearly always: this is called for each log in each round
         while self._recent and self._recent[0][0] <= when - self._rewind_s:
             self._recent.popleft()
         self.cursor = replace(self.cursor, unsettled=self._unsettled(self.cursor.position))
