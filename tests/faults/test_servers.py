@@ -36,14 +36,15 @@ def test_broker_killed_and_restarted(scene: Scene) -> None:
 def test_broker_unreachable_for_longer_than_the_clients_timeouts(scene: Scene) -> None:
     """Packets vanish: nothing is refused, nothing is answered, until the client's patience is at its end."""
     with Proxy(scene.kafka.port) as proxy:
-        with scene.fleet(kafka=f"127.0.0.1:{proxy.port}", patience_s=5.0) as running:
+        address = f"127.0.0.1:{proxy.port}"
+        with scene.fleet(kafka=address, patience_s=5.0) as running:
             proxy.stall()
             running.waiting("kafka")  # after KafkaTarget.patience_s
             proxy.cut()
             proxy.resume()
             with scene.recovery("Kafka unreachable for longer than the client's patience"):
                 running.flowing("kafka")
-        scene.balance()
+        scene.balance(kafka=address)
 
 
 def _accept(scene: Scene, oldest_ms: int) -> None:
@@ -85,7 +86,7 @@ def test_connection_cut_in_mid_copy(scene: Scene) -> None:
                 running.flowing("timescale")
                 longest = max(longest, time.monotonic() - began)
             scene.recoveries.append(("connection cut in mid-COPY, the longest of ten", longest))
-        scene.balance()
+        scene.balance(timescale=url)
 
 
 def test_database_killed_and_restarted(scene: Scene) -> None:
