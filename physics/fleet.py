@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from physics.bms import (
+    PULSES_EVERY,
+    Bms,
+    begin_bms,
+    bms_of,
+    clear_flags,
+    measure_pulses,
+    pulse_resistance,
+    report,
+    update_bms,
+)
 from physics.cells import load_cell
 from physics.climate import CITIES, ambient_K
-from physics.columns import COLUMNS, FLAGS, NAMES, PER_UNIT
-from physics.compiled import inner, kernel
-from physics.constants import KELVIN
+from physics.columns import COLUMNS
+from physics.compiled import kernel
 from physics.duty import find_event, resample
-from physics.faults import BAD_ELECTROLYTE, FAULTS, STUCK, V_OFFSET, Fault, apply_faults, hottest_K
+from physics.faults import BAD_ELECTROLYTE, FAULTS, Fault, apply_faults
 from physics.kernel import (
+    lookup,
     refresh_capacity,
     refresh_cells,
     rest_cells,
@@ -32,7 +43,6 @@ from physics.kernel import (
 from physics.layout import (
     ACTIVE_N,
     ACTIVE_P,
-    AMBIENT,
     AREA,
     AUXILIARY,
     BLOCK_SIZE,
@@ -42,7 +52,8 @@ from physics.layout import (
     CITY,
     COOLING_HEALTH,
     COOLING_SCALE,
-    CURRENT,
+    COUNTED,
+    COUNTED_AT,
     DAY,
     DEAD,
     DT,
@@ -52,16 +63,16 @@ from physics.layout import (
     FAULT,
     FAULT_ONSET,
     FAULT_SEVERITY,
-    FLAG_POWER,
     FLAG_RANGE,
-    FLAG_VOLTAGE,
     HABIT,
     HOT_SHARE,
     LAM_SCALE,
     LANES,
+    LEAK,
     MASS,
     MODE,
     NEXT_EVENT,
+    NOISE_KEY,
     NOW,
     ODOMETER,
     PACK_SEI,
@@ -69,13 +80,12 @@ from physics.layout import (
     PLATING_SCALE,
     Q_LAM,
     Q_SEI,
-    R_DYNAMIC,
     REFRESH_S,
     RESISTANCE_SCALE,
     SAMPLE,
     SEI_SCALE,
-    SPEED,
     SPEED_SCALE,
+    STANDBY,
     STRONG_CAPACITY,
     STRONG_RESISTANCE,
     TEMPERATURE,
@@ -83,10 +93,7 @@ from physics.layout import (
     TRACE_END,
     USE,
     UTC_OFFSET,
-    V_HIGHEST,
-    V_LOWEST,
     VEHICLE,
-    VOLTAGE,
     WEAK_CAPACITY,
     WEAK_RESISTANCE,
     WORK_SIZE,
@@ -99,6 +106,7 @@ from physics.modal import CellModel, cell_model, equilibrium_voltage, instant_re
 from physics.pack import age_pack, pack_extremes
 from physics.parameters import FloatArray
 from physics.population import Population, aged_limits
+from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors, draw_errors
 from physics.vehicle import (
     CHARGER_MARGIN_V,
     CHARGING,
@@ -110,91 +118,6 @@ from physics.vehicle import (
 )
 
 Column = npt.NDArray[Any]
-
-_RANGE: Final = float(FLAGS["outside_valid_range"])
-_VOLTAGE: Final = float(FLAGS["voltage_limited"])
-_POWER: Final = float(FLAGS["power_not_met"])
-_RUNAWAY: Final = float(FLAGS["thermal_runaway"])
-_DAY_S: Final = 86400.0
-
-
-def _sample(name: str) -> int:
-    """Offset of a column's row in `work`."""
-    return SAMPLE + NAMES.index(name) * LANES
-
-
-_SOC: Final = _sample("soc")
-_SOH: Final = _sample("soh")
-_PACK_V: Final = _sample("battery_voltage")
-_PACK_A: Final = _sample("battery_current")
-_CELL_C: Final = _sample("battery_temperature")
-_CYCLES: Final = _sample("charge_cycles")
-_POWER_kW: Final = _sample("power_consumption")
-_LOWEST_V: Final = _sample("cell_voltage_min")
-_HIGHEST_V: Final = _sample("cell_voltage_max")
-_COLDEST_C: Final = _sample("cell_temperature_min")
-_HOTTEST_C: Final = _sample("cell_temperature_max")
-_PACK_OHM: Final = _sample("resistance")
-_AIR_C: Final = _sample("ambient_temperature")
-_MODE: Final = _sample("mode")
-_SPEED_kmh: Final = _sample("driving_speed")
-_ODOMETER_km: Final = _sample("distance_traveled")
-_FLAGS: Final = _sample("flags")
-
-
-@kernel
-def sample_vehicles(block: FloatArray, work: FloatArray, c: CellModel) -> None:
-    """Write telemetry of 128 vehicles at NOW to the SAMPLE rows, as sensors read it, rounded to their resolution."""
-    for k in range(LANES):
-        now_s = work[NOW + k]
-        current, voltage = block[CURRENT + k], block[VOLTAGE + k]
-        celsius = block[TEMPERATURE + k] - KELVIN
-        cooler = block[HOT_SHARE + k] * max(block[TEMPERATURE + k] - block[AMBIENT + k], 0.0)
-        fault, severity = block[FAULT + k], block[FAULT_SEVERITY + k]
-        days = (now_s - block[FAULT_ONSET + k]) * (1.0 / _DAY_S)
-        wrong = severity if days >= 0.0 else 0.0
-        drifted = severity * max(days, 0.0)
-        off_V = wrong if fault == V_OFFSET else (drifted if fault == V_OFFSET + 1.0 else 0.0)
-        off_A = wrong if fault == V_OFFSET + 2.0 else (drifted if fault == V_OFFSET + 3.0 else 0.0)
-        off_K = wrong if fault == V_OFFSET + 4.0 else (drifted if fault == V_OFFSET + 5.0 else 0.0)
-        stuck = (fault == STUCK) & (days >= 0.0)
-        pack_V = voltage * c.series + off_V
-        pack_A = current * c.parallel + off_A
-        work[_SOC + k] = soc_of(block, k)
-        work[_SOH + k] = soh_of(block, k, c)
-        work[_PACK_V + k] = pack_V
-        work[_PACK_A + k] = pack_A
-        work[_CELL_C + k] = severity if stuck else celsius + off_K
-        work[_CYCLES + k] = block[THROUGHPUT + k] / (2.0 * c.nominal_Ah)
-        work[_POWER_kW + k] = pack_V * pack_A * (1.0 / 1000.0)
-        work[_LOWEST_V + k] = voltage + block[V_LOWEST + k]
-        work[_HIGHEST_V + k] = voltage + block[V_HIGHEST + k]
-        work[_COLDEST_C + k] = celsius - cooler
-        work[_HOTTEST_C + k] = hottest_K(block, now_s, k) - KELVIN
-        work[_PACK_OHM + k] = block[R_DYNAMIC + k] * c.series / c.parallel
-        work[_AIR_C + k] = block[AMBIENT + k] - KELVIN
-        work[_MODE + k] = block[MODE + k]
-        work[_SPEED_kmh + k] = block[SPEED + k] * 3.6
-        work[_ODOMETER_km + k] = block[ODOMETER + k] / 1000.0
-        work[_FLAGS + k] = (
-            _RANGE * block[FLAG_RANGE + k]
-            + _VOLTAGE * block[FLAG_VOLTAGE + k]
-            + _POWER * block[FLAG_POWER + k]
-            + _RUNAWAY * block[FAILED + k]
-        )
-    for s in range(PER_UNIT.size):
-        # The division gives the float64 closest to the decimal, so its text form is short.
-        per_unit = PER_UNIT[s]
-        for k in range(SAMPLE + s * LANES, SAMPLE + (s + 1) * LANES):
-            work[k] = np.rint(work[k] * per_unit) / per_unit
-
-
-@inner
-def clear_flags(block: FloatArray, k: int) -> None:
-    """Clear a vehicle's flags after a sample."""
-    block[FLAG_RANGE + k] = 0.0
-    block[FLAG_VOLTAGE + k] = 0.0
-    block[FLAG_POWER + k] = 0.0
 
 
 @kernel
@@ -209,6 +132,7 @@ def advance_fleet(
     start_s: float,
     seed: int,
     c: CellModel,
+    bms: Bms,
     traces: FloatArray,
     cycle_start: npt.NDArray[np.int64],
     cycle_ticks: npt.NDArray[np.int64],
@@ -238,6 +162,9 @@ def advance_fleet(
                 apply_faults(block, work, PACK_COOLING_SCALE, c)
                 refresh_capacity(block, c)
                 age_pack(block, work, c)
+                update_bms(block, work, bms, c)
+                if tick % (PULSES_EVERY * capacity_ticks) == 0:
+                    measure_pulses(block, work, c)
             if tick % refresh_ticks == 0:
                 refresh_cells(block, work, c)
                 pack_extremes(block, c)
@@ -248,7 +175,7 @@ def advance_fleet(
             step_cells(block, work, c)
             if (tick + 1) % sample_every == 0:
                 work[NOW : NOW + LANES] = now_s + dt
-                sample_vehicles(block, work, c)
+                report(block, work, bms, c)
                 for column in range(samples.shape[0]):
                     for k in range(here):
                         samples[column, row, of[first + k]] = work[SAMPLE + column * LANES + k]
@@ -258,10 +185,34 @@ def advance_fleet(
 
 
 @kernel
+def true_state(blocks: FloatArray, c: CellModel, out: FloatArray) -> None:
+    """State of charge, state of health and a cell's pulse resistance [Ohm] at 25 degC and half charge of all lanes;
+    `out`, shape (3, lanes)."""
+    for j in range(blocks.shape[0]):
+        block = blocks[j]
+        for k in range(LANES):
+            q_n, q_p = c.q_n * block[ACTIVE_N + k], c.q_p * block[ACTIVE_P + k]
+            x_n = 0.5 * (block[X_EMPTY + k] + block[X_FULL + k])
+            x_p = block[X_P + k] + (block[X_N + k] - x_n) * q_n / q_p
+            out[0, j * LANES + k] = soc_of(block, k)
+            out[1, j * LANES + k] = soh_of(block, k, c)
+            slope_n, slope_p = lookup(c.tables, 0, x_n)[1], lookup(c.tables, 1, x_p)[1]
+            out[2, j * LANES + k] = pulse_resistance(block, k, c.t_ref, x_n, x_p, slope_n, slope_p, c)
+
+
+@kernel
 def _set_up(
-    blocks: FloatArray, dt: float, start_s: float, seed: int, c: CellModel, cycle_ticks: npt.NDArray[np.int64]
+    blocks: FloatArray,
+    dt: float,
+    start_s: float,
+    seed: int,
+    c: CellModel,
+    cycle_ticks: npt.NDArray[np.int64],
+    new: bool,
 ) -> None:
-    """Set the first entry of each plan and put the cells at rest at ambient temperature."""
+    """Set the first entry of each plan and put the cells at rest at ambient temperature. If they are not `new`, their
+    battery management system goes on from what it believes."""
+    work = np.zeros(WORK_SIZE)
     for j in range(blocks.shape[0]):
         block = blocks[j]
         for k in range(LANES):
@@ -275,6 +226,10 @@ def _set_up(
             block[EVENT + k] = event
             block[TEMPERATURE + k] = ambient_K(seed, int(block[CITY + k]), start_s + offset)
         rest_cells(block, c)
+        block[COUNTED : COUNTED + LANES] = 0.0
+        block[COUNTED_AT : COUNTED_AT + LANES] = start_s
+        if new:
+            begin_bms(block, work, c)
 
 
 @dataclass(eq=False)
@@ -291,7 +246,7 @@ class CellGroup:
         return self.blocks.reshape(len(self.blocks), -1, LANES)[:, offset // LANES].reshape(-1)[: self.of.size]
 
 
-def first_blocks(population: Population, of: npt.NDArray[np.int64], model: CellModel) -> FloatArray:
+def first_blocks(population: Population, of: npt.NDArray[np.int64], model: CellModel, sensors: Sensors) -> FloatArray:
     """Blocks of the vehicles at positions `of`, at rest, plugged in; spare lanes repeat the last vehicle."""
     p = population
     count = -(-of.size // LANES)
@@ -328,6 +283,8 @@ def first_blocks(population: Population, of: npt.NDArray[np.int64], model: CellM
         (SPEED_SCALE, p.speed_scale),
         (MASS, p.mass_kg),
         (AUXILIARY, p.auxiliary_W),
+        (STANDBY, p.standby_W),
+        (LEAK, p.self_discharge),
         (CHARGER, p.charger_W),
         (HABIT, p.plug_habit),
         (CITY, p.city),
@@ -342,6 +299,9 @@ def first_blocks(population: Population, of: npt.NDArray[np.int64], model: CellM
         (FAULT_SEVERITY, p.fault_severity),
     ):
         put(offset, values[of])
+    errors = draw_errors(p.seed, p.vehicle[of], sensors)
+    for number, part in enumerate(fields(errors)):
+        put(NOISE_KEY + number * LANES, getattr(errors, part.name))
     return blocks
 
 
@@ -359,6 +319,7 @@ class FleetPhysics:
         cycles: Sequence[npt.NDArray[np.float64]],
         start_s: int,
         step_s: float = 1.0,
+        sensors: Sensors = PROFILES[DEFAULT_SENSORS],
     ) -> None:
         if not (math.isfinite(step_s) and 0.0 < step_s <= 60.0):
             raise ValueError(f"step_s must be above 0 and at most 60 s, got {step_s}")
@@ -368,6 +329,8 @@ class FleetPhysics:
             if np.ndim(speeds) != 1 or len(speeds) < 2 or not np.all(np.isfinite(speeds)) or np.min(speeds) < 0.0:
                 raise ValueError(f"cycles[{k}] must be a 1-D array of at least two finite speeds >= 0 in m/s")
         self.population = population
+        self.sensors = sensors
+        self._bms = bms_of(sensors)
         self.tick = 0
         self.step_s = float(step_s)
         self.start_s = int(start_s)
@@ -383,16 +346,19 @@ class FleetPhysics:
             of = self._in_order(np.flatnonzero(population.cell == index))
             if of.size:
                 model = cell_model(load_cell(name))
-                group = CellGroup(of, model, first_blocks(population, of, model))
-                _set_up(group.blocks, self.step_s, float(start_s), population.seed, model, self._cycle_ticks)
+                group = CellGroup(of, model, first_blocks(population, of, model, sensors))
+                self._set_up(group, new=True)
                 self._groups.append(group)
 
     def take_over(self, groups: Sequence[CellGroup]) -> None:
         """Take over these vehicles of the same population, at rest at the start of this fleet's time."""
         self._groups = [CellGroup(group.of, group.model, group.blocks.copy()) for group in groups]
         for group in self._groups:
-            args = self.step_s, float(self.start_s), self.population.seed, group.model, self._cycle_ticks
-            _set_up(group.blocks, *args)
+            self._set_up(group, new=False)
+
+    def _set_up(self, group: CellGroup, *, new: bool) -> None:
+        args = self.step_s, float(self.start_s), self.population.seed, group.model, self._cycle_ticks, new
+        _set_up(group.blocks, *args)
 
     def _in_order(self, of: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The order that decides which vehicles share a block. Results do not depend on it."""
@@ -442,6 +408,7 @@ class FleetPhysics:
             float(self.start_s),
             self.population.seed,
             group.model,
+            self._bms,
             self._traces,
             self._cycle_start,
             self._cycle_ticks,
@@ -470,20 +437,33 @@ class FleetPhysics:
         raise ValueError(f"expected a position from 0 to {len(self) - 1}, got {position}")
 
     def truth(self) -> dict[str, Column]:
-        """What no vehicle reports: aging by mechanism, and faults. Each array has shape (n_vehicles,).
+        """What no vehicle reports: its state, aging by mechanism, and faults. Each array has shape (n_vehicles,).
 
+        soc and soh are the cells' own. resistance [Ohm] is the pack's over a 10 s pulse at 1C, 25 degC and half charge.
         lli is the lithium lost, as a share of the fresh cell's cyclable lithium. It is the sum of sei, dead_lithium,
         plated_lithium and lam_lithium, which say where the lithium went. lam_ne and lam_pe are the shares of active
         material lost. soh_resistance is the fresh over the present resistance of a pulse at 25 degC, before diffusion
-        responds and without faults.
+        responds and without faults. outside_valid_range says whether the model has ever left its valid range.
         """
         out: dict[str, Column] = {"vehicle": self.population.vehicle}
         names = (
-            *("lli", "sei", "dead_lithium", "plated_lithium", "lam_lithium", "lam_ne", "lam_pe"),
+            *(
+                "soc",
+                "soh",
+                "resistance",
+                "lli",
+                "sei",
+                "dead_lithium",
+                "plated_lithium",
+                "lam_lithium",
+                "lam_ne",
+                "lam_pe",
+            ),
             *("soh_resistance", "sei_thickness_m", "fault_onset_s", "fault_severity", "failed"),
         )
         parts: dict[str, FloatArray] = {name: np.empty(len(self)) for name in names}
         fault = np.zeros(len(self), dtype=np.int64)
+        outside = np.zeros(len(self), dtype=np.bool_)
         for group in self._groups:
             model, of = group.model, group.of
             first = model.sei_initial / model.sei_length
@@ -491,7 +471,13 @@ class FleetPhysics:
             fresh = instant_resistance(model, first * one, 0.0 * one, one, one)
             metal = group.row(PLATED) + group.row(DEAD)
             present = instant_resistance(model, group.row(Q_SEI), metal, group.row(ACTIVE_N), group.row(ACTIVE_P))
+            state = np.empty((3, len(group.blocks) * LANES))
+            true_state(group.blocks, model, state)
+            soc, soh, cell_Ohm = state[:, : of.size]
             for name, values in (
+                ("soc", soc),
+                ("soh", soh),
+                ("resistance", cell_Ohm * model.series / model.parallel),
                 ("soh_resistance", fresh / present),
                 ("sei", (group.row(Q_SEI) - first) / model.inventory),
                 ("dead_lithium", group.row(DEAD) / model.inventory),
@@ -505,9 +491,11 @@ class FleetPhysics:
                 ("failed", group.row(FAILED)),
             ):
                 parts[name][of] = values
+            outside[of] = group.row(FLAG_RANGE) > 0.0
             fault[of] = group.row(FAULT).astype(np.int64)
         parts["lli"] = parts["sei"] + parts["dead_lithium"] + parts["plated_lithium"] + parts["lam_lithium"]
         out |= parts
+        out["outside_valid_range"] = outside
         out["fault"] = np.array(FAULTS)[fault]
         out["cell"] = np.array(self.population.cells)[self.population.cell]
         return out

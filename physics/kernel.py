@@ -31,6 +31,7 @@ from physics.layout import (
     CHARGE_TRANSFER,
     CONTACT,
     COOLING_SCALE,
+    COUNTED,
     CURRENT,
     CURRENT_HIGH,
     CURRENT_LOW,
@@ -374,6 +375,7 @@ def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -
         block[ASINH_N + k] = per_current_n * inv_area
         block[ASINH_P + k] = per_current_p * inv_area
         block[HEAT + k] = heat
+        block[COUNTED + k] = block[COUNTED + k] + current * dt
         block[THROUGHPUT + k] = block[THROUGHPUT + k] + abs(current) * dt * (1.0 / 3600.0)
         block[ENERGY_OUT + k] = block[ENERGY_OUT + k] + voltage * current * dt
         inside = (work[INSIDE + k] > 0.5) & (t_new > t_min) & (t_new < t_max)

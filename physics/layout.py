@@ -7,7 +7,8 @@ divided, and its results have the same bits.
 
 The rows of a block form groups. STATE persists from step to step. COEFFICIENTS are computed from temperature and state
 every 10 s. CELL holds constants of this vehicle's cells, VEHICLE its plan, car and climate, PACK its extreme cell
-groups, FAULT its fault. What lives no longer than a step (DEMAND, SCRATCH, SAMPLE) is in `work[OFFSET + lane]`, one
+groups, FAULT its fault, SENSORS how its sensors err, BMS what its
+battery management system believes. What lives no longer than a step (DEMAND, SCRATCH, SAMPLE) is in `work[OFFSET + lane]`, one
 array per thread for all blocks. A new mechanism adds its rows to its group. Nothing else refers to row numbers.
 """
 
@@ -55,11 +56,12 @@ ASINH_P: Final = _rows()
 DRIFT: Final = _rows()  # change of V in a step at unchanged current [V]
 X_FULL: Final = _rows()  # negative stoichiometry at the upper voltage limit, at rest
 X_EMPTY: Final = _rows()  # and at the lower
+COUNTED: Final = _rows()  # charge through the terminals since the BMS last counted, + discharge [C]
 THROUGHPUT: Final = _rows()  # charge in both directions since new [Ah]
 ENERGY_OUT: Final = _rows()  # net energy delivered at the terminals in this run [J]
 HEAT: Final = _rows()  # heat made in the last step, averaged over it [W]
-FLAG_RANGE: Final = _rows()  # 1 when the model left its valid range since the last sample
-FLAG_VOLTAGE: Final = _rows()  # 1 when a voltage limit cut the current
+FLAG_RANGE: Final = _rows()  # 1 when the model has ever left its valid range
+FLAG_VOLTAGE: Final = _rows()  # 1 when a voltage limit cut the current since the last sample
 FLAG_POWER: Final = _rows()  # 1 when the power asked for was not delivered
 
 # --- COEFFICIENTS (held for REFRESH_S) ------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ THERMAL_RESISTANCE: Final = _rows()  # 1/(hA) [K/W]
 AREA: Final = _rows()  # electrode area [m2]; carries the spread of capacity
 RESISTANCE_SCALE: Final = _rows()  # factor on ohmic and charge-transfer resistance
 CONTACT: Final = _rows()  # extra series resistance [Ohm m2]
-LEAK: Final = _rows()  # conductance of an internal short [S]
+LEAK: Final = _rows()  # conductance across the cell: self-discharge, or a short in all its parallel cells [S]
 COOLING_SCALE: Final = _rows()  # factor on h A
 COOLING_HEALTH: Final = _rows()  # share of the active cooling that is left, 1 to 0
 SEI_SCALE: Final = _rows()  # factor on the SEI's rate; 0 switches it off
@@ -116,7 +118,8 @@ ODOMETER: Final = _rows()  # [m]
 CABIN: Final = _rows()  # heating or cooling of the cabin [W]
 SPEED_SCALE: Final = _rows()  # the driver's factor on trace speeds
 MASS: Final = _rows()  # with payload [kg]
-AUXILIARY: Final = _rows()  # [W]
+AUXILIARY: Final = _rows()  # while driving [W]
+STANDBY: Final = _rows()  # while parked [W]
 CHARGER: Final = _rows()  # AC power from the wall [W]
 CHARGE_LIMIT: Final = _rows()  # cell voltage of the SoC limit [V]
 CITY: Final = _rows()
@@ -142,6 +145,34 @@ FAULT: Final = _rows()  # index in faults.FAULTS, 0 for none
 FAULT_ONSET: Final = _rows()  # seconds since 1970
 FAULT_SEVERITY: Final = _rows()  # in the unit of its kind
 FAILED: Final = _rows()  # 1 after thermal runaway: the vehicle is out of service
+
+# --- SENSORS: how each of a vehicle's sensors errs (sensors.py) ------------------------------------------------------
+NOISE_KEY: Final = _rows()  # 53 random bits as a whole number: the key of all noise
+V_GAIN: Final = _rows()  # relative
+V_ZERO: Final = _rows()  # pack [V]
+A_GAIN: Final = _rows()
+A_ZERO: Final = _rows()  # pack [A], left after the BMS's own zeroing
+CELL_GAIN: Final = _rows()
+CELL_LOW_ZERO: Final = _rows()  # of the channel that measures the lowest cell group [V]
+CELL_HIGH_ZERO: Final = _rows()
+K_GAIN: Final = _rows()  # of the distance from 25 degC
+K_ZERO: Final = _rows()  # mean of the temperature sensors [K]
+K_LOW_ZERO: Final = _rows()  # of the coldest and of the warmest sensor
+K_HIGH_ZERO: Final = _rows()
+AIR_ZERO: Final = _rows()  # [K]
+SOC_BIAS: Final = _rows()  # of the BMS's table of open-circuit voltages, as SoC
+SOH_BIAS: Final = _rows()  # relative; SOH_FIXED for one that always reports 1
+R_GAIN: Final = _rows()  # relative, of the resistance estimate
+
+# --- BMS: what the battery management system believes (bms.py) --------------------------------------------------------
+SOC_BMS: Final = _rows()
+SOC_SD: Final = _rows()  # how far it thinks that may be wrong
+SOH_BMS: Final = _rows()
+RESTED: Final = _rows()  # for how long [s]
+COUNTED_AT: Final = _rows()  # when it last counted [s since 1970]
+R_PULSE: Final = _rows()  # of the cell: 10 s, at its temperature and state of charge [Ohm]
+R_PULSE_25: Final = _rows()  # at 25 degC
+CODES: Final = _rows()  # bit field of columns.DIAGNOSTICS
 
 ROWS: Final = _counts["block"]
 BLOCK_SIZE: Final = ROWS * LANES
@@ -177,6 +208,8 @@ SLOPE_N: Final = _rows(of="work")
 SLOPE_P: Final = _rows(of="work")
 ENTROPY_N: Final = _rows(of="work")  # dU/dT at the surface [V/K]
 ENTROPY_P: Final = _rows(of="work")
+
+NOISE: Final = _rows(8, of="work")  # of one reading of each sensor, of unit standard deviation
 
 # --- WORK: SAMPLE ---------------------------------------------------------------------------------------------------
 SAMPLE: Final = _rows(len(COLUMNS), of="work")  # telemetry, one row per column

@@ -30,13 +30,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from physics.bms import Bms, clear_flags, learn_soh, measure_pulses, report, update_bms, update_vehicle
 from physics.climate import CITIES, ambient_K
-from physics.columns import COLUMNS, PER_UNIT
+from physics.columns import COLUMNS
 from physics.compiled import inner, kernel
 from physics.constants import GAS_CONSTANT
 from physics.duty import TRIPS, trip
 from physics.faults import fault_of
-from physics.fleet import CellGroup, FleetPhysics, clear_flags, sample_vehicles
+from physics.fleet import CellGroup, FleetPhysics
 from physics.kernel import capacity_of, refresh_capacity, refresh_cells, step_cells
 from physics.layout import (
     ACTIVE_N,
@@ -44,6 +45,7 @@ from physics.layout import (
     BLED,
     BLOCK_SIZE,
     CITY,
+    COUNTED_AT,
     DEAD,
     DT,
     ELAPSED,
@@ -77,6 +79,7 @@ from physics.modal import CellModel
 from physics.pack import age_pack, balance, pack_extremes
 from physics.parameters import FloatArray
 from physics.population import Population, draw_population
+from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from physics.vehicle import (
     CHARGING,
     DRIVING,
@@ -403,7 +406,16 @@ def _set_off(
 
 
 @kernel
-def _emit(life: FloatArray, k: int, day_0: int, day_1: int, every: int, samples: FloatArray, column: int) -> None:
+def _emit(
+    life: FloatArray,
+    k: int,
+    day_0: int,
+    day_1: int,
+    every: int,
+    steps: FloatArray,
+    samples: FloatArray,
+    column: int,
+) -> None:
     """Write vehicle `k` to `samples` at multiples of `every` days in (day_0, day_1] between its last two samples."""
     begin, end = life[SAMPLED_DAY + k], life[LIVED_DAY + k]
     for day in range((day_0 // every + 1) * every, day_1 + 1, every):
@@ -414,7 +426,7 @@ def _emit(life: FloatArray, k: int, day_0: int, day_1: int, every: int, samples:
                 if _GROWS[s]:
                     before = life[SAMPLE_0 + s * LANES + k]
                     value = before + share * (value - before)
-                    value = np.rint(value * PER_UNIT[s]) / PER_UNIT[s]
+                    value = np.rint(value * steps[s]) / steps[s]
                 samples[s, day // every - day_0 // every - 1, column] = value
 
 
@@ -425,13 +437,16 @@ def _begin_day(
     life[CLOCK + k] = 0.0
     life[PHASE + k] = 0.0
     block[BLED + k] = 0.0
+    block[COUNTED_AT + k] = DAY_S * life[NEXT_DAY + k] - block[UTC_OFFSET + k]
     life[UNTIL + k] = _standing_until(block, k, int(life[NEXT_DAY + k]), 0, 0.0, seed, dt, cycle_ticks)
     for s in range(SLOW):
         life[STARTED + s * LANES + k] = _slow(block, k, s, c)
 
 
 @kernel
-def _window(block: FloatArray, work: FloatArray, life: FloatArray, seed: int, dt: float, c: CellModel) -> None:
+def _window(
+    block: FloatArray, work: FloatArray, life: FloatArray, seed: int, dt: float, c: CellModel, bms: Bms
+) -> None:
     """Choose each vehicle's step, and update what is held over a window."""
     for k in range(LANES):
         mode, left = block[MODE + k], (life[UNTIL + k] - life[CLOCK + k]) / WINDOW
@@ -443,6 +458,7 @@ def _window(block: FloatArray, work: FloatArray, life: FloatArray, seed: int, dt
             climate_of(block, work, seed, k)
     refresh_capacity(block, c)
     age_pack(block, work, c)
+    update_bms(block, work, bms, c)
     refresh_cells(block, work, c)
     pack_extremes(block, c)
 
@@ -466,6 +482,7 @@ def live(
     longest: int,
     tolerance: float,
     c: CellModel,
+    bms: Bms,
     traces: FloatArray,
     cycle_start: IntArray,
     cycle_ticks: IntArray,
@@ -490,7 +507,7 @@ def live(
             while who[k] < 0 and queue > 0:
                 queue -= 1
                 j, lane = queue // LANES, queue % LANES
-                _emit(lives[j], lane, day_0, day_1, every, samples, queue)
+                _emit(lives[j], lane, day_0, day_1, every, bms.steps, samples, queue)
                 if lives[j, LIVED_DAY + lane] < day_1:
                     _move(blocks[j], lane, block, k, ROWS)
                     _move(lives[j], lane, life, k, LIFE_SIZE // LANES)
@@ -511,13 +528,16 @@ def live(
             for k in range(LANES):
                 if over[k]:
                     capacity_of(block, k, c)
+                    update_vehicle(block, work, k, bms, c)
                     over[k] = _after_day(block, life, k, tolerance, seed, dt, c, cycle_ticks, cycle_m)
                     if over[k]:  # only now, because a jump taken back must leave no fault behind
                         fault_of(block, work, k, PACK_COOLING_SCALE, c)
                         balance(block, k, life[JUMPED + k] * block[BLED + k])
+                        learn_soh(block, k, DAY_S * life[JUMPED + k], bms, c)
                     else:
                         _begin_day(block, life, k, seed, dt, c, cycle_ticks)
-            sample_vehicles(block, work, c)
+            measure_pulses(block, work, c)
+            report(block, work, bms, c)
             for k in range(LANES):
                 if over[k]:
                     clear_flags(block, k)
@@ -526,7 +546,7 @@ def live(
                     for s in range(samples.shape[0]):
                         life[SAMPLE_0 + s * LANES + k] = life[SAMPLE_1 + s * LANES + k]
                         life[SAMPLE_1 + s * LANES + k] = work[SAMPLE + s * LANES + k]
-                    _emit(life, k, day_0, day_1, every, samples, who[k])
+                    _emit(life, k, day_0, day_1, every, bms.steps, samples, who[k])
                     _set_off(block, life, k, longest, seed, dt, c, cycle_ticks, cycle_m)
                     _begin_day(block, life, k, seed, dt, c, cycle_ticks)
                     if life[LIVED_DAY + k] >= day_1:
@@ -536,7 +556,7 @@ def live(
                         who[k] = -1
                         busy -= 1
             continue
-        _window(block, work, life, seed, dt, c)
+        _window(block, work, life, seed, dt, c, bms)
         for _ in range(WINDOW):
             read_traces(block, work, traces)
             ask_cells(block, work, c)
@@ -547,7 +567,14 @@ def live(
 
 @kernel
 def _begin(
-    blocks: FloatArray, lives: FloatArray, start_s: float, seed: int, dt: float, c: CellModel, cycle_ticks: IntArray
+    blocks: FloatArray,
+    lives: FloatArray,
+    start_s: float,
+    seed: int,
+    dt: float,
+    c: CellModel,
+    bms: Bms,
+    cycle_ticks: IntArray,
 ) -> None:
     """Set the local day of the start and the first sample."""
     work = np.zeros(WORK_SIZE)
@@ -564,7 +591,7 @@ def _begin(
         refresh_climate(block, work, seed)
         refresh_cells(block, work, c)
         pack_extremes(block, c)
-        sample_vehicles(block, work, c)
+        report(block, work, bms, c)
         for s in range(len(_GROWS)):
             for k in range(LANES):
                 life[SAMPLE_1 + s * LANES + k] = work[SAMPLE + s * LANES + k]
@@ -601,8 +628,9 @@ class FleetLives(FleetPhysics):
         drive_step_s: float = DRIVE_STEP_S,
         longest_jump: int = LONGEST_JUMP,
         tolerance: float = TOLERANCE,
+        sensors: Sensors = PROFILES[DEFAULT_SENSORS],
     ) -> None:
-        super().__init__(population, cycles=cycles, start_s=start_s, step_s=drive_step_s)
+        super().__init__(population, cycles=cycles, start_s=start_s, step_s=drive_step_s, sensors=sensors)
         if not (math.isfinite(step_s) and step_s > 0.0):
             raise ValueError(f"step_s must be positive, got {step_s}")
         self.step_s = float(step_s)
@@ -620,7 +648,10 @@ class FleetLives(FleetPhysics):
         self._lives = []
         for group in self._groups:
             life = np.zeros((len(group.blocks), LIFE_SIZE))
-            _begin(group.blocks, life, float(start_s), population.seed, drive_step_s, group.model, self._cycle_ticks)
+            _begin(
+                group.blocks, life, float(start_s), population.seed, drive_step_s, group.model, self._bms,
+                self._cycle_ticks,
+            )  # fmt: skip
             self._lives.append(life)
 
     def awake(self, step_s: float) -> FleetPhysics:
@@ -628,7 +659,7 @@ class FleetLives(FleetPhysics):
 
         A vehicle may be some days ahead of the tick, because it has jumped."""
         start_s = self.start_s + round(self.tick * self.step_s)
-        fleet = FleetPhysics(self.population, cycles=self._cycles, start_s=start_s, step_s=step_s)
+        fleet = FleetPhysics(self.population, cycles=self._cycles, start_s=start_s, step_s=step_s, sensors=self.sensors)
         fleet.take_over(self._groups)
         return fleet
 
@@ -660,6 +691,7 @@ class FleetLives(FleetPhysics):
             self._longest_jump,
             self._tolerance,
             group.model,
+            self._bms,
             self._traces,
             self._cycle_start,
             self._cycle_ticks,
@@ -746,7 +778,7 @@ def simulate_life(
     longest_jump: int = LONGEST_JUMP,
     tolerance: float = TOLERANCE,
 ) -> Life:
-    """Simulate complete lifetimes of new vehicles, from `start_s` on (default 2026-01-01).
+    """Simulate complete lifetimes of new vehicles, from `start_s` on (default 2026-01-01). Sensors are ideal.
 
     cells      name of a cell, or names with shares
     years      of 365 days
@@ -768,6 +800,7 @@ def simulate_life(
         drive_step_s=drive_step_s,
         longest_jump=longest_jump,
         tolerance=tolerance,
+        sensors=PROFILES["ideal"],
     )
     samples = max(1, round(years * 365.0 / sample_days))
     telemetry = fleet.advance(samples * sample_days * fleet.day_ticks, sample_days * fleet.day_ticks)

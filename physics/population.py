@@ -25,7 +25,7 @@ from physics.climate import CITIES, mean_temperature_C
 from physics.constants import FARADAY, GAS_CONSTANT, KELVIN
 from physics.default_fleet import FAULT_SHARE, OLDEST_YEARS, USE_SHARES, USES
 from physics.faults import BAD_ELECTROLYTE, FAULTS, SEVERITIES
-from physics.modal import CellModel, cell_model, stoichiometry_limits, table_value
+from physics.modal import CellModel, cell_model, equilibrium_voltage, stoichiometry_limits, table_value
 from physics.pack import Pack
 from physics.parameters import FloatArray
 from physics.rng import normals, uniforms
@@ -44,6 +44,9 @@ PACK_RANGE_KM: Final = 380.0  # distance of one equivalent full cycle
 
 CURB_MASS_KG: Final = 1750.0
 CHARGERS_W: Final = (7200.0, 11000.0)
+STANDBY_W: Final = (4.0, 25.0)  # 0.2 to 1 % of a 60 kWh pack a day, the range that owners measure
+SELF_DISCHARGE: Final = (0.005, 0.015)  # of the charge in a month
+MONTH_H: Final = 730.5
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Population:
     """The driver's factor on trace speeds."""
     mass_kg: FloatArray
     auxiliary_W: FloatArray
+    """While driving."""
+    standby_W: FloatArray
+    """While parked: control units, 12 V battery, telematics."""
+    self_discharge: FloatArray
+    """Conductance across each cell [S]."""
     charger_W: FloatArray
     """AC power from the wall."""
     plug_habit: FloatArray
@@ -125,6 +133,7 @@ def draw_population(
     oldest_years: float = OLDEST_YEARS,
     fault_share: float = FAULT_SHARE,
     start_s: float = 0.0,
+    drains: bool = True,
 ) -> Population:
     """Draw vehicles by their indices, shape (n,), not negative and without repetition.
 
@@ -132,6 +141,7 @@ def draw_population(
     use            one of `default_fleet.USES` for all; default: all of them by `default_fleet.USE_SHARES`
     oldest_years   vehicles are between new and this old
     fault_share    share of vehicles that get a fault within ten years of `start_s`
+    drains         parked vehicles supply their 12 V side, and cells discharge themselves
     """
     vehicle = _checked(seed, vehicles)
     shares = {cells: 1.0} if isinstance(cells, str) else dict(cells)
@@ -164,7 +174,7 @@ def draw_population(
     sei_scale = 1.0 + SEI_SD * normals(seed, 13, vehicle, limit=2.5)
     fault, onset, severity = _draw_faults(seed, vehicle, fault_share, start_s)
     sei_scale = np.where(fault == BAD_ELECTROLYTE, sei_scale * (1.0 + severity), sei_scale)
-    film, weak_capacity, weak_resistance = (np.empty(vehicle.size) for _ in range(3))
+    film, weak_capacity, weak_resistance, leak = (np.empty(vehicle.size) for _ in range(4))
     pack = Pack()
     for index, name in enumerate(names):
         of = cell == index
@@ -173,6 +183,8 @@ def draw_population(
         fresh = np.full(b.size, model.sei_initial)
         film[of] = grown_film(model, fresh, sei_scale[of] * age[of] * YEAR_S, temperature[of], b)
         weak_capacity[of], weak_resistance[of] = pack.extremes(model.series, model.parallel)
+        half_V = equilibrium_voltage(model, np.array([0.5 * (model.x_full + model.x_empty)]), model.inventory)
+        leak[of] = model.nominal_Ah / (MONTH_H * half_V)
     worse = 1.0 + 0.5 * normals(seed, 16, vehicle, limit=1.8)
     return Population(
         seed=seed,
@@ -185,6 +197,8 @@ def draw_population(
         speed_scale=1.0 + SPEED_SD * normals(seed, 3, vehicle, limit=2.0),
         mass_kg=CURB_MASS_KG + spread(4, 75.0, 400.0),
         auxiliary_W=spread(5, 200.0, 500.0),
+        standby_W=spread(22, *STANDBY_W) if drains else np.zeros(vehicle.size),
+        self_discharge=spread(23, *SELF_DISCHARGE) * leak if drains else np.zeros(vehicle.size),
         charger_W=np.where(uniforms(seed, 6, vehicle) < 0.5, *CHARGERS_W),
         plug_habit=spread(8, 0.3, 1.0),
         soc_limit=soc_limit,

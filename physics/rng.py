@@ -21,7 +21,8 @@ _TO_UNIT: Final = 2.0**-53
 
 
 @inner
-def _mix(word: np.uint64) -> np.uint64:
+def mix(word: np.uint64) -> np.uint64:
+    """64 bits that look random, from 64 bits."""
     z = word + _GOLDEN
     z = (z ^ (z >> np.uint64(30))) * _MIX_1
     z = (z ^ (z >> np.uint64(27))) * _MIX_2
@@ -31,10 +32,10 @@ def _mix(word: np.uint64) -> np.uint64:
 @inner
 def uniform(seed: int, stream: int, subject: int, counter: int) -> float:
     """A number in (0, 1), never 0 or 1."""
-    h = _mix(np.uint64(seed))
-    h = _mix(h ^ np.uint64(stream))
-    h = _mix(h ^ np.uint64(subject))
-    h = _mix(h ^ np.uint64(counter))
+    h = mix(np.uint64(seed))
+    h = mix(h ^ np.uint64(stream))
+    h = mix(h ^ np.uint64(subject))
+    h = mix(h ^ np.uint64(counter))
     return (float(h >> np.uint64(11)) + 0.5) * _TO_UNIT
 
 

@@ -45,6 +45,7 @@ from physics.layout import (
     SPEED,
     SPEED_BEFORE,
     SPEED_SCALE,
+    STANDBY,
     TEMPERATURE,
     TRACE,
     TRACE_END,
@@ -101,6 +102,7 @@ CHARGED_C_RATE: Final = 1.0 / 60.0  # below this current the constant-voltage ph
 CHARGED_WINDOW_V: Final = 0.003
 CHARGER_MARGIN_V: Final = 0.002  # a charger keeps this far below the cell's upper limit
 PLUG_ALWAYS_BELOW: Final = 0.5  # state of charge
+STANDBY_ABOVE: Final = 0.03  # state of charge
 
 # Cabin, while driving: heat flow per kelvin outside the comfort band, delivered by a heat pump or air conditioner.
 COMFORT_LOW_C: Final = 17.0
@@ -241,15 +243,17 @@ def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         managed = warming + cooling * (1.0 / COOLER_COP)
         on_the_road = (traction if wheel > 0.0 else recovered) + block[AUXILIARY + k] + block[CABIN + k]
         at_charger = -CHARGER_EFFICIENCY * block[CHARGER + k]
-        power = on_the_road if driving else (at_charger if charging else (-MAX_FAST_W if fast else 0.0))
+        filled = (block[X_N + k] - block[X_EMPTY + k]) * (FAST_UNTIL / (until - block[X_EMPTY + k]))
+        # A parked vehicle supplies its 12 V side, until the battery is nearly empty.
+        standby = block[STANDBY + k] if (filled > STANDBY_ABOVE) & (block[FAILED + k] == 0.0) else 0.0
+        power = on_the_road if driving else (at_charger if charging else (-MAX_FAST_W if fast else standby))
         work[POWER + k] = (power + managed) * share
         cold = (celsius - COLD_ZERO_C) * (1.0 / (COLD_FULL_C - COLD_ZERO_C))
         gentle = -CHARGE_C_RATE * nominal * clip(cold, COLD_SHARE, 1.0)
-        filled = (block[X_N + k] - block[X_EMPTY + k]) * (FAST_UNTIL / (until - block[X_EMPTY + k]))
         cold_fast = (celsius - FAST_COLD_ZERO_C) * (1.0 / (FAST_COLD_FULL_C - FAST_COLD_ZERO_C))
         rate = min(FAST_C_RATE - FAST_FALLS * filled, FAST_MAX_C_RATE) * clip(cold_fast, COLD_SHARE, 1.0)
         charge_limit = -rate * nominal if fast else gentle
         work[CURRENT_LOW + k] = charge_limit if active else 0.0
-        work[CURRENT_HIGH + k] = DISCHARGE_C_RATE * nominal if driving else 0.0
+        work[CURRENT_HIGH + k] = 0.0 if charging | fast else DISCHARGE_C_RATE * nominal
         work[VOLTAGE_LOW + k] = voltage_min - lowest
         work[VOLTAGE_HIGH + k] = limit if charging | fast else voltage_max - highest

@@ -14,6 +14,7 @@ from physics.default_fleet import USE_SHARES, USES
 from physics.duty import LONGEST_TRIP_S, TRIPS, trip
 from physics.layout import CURRENT_HIGH, CURRENT_LOW, DT, LANES, MODE, PUMP, SPEED, TEMPERATURE, WORK_SIZE
 from physics.modal import cell_model
+from physics.sensors import PROFILES
 from physics.vehicle import CHARGING, FAST_CHARGING, ask_cells
 
 MIDNIGHT = 1_767_225_600
@@ -31,7 +32,7 @@ def of_use(use: str | None, vehicles: int, cells: Any = "chen2020", **changes: A
 
 
 def run(who: Population, cycles: Cycles, days: int, every: int = 60, start_s: int = MIDNIGHT) -> Telemetry:
-    return FleetPhysics(who, cycles=cycles, start_s=start_s).advance(days * DAY, every)
+    return FleetPhysics(who, cycles=cycles, start_s=start_s, sensors=PROFILES["ideal"]).advance(days * DAY, every)
 
 
 def city(name: str) -> int:

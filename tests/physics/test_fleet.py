@@ -82,7 +82,7 @@ def test_two_days_of_three_hundred_vehicles(make_fleet: Make) -> None:
     assert np.all(np.diff(days["distance_traveled"], axis=0) >= 0.0)
     assert np.all(np.diff(days["charge_cycles"], axis=0) >= 0.0)
     standing = days["mode"] == MODES.index("parked")
-    assert np.all(days["battery_current"][standing] == 0.0)
+    assert np.all((days["battery_current"][standing] > 0.0) & (days["battery_current"][standing] < 0.1))  # standby
     assert np.all(days["driving_speed"][days["mode"] != DRIVING] == 0.0)
     km = days["distance_traveled"][-1] - days["distance_traveled"][0]
     assert 20.0 < km.mean() / 2.0 < 100.0

@@ -37,6 +37,7 @@ from physics.layout import (
 )
 from physics.life import _evenly, _film
 from physics.modal import CellModel, cell_model
+from physics.sensors import PROFILES
 
 MIDNIGHT = 1_767_225_600
 DAY = 86_400
@@ -50,7 +51,9 @@ def drawn(vehicles: Any, cells: Any = BOTH, *, seed: int = 21, **options: Any) -
 
 
 def lives(population: Population, cycles: Cycles, **options: Any) -> FleetLives:
-    return FleetLives(population, cycles=cycles, start_s=MIDNIGHT, **{"drive_step_s": 5.0, **options})
+    return FleetLives(
+        population, cycles=cycles, start_s=MIDNIGHT, **{"drive_step_s": 5.0, "sensors": PROFILES["ideal"], **options}
+    )
 
 
 def days(fleet: FleetPhysics, count: int, every: int) -> Telemetry:
@@ -277,7 +280,7 @@ def test_days_in_full_agree_with_the_fleet_at_one_second(cycles: Cycles) -> None
     london = [city.name for city in CITIES].index("London")  # its days are those of UTC
     who = drawn(range(64), "chen2020", oldest_years=5.0, fault_share=0.0)
     who = replace(who, city=np.full(64, london))
-    fleet = FleetPhysics(who, cycles=cycles, start_s=MIDNIGHT)
+    fleet = FleetPhysics(who, cycles=cycles, start_s=MIDNIGHT, sensors=PROFILES["ideal"])
     each_second = joined(*(days(fleet, n, n) for n in (2, 12)))
     fleet_of_lives = lives(who, cycles, longest_jump=0, drive_step_s=1.0)
     in_days = joined(*(days(fleet_of_lives, n, n) for n in (2, 12)))
@@ -345,7 +348,7 @@ def test_only_whole_days(cycles: Cycles) -> None:
 
 def test_a_snapshot_of_another_kind_is_refused(cycles: Cycles) -> None:
     who = drawn([0])
-    stepped = FleetPhysics(who, cycles=cycles, start_s=MIDNIGHT)
+    stepped = FleetPhysics(who, cycles=cycles, start_s=MIDNIGHT, sensors=PROFILES["ideal"])
     with pytest.raises(ValueError, match="snapshot"):
         lives(who, cycles).restore(stepped.snapshot())
 

@@ -1,0 +1,479 @@
+"""The battery management system: what a vehicle knows of its battery, and what it reports. `sensors.py` has the figures.
+
+Truth goes in, telemetry comes out. The BMS never acts on the cells here; charging limits are the cell's own.
+
+State of charge is counted from the measured current and believed capacity (`SOC_BMS`, with a standard deviation
+`SOC_SD` that grows with charge and time). After an hour at rest the voltage is compared with the BMS's table of
+open-circuit voltages, that of the fresh cell: one step of an extended Kalman filter (Plett 2004, J. Power Sources 134,
+277, doi 10.1016/j.jpowsour.2004.02.033). Where the table is flat the correction is small, so an LFP pack drifts. At the
+end of a full charge the count is set to 1.
+
+Faulty sensors leave these traces (sign: reading less truth):
+voltage      the pack's own sensor only. The cell monitor is another one.
+current      what is left after the BMS has zeroed the sensor at a stop, which it does up to `ZEROED_A`
+temperature  one of the probes: the mean by an eighth, and minimum or maximum where that probe is the coldest or warmest
+A drift ends at `DRIFT_MAX_*`, and no reading leaves its sensor's range.
+
+The codes are set, and stay set, when (thresholds are set by judgement, not fitted):
+voltage_sensor      the pack's reading is `PACK_WRONG_V` away from the sum of the cells
+current_sensor      the sensor's zero is beyond `ZEROED_A`
+temperature_sensor  one probe is `PROBE_WRONG_K` away from the others after `SOAKED_S` at rest
+cell_imbalance      the cell groups are `IMBALANCE_V` apart at rest
+over_temperature    the warmest probe reads more than `HOT_C`
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from physics.columns import DIAGNOSTICS, FLAGS, NAMES, PER_UNIT
+from physics.compiled import inner
+from physics.constants import FARADAY, GAS_CONSTANT, KELVIN
+from physics.faults import FAULTS, STUCK, V_OFFSET, hottest_K
+from physics.kernel import PORES_MIN, lookup, soc_of, soh_of
+from physics.layout import (
+    A_GAIN,
+    A_ZERO,
+    ACTIVE_N,
+    ACTIVE_P,
+    AIR_ZERO,
+    AMBIENT,
+    AREA,
+    CELL_GAIN,
+    CELL_HIGH_ZERO,
+    CELL_LOW_ZERO,
+    CODES,
+    CONTACT,
+    COUNTED,
+    COUNTED_AT,
+    CURRENT,
+    DEAD,
+    FAILED,
+    FAULT,
+    FAULT_ONSET,
+    FAULT_SEVERITY,
+    FLAG_POWER,
+    FLAG_VOLTAGE,
+    HOT_SHARE,
+    K_GAIN,
+    K_HIGH_ZERO,
+    K_LOW_ZERO,
+    K_ZERO,
+    LANES,
+    MODE,
+    NOISE,
+    NOISE_KEY,
+    NOW,
+    ODOMETER,
+    PLATED,
+    Q_SEI,
+    R_GAIN,
+    R_PULSE,
+    R_PULSE_25,
+    RESISTANCE_SCALE,
+    RESTED,
+    SAMPLE,
+    SLOPE_N,
+    SLOPE_P,
+    SOC_BIAS,
+    SOC_BMS,
+    SOC_SD,
+    SOH_BIAS,
+    SOH_BMS,
+    SPEED,
+    TEMPERATURE,
+    THROUGHPUT,
+    V_GAIN,
+    V_HIGHEST,
+    V_LOWEST,
+    V_ZERO,
+    VOLTAGE,
+    X_N,
+    X_P,
+)
+from physics.maths import asinh_and_root, clip, exp
+from physics.modal import L2, STATIC_WEIGHT, WEIGHT, CellModel
+from physics.parameters import FloatArray
+from physics.rng import mix
+from physics.sensors import PROBES, SOH_FIXED, Sensors
+
+PULSE_S: Final = 10.0
+PULSES_EVERY: Final = 10
+"""Minutes between two estimates of the resistance."""
+ZEROED_A: Final = 1.0
+DRIFT_MAX_V: Final = 20.0
+DRIFT_MAX_A: Final = 10.0
+DRIFT_MAX_K: Final = 25.0
+A_RANGE: Final = 1000.0
+LOWEST_C: Final = -40.0
+HIGHEST_C: Final = 125.0
+CELL_RANGE_V: Final = 5.0
+PACK_RANGE: Final = 1.2
+"""Range of the pack's voltage sensor over the pack's highest voltage."""
+RESTING_C_RATE: Final = 0.005
+FULL_V: Final = 0.012
+"""A charge is full when the highest group is this close to its limit and the current below `FULL_C_RATE`."""
+FULL_C_RATE: Final = 0.1
+FULL_SD: Final = 0.003
+DRAINS_A_DAY: Final = 0.002
+"""What the BMS allows for per day that no sensor sees, as SoC."""
+PACK_WRONG_V: Final = 5.0
+PROBE_WRONG_K: Final = 10.0
+SOAKED_S: Final = 6.0 * 3600.0
+IMBALANCE_V: Final = 0.15
+HOT_C: Final = 60.0
+
+_DAY_S: Final = 86400.0
+_TEMPERATURE_OFFSET: Final = V_OFFSET + 4.0
+_VOLTAGE: Final = float(FLAGS["voltage_limited"])
+_POWER: Final = float(FLAGS["power_not_met"])
+_RUNAWAY: Final = float(FLAGS["thermal_runaway"])
+_CODES: Final = tuple(DIAGNOSTICS.values())
+_STRIDE: Final = np.uint64(0x632BE59BD9B4E019)  # of the noise's key from one millisecond to the next
+assert FAULTS[round(STUCK)] == "temperature_stuck"
+
+
+def _sample(name: str) -> int:
+    """Offset of a column's row in `work`."""
+    return SAMPLE + NAMES.index(name) * LANES
+
+
+_SOC: Final = _sample("soc")
+_SOH: Final = _sample("soh")
+_PACK_V: Final = _sample("battery_voltage")
+_PACK_A: Final = _sample("battery_current")
+_CELL_C: Final = _sample("battery_temperature")
+_CYCLES: Final = _sample("charge_cycles")
+_POWER_kW: Final = _sample("power_consumption")
+_LOWEST_V: Final = _sample("cell_voltage_min")
+_HIGHEST_V: Final = _sample("cell_voltage_max")
+_COLDEST_C: Final = _sample("cell_temperature_min")
+_HOTTEST_C: Final = _sample("cell_temperature_max")
+_PACK_OHM: Final = _sample("resistance")
+_PACK_OHM_25: Final = _sample("resistance_25")
+_AIR_C: Final = _sample("ambient_temperature")
+_MODE: Final = _sample("mode")
+_SPEED_kmh: Final = _sample("driving_speed")
+_ODOMETER_km: Final = _sample("distance_traveled")
+_FLAGS: Final = _sample("flags")
+_DIAGNOSTICS: Final = _sample("diagnostics")
+
+
+class Bms(NamedTuple):
+    """The compiled kernel's view of a profile: standard deviations of noise, and what the estimates go by."""
+
+    knows_all: float
+    noise_V: float
+    noise_A: float
+    noise_cell_V: float
+    noise_K: float
+    gain_A: float
+    zero_A: float
+    rest_s: float
+    ocv_V: float
+    soh_s: float
+    steps: FloatArray
+    """Resolution steps in one unit of each column, shape (columns,)."""
+
+
+def bms_of(sensors: Sensors) -> Bms:
+    """The compiled kernel's view of a profile."""
+    s = sensors
+    return Bms(
+        knows_all=float(s.knows_all),
+        noise_V=s.pack_voltage.noise,
+        noise_A=s.pack_current.noise,
+        noise_cell_V=s.cell_voltage.noise,
+        noise_K=s.temperature.noise,
+        gain_A=s.pack_current.gain,
+        zero_A=s.pack_current.offset,
+        rest_s=s.soc.rest_hours * 3600.0,
+        ocv_V=s.soc.ocv,
+        soh_s=s.soh.days * _DAY_S,
+        steps=s.steps(),
+    )
+
+
+@inner
+def pulse_resistance(
+    block: FloatArray, k: int, t: float, x_n: float, x_p: float, slope_n: float, slope_p: float, c: CellModel
+) -> float:
+    """Resistance of a cell [Ohm]: voltage lost over a discharge pulse of `PULSE_S` at 1C over its current, at
+    temperature t [K] and mean stoichiometries x_n, x_p, from rest. The open-circuit potentials [V] are taken to be
+    straight, of slopes slope_n, slope_p."""
+    scale = block[RESISTANCE_SCALE + k]
+    active_n, active_p = block[ACTIVE_N + k], block[ACTIVE_P + k]
+    area = block[AREA + k]
+    inverse_t = (1.0 / c.t_ref - 1.0 / t) / GAS_CONSTANT
+    faster_n, faster_p = exp(c.e_diffusion_n * inverse_t), exp(c.e_diffusion_p * inverse_t)
+    faster_e = exp(c.e_electrolyte * inverse_t)
+    tau_n, tau_p = PULSE_S * faster_n / c.tau_n, PULSE_S * faster_p / c.tau_p
+    # The response of a sphere's surface to a unit step of g: 3 tau is the mean, the modes are the rest.
+    surface_n, surface_p = 3.0 * tau_n + STATIC_WEIGHT, 3.0 * tau_p + STATIC_WEIGHT
+    surface_n += WEIGHT[0] * (1.0 - exp(-L2[0] * tau_n)) + WEIGHT[1] * (1.0 - exp(-L2[1] * tau_n))
+    surface_n += WEIGHT[2] * (1.0 - exp(-L2[2] * tau_n)) + WEIGHT[3] * (1.0 - exp(-L2[3] * tau_n))
+    surface_n += WEIGHT[4] * (1.0 - exp(-L2[4] * tau_n)) + WEIGHT[5] * (1.0 - exp(-L2[5] * tau_n))
+    surface_p += WEIGHT[0] * (1.0 - exp(-L2[0] * tau_p)) + WEIGHT[1] * (1.0 - exp(-L2[1] * tau_p))
+    surface_p += WEIGHT[2] * (1.0 - exp(-L2[2] * tau_p)) + WEIGHT[3] * (1.0 - exp(-L2[3] * tau_p))
+    surface_p += WEIGHT[4] * (1.0 - exp(-L2[4] * tau_p)) + WEIGHT[5] * (1.0 - exp(-L2[5] * tau_p))
+    gain_n = c.tau_n / (3.0 * faster_n * c.q_n * active_n)
+    gain_p = c.tau_p / (3.0 * faster_p * c.q_p * active_p)
+    diffusion = -slope_n * gain_n * surface_n - slope_p * gain_p * surface_p
+    salt = c.static_e_n - c.static_e_p
+    salt += (c.gain_e_n[0] - c.gain_e_p[0]) * (1.0 - exp(-c.rate_e[0] * faster_e * PULSE_S))
+    salt += (c.gain_e_n[1] - c.gain_e_p[1]) * (1.0 - exp(-c.rate_e[1] * faster_e * PULSE_S))
+    salt += (c.gain_e_n[2] - c.gain_e_p[2]) * (1.0 - exp(-c.rate_e[2] * faster_e * PULSE_S))
+    v_t = 2.0 * GAS_CONSTANT / FARADAY * t
+    length = block[Q_SEI + k] * c.sei_length / active_n
+    metal = c.plated_volume * (block[PLATED + k] + block[DEAD + k])
+    pores = max(1.0 - active_n * (c.area_n * (length - c.sei_initial) + metal) / c.porosity_n, PORES_MIN)
+    worse_salt = exp(-c.e_conductivity * inverse_t)
+    ohmic = c.r_electrolyte_n * worse_salt / (pores * math.sqrt(pores)) + c.r_electrolyte_sp * worse_salt + c.r_solid
+    i = c.nominal_Ah / area
+    per_n = scale * c.kinetic_n / (active_n * exp(c.e_kinetic_n * inverse_t) * math.sqrt(x_n * (1.0 - x_n)))
+    per_p = scale * c.kinetic_p / (active_p * exp(c.e_kinetic_p * inverse_t) * math.sqrt(x_p * (1.0 - x_p)))
+    transfer = v_t * (asinh_and_root(per_n * i)[0] + asinh_and_root(per_p * i)[0]) / i
+    film = c.sei_resistance * length / active_n
+    whole = scale * ohmic + block[CONTACT + k] + film + transfer + diffusion + v_t * c.transport * salt / faster_e
+    resistance: float = whole / area
+    return resistance
+
+
+@inner
+def _capacity_C(c: CellModel) -> float:
+    """Charge of a fresh nominal cell between its voltage limits at rest [C]."""
+    capacity: float = c.area * c.q_n * (c.x_full - c.x_empty)
+    return capacity
+
+
+@inner
+def _began_days(block: FloatArray, now_s: float, k: int) -> float:
+    """Days since a vehicle's fault began; below 0 before it."""
+    days: float = (now_s - block[FAULT_ONSET + k]) * (1.0 / _DAY_S)
+    return days
+
+
+@inner
+def _wrong(block: FloatArray, days: float, offset: float, most: float, k: int) -> float:
+    """What a sensor with the fault kind `offset` (the kind after it is its drift) reads too much."""
+    fault, severity = block[FAULT + k], block[FAULT_SEVERITY + k]
+    constant = severity if (fault == offset) & (days >= 0.0) else 0.0
+    drift = clip(severity * max(days, 0.0), -most, most) if fault == offset + 1.0 else 0.0
+    return constant + drift
+
+
+@inner
+def _zero_A(block: FloatArray, days: float, k: int) -> tuple[float, float]:
+    """(What the current sensor reads at no current [A, pack], the fault's part that the BMS has zeroed away or not)."""
+    wrong = _wrong(block, days, V_OFFSET + 2.0, DRIFT_MAX_A, k)
+    return block[A_ZERO + k] + wrong - clip(wrong, -ZEROED_A, ZEROED_A), wrong
+
+
+@inner
+def begin_bms(block: FloatArray, work: FloatArray, c: CellModel) -> None:
+    """What the BMS believes at the beginning: right but for its own biases."""
+    measure_pulses(block, work, c)
+    for k in range(LANES):
+        block[SOC_BMS + k] = clip(soc_of(block, k) + block[SOC_BIAS + k], 0.0, 1.0)
+        block[SOC_SD + k] = 0.02
+        believed = 1.0 if block[SOH_BIAS + k] == SOH_FIXED else soh_of(block, k, c) * (1.0 + block[SOH_BIAS + k])
+        block[SOH_BMS + k] = clip(believed, 0.0, 1.0)
+
+
+@inner
+def measure_pulses(block: FloatArray, work: FloatArray, c: CellModel) -> None:
+    """The resistances that the BMS reports. The first loop gathers from tables, so it cannot vectorise; the others do."""
+    for k in range(LANES):
+        work[SLOPE_N + k] = lookup(c.tables, 0, block[X_N + k])[1]
+        work[SLOPE_P + k] = lookup(c.tables, 1, block[X_P + k])[1]
+    for k in range(LANES):
+        x_n, x_p, slope_n, slope_p = block[X_N + k], block[X_P + k], work[SLOPE_N + k], work[SLOPE_P + k]
+        block[R_PULSE + k] = pulse_resistance(block, k, block[TEMPERATURE + k], x_n, x_p, slope_n, slope_p, c)
+    for k in range(LANES):
+        x_n, x_p, slope_n, slope_p = block[X_N + k], block[X_P + k], work[SLOPE_N + k], work[SLOPE_P + k]
+        block[R_PULSE_25 + k] = pulse_resistance(block, k, c.t_ref, x_n, x_p, slope_n, slope_p, c)
+
+
+@inner
+def learn_soh(block: FloatArray, k: int, elapsed_s: float, s: Bms, c: CellModel) -> None:
+    """Let the BMS's state of health follow the capacity, as far off as it is for this vehicle."""
+    target = soh_of(block, k, c) * (1.0 + block[SOH_BIAS + k])
+    target = 1.0 if block[SOH_BIAS + k] == SOH_FIXED else clip(target, 0.0, 1.0)
+    block[SOH_BMS + k] += (1.0 - exp(-elapsed_s / s.soh_s)) * (target - block[SOH_BMS + k])
+
+
+@inner
+def update_vehicle(block: FloatArray, work: FloatArray, k: int, s: Bms, c: CellModel) -> None:
+    """Count, correct, check: everything one vehicle's BMS does about every simulated minute, at NOW."""
+    capacity_C = _capacity_C(c)
+    span = c.x_full - c.x_empty
+    per_soc = c.q_n / c.q_p * span
+    resting_A = RESTING_C_RATE * c.nominal_Ah
+    full_A = FULL_C_RATE * c.nominal_Ah
+    now_s = work[NOW + k]
+    elapsed_s = now_s - block[COUNTED_AT + k]
+    block[COUNTED_AT + k] = now_s
+    days = _began_days(block, now_s, k)
+    zero_A, wrong_A = _zero_A(block, days, k)
+    current, voltage = block[CURRENT + k], block[VOLTAGE + k]
+    inv_capacity = 1.0 / (capacity_C * block[SOH_BMS + k])
+
+    # --- count ------------------------------------------------------------------------------------------
+    charge = block[COUNTED + k]
+    block[COUNTED + k] = 0.0
+    soc = block[SOC_BMS + k]
+    soc -= (charge * (1.0 + block[A_GAIN + k]) + zero_A / c.parallel * elapsed_s) * inv_capacity
+    sd = block[SOC_SD + k]
+    sd += (s.gain_A * abs(charge) + s.zero_A / c.parallel * elapsed_s) * inv_capacity
+    sd += DRAINS_A_DAY * elapsed_s * (1.0 / _DAY_S)
+
+    # --- correct: one step of the filter after each rest ------------------------------------------------
+    resting = abs(current) < resting_A
+    rested = block[RESTED + k] + elapsed_s if resting else 0.0
+    due = (rested >= s.rest_s) & (block[RESTED + k] < s.rest_s)
+    block[RESTED + k] = rested
+    by_table = clip(soc - block[SOC_BIAS + k], 0.0, 1.0)
+    x_n = c.x_empty + by_table * span
+    x_p = (c.inventory - c.q_n * x_n) / c.q_p
+    ocp_n, slope_n = lookup(c.tables, 0, x_n)
+    ocp_p, slope_p = lookup(c.tables, 1, x_p)
+    per_V = -slope_p * per_soc - slope_n * span  # dU/dSoC
+    missed_V = voltage + 0.5 * (block[CELL_LOW_ZERO + k] + block[CELL_HIGH_ZERO + k]) - (ocp_p - ocp_n)
+    variance = sd * sd
+    weight = variance * per_V / (per_V * per_V * variance + s.ocv_V * s.ocv_V)
+    soc += weight * missed_V if due else 0.0
+    sd = sd * math.sqrt(max(1.0 - weight * per_V, 0.0)) if due else sd
+
+    # --- full -------------------------------------------------------------------------------------------
+    full = (voltage + block[V_HIGHEST + k] > c.voltage_max - FULL_V) & (current > -full_A) & (current <= 0.0)
+    block[SOC_BMS + k] = 1.0 if full else clip(soc, 0.0, 1.0)
+    block[SOC_SD + k] = FULL_SD if full else min(sd, 0.3)
+    learn_soh(block, k, elapsed_s, s, c)
+
+    # --- check ------------------------------------------------------------------------------------------
+    pack_V = block[V_GAIN + k] * voltage * c.series + block[V_ZERO + k] + _wrong(block, days, V_OFFSET, DRIFT_MAX_V, k)
+    celsius = block[TEMPERATURE + k] - KELVIN
+    severity = block[FAULT_SEVERITY + k]
+    stuck = (block[FAULT + k] == STUCK) & (days >= 0.0)
+    probe_K = severity - celsius if stuck else _wrong(block, days, _TEMPERATURE_OFFSET, DRIFT_MAX_K, k)
+    hottest = hottest_K(block, now_s, k) - KELVIN + block[K_HIGH_ZERO + k]
+    spread_V = block[V_HIGHEST + k] - block[V_LOWEST + k] + block[CELL_HIGH_ZERO + k] - block[CELL_LOW_ZERO + k]
+    found = _CODES[0] * (1.0 if abs(pack_V) > PACK_WRONG_V else 0.0)
+    found += _CODES[1] * (1.0 if abs(wrong_A) > ZEROED_A else 0.0)
+    found += _CODES[2] * (1.0 if (abs(probe_K) > PROBE_WRONG_K) & (rested > SOAKED_S) else 0.0)
+    found += _CODES[3] * (1.0 if (spread_V > IMBALANCE_V) & resting else 0.0)
+    found += _CODES[4] * (1.0 if hottest > HOT_C else 0.0)
+    block[CODES + k] = float(int(block[CODES + k]) | int(found))
+
+
+@inner
+def update_bms(block: FloatArray, work: FloatArray, s: Bms, c: CellModel) -> None:
+    """`update_vehicle` for all lanes."""
+    for k in range(LANES):
+        update_vehicle(block, work, k, s, c)
+
+
+@inner
+def _draw_noise(block: FloatArray, work: FloatArray) -> None:
+    """Fill the eight NOISE rows with noises of unit standard deviation. Each is the sum of two bytes of a random word,
+    which depends on the vehicle and on NOW."""
+    for k in range(LANES):
+        word = mix(np.uint64(block[NOISE_KEY + k]) + np.uint64(work[NOW + k] * 1000.0) * _STRIDE)
+        for row in range(4):
+            work[NOISE + row * LANES + k] = _two_bytes(word >> np.uint64(16 * row))
+        word = mix(word)
+        for row in range(4):
+            work[NOISE + (4 + row) * LANES + k] = _two_bytes(word >> np.uint64(16 * row))
+
+
+@inner
+def _two_bytes(word: np.uint64) -> float:
+    low, high = int(word & np.uint64(0xFF)), int((word >> np.uint64(8)) & np.uint64(0xFF))
+    return (float(low + high) - 255.0) * (1.0 / 104.511)
+
+
+@inner
+def report(block: FloatArray, work: FloatArray, s: Bms, c: CellModel) -> None:
+    """Write what 128 vehicles report at NOW to the SAMPLE rows, as their sensors and their BMS have it."""
+    capacity_C = _capacity_C(c)
+    highest_V = PACK_RANGE * c.voltage_max * c.series
+    inv_parallel = 1.0 / c.parallel
+    _draw_noise(block, work)
+    for k in range(LANES):
+        now_s = work[NOW + k]
+        voltage, current = block[VOLTAGE + k], block[CURRENT + k]
+        celsius = block[TEMPERATURE + k] - KELVIN
+        days = _began_days(block, now_s, k)
+        zero_A = _zero_A(block, days, k)[0]
+        off_V = (
+            block[V_ZERO + k] + _wrong(block, days, V_OFFSET, DRIFT_MAX_V, k) + s.noise_V * work[NOISE + 0 * LANES + k]
+        )
+        pack_V = clip(voltage * c.series * (1.0 + block[V_GAIN + k]) + off_V, 0.0, highest_V)
+        pack_A = current * c.parallel * (1.0 + block[A_GAIN + k]) + zero_A + s.noise_A * work[NOISE + 1 * LANES + k]
+        pack_A = clip(pack_A, -A_RANGE, A_RANGE)
+        work[_PACK_V + k] = pack_V
+        work[_PACK_A + k] = pack_A
+        work[_POWER_kW + k] = pack_V * pack_A * (1.0 / 1000.0)
+        # Of the faulty probe: what it reads, and how far it pulls the mean.
+        stuck = (block[FAULT + k] == STUCK) & (days >= 0.0)
+        off_K = _wrong(block, days, _TEMPERATURE_OFFSET, DRIFT_MAX_K, k)
+        off_K = block[FAULT_SEVERITY + k] - celsius if stuck else off_K
+        bad = off_K != 0.0
+        warm_K = block[K_GAIN + k] * (celsius - 25.0)
+        cooler = block[HOT_SHARE + k] * max(block[TEMPERATURE + k] - block[AMBIENT + k], 0.0)
+        probe_C = celsius + off_K
+        coldest = celsius - cooler + warm_K + block[K_LOW_ZERO + k] + s.noise_K * work[NOISE + 2 * LANES + k]
+        hottest = (
+            hottest_K(block, now_s, k)
+            - KELVIN
+            + warm_K
+            + block[K_HIGH_ZERO + k]
+            + s.noise_K * work[NOISE + 3 * LANES + k]
+        )
+        mean = celsius + off_K * (1.0 / PROBES) + warm_K + block[K_ZERO + k] + s.noise_K * work[NOISE + 4 * LANES + k]
+        low_C, high_C = min(coldest, hottest), max(coldest, hottest)
+        low_C = clip(min(low_C, probe_C) if bad else low_C, LOWEST_C, HIGHEST_C)
+        high_C = clip(max(high_C, probe_C) if bad else high_C, LOWEST_C, HIGHEST_C)
+        work[_COLDEST_C + k] = low_C
+        work[_HOTTEST_C + k] = high_C
+        work[_CELL_C + k] = clip(mean, low_C, high_C)  # as any mean of readings
+        lowest = (voltage + block[V_LOWEST + k]) * (1.0 + block[CELL_GAIN + k]) + block[CELL_LOW_ZERO + k]
+        highest = (voltage + block[V_HIGHEST + k]) * (1.0 + block[CELL_GAIN + k]) + block[CELL_HIGH_ZERO + k]
+        lowest += s.noise_cell_V * work[NOISE + 5 * LANES + k]
+        highest += s.noise_cell_V * work[NOISE + 6 * LANES + k]
+        work[_LOWEST_V + k] = clip(min(lowest, highest), 0.0, CELL_RANGE_V)
+        work[_HIGHEST_V + k] = clip(max(lowest, highest), 0.0, CELL_RANGE_V)
+        air = block[AMBIENT + k] - KELVIN
+        air += block[K_GAIN + k] * (air - 25.0) + block[AIR_ZERO + k] + s.noise_K * work[NOISE + 7 * LANES + k]
+        work[_AIR_C + k] = clip(air, LOWEST_C, HIGHEST_C)
+        since_s = now_s - block[COUNTED_AT + k]
+        pending = block[COUNTED + k] * (1.0 + block[A_GAIN + k]) + zero_A * inv_parallel * since_s
+        counted = clip(block[SOC_BMS + k] - pending / (capacity_C * block[SOH_BMS + k]), 0.0, 1.0)
+        work[_SOC + k] = soc_of(block, k) if s.knows_all > 0.5 else counted
+        work[_SOH + k] = soh_of(block, k, c) if s.knows_all > 0.5 else block[SOH_BMS + k]
+        work[_CYCLES + k] = block[THROUGHPUT + k] * (1.0 + block[A_GAIN + k]) / (2.0 * c.nominal_Ah)
+        per_pack = (1.0 + block[R_GAIN + k]) * c.series * inv_parallel
+        work[_PACK_OHM + k] = block[R_PULSE + k] * per_pack
+        work[_PACK_OHM_25 + k] = block[R_PULSE_25 + k] * per_pack
+        work[_MODE + k] = block[MODE + k]
+        work[_SPEED_kmh + k] = block[SPEED + k] * 3.6
+        work[_ODOMETER_km + k] = block[ODOMETER + k] / 1000.0
+        work[_FLAGS + k] = (
+            _VOLTAGE * block[FLAG_VOLTAGE + k] + _POWER * block[FLAG_POWER + k] + _RUNAWAY * block[FAILED + k]
+        )
+        work[_DIAGNOSTICS + k] = block[CODES + k]
+    for column in range(PER_UNIT.size):
+        # The division gives the float64 closest to the decimal, so its text form is short.
+        steps = s.steps[column]
+        for k in range(SAMPLE + column * LANES, SAMPLE + (column + 1) * LANES):
+            work[k] = np.rint(work[k] * steps) / steps
+
+
+@inner
+def clear_flags(block: FloatArray, k: int) -> None:
+    """Clear what a vehicle's flags have collected, after a sample."""
+    block[FLAG_VOLTAGE + k] = 0.0
+    block[FLAG_POWER + k] = 0.0
