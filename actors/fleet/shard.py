@@ -6,6 +6,7 @@ Ray.
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import math
@@ -14,6 +15,7 @@ import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,7 +24,7 @@ import pyarrow.parquet as pq
 
 from actors.fleet.plan import ShardPlan
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
-from datasets.log import SEGMENT_BYTES, LogFull, LogWriter, log_directory
+from datasets.log import DIRECT_ROWS, SEGMENT_BYTES, LogFull, LogWriter, log_directory
 from datasets.log.durable import replace_file
 from datasets.log.retention import retain, saves
 from datasets.schema import FIELDS, SCHEMAS, vehicle_id
@@ -74,9 +76,9 @@ class _AtLimit:
     waiting_for: str = "a sink to take what fills the log up to its limit"
 
 
-def _arrays(content: bytes) -> dict[str, np.ndarray]:
+def _arrays(checkpoint: Path | BinaryIO) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint."""
-    with np.load(io.BytesIO(content)) as arrays:
+    with np.load(checkpoint) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
@@ -96,6 +98,13 @@ def _save_arrays(file: BinaryIO, arrays: Mapping[str, Sequence[np.ndarray]]) -> 
                     entry.write(np.ascontiguousarray(part).data)
 
 
+def _trim() -> None:
+    """Give the machine back what the set-up took: the population, names, a checkpoint. glibc keeps it otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 class Shard:
     """Steps its vehicles and logs what they report. After a restart it continues from its checkpoint and its log."""
 
@@ -103,7 +112,7 @@ class Shard:
         self._plan = plan
         self._node = node
         self._compute_s = 0.0
-        self._restart = _arrays(plan.restart) if plan.restart else None
+        self._restart = _arrays(io.BytesIO(plan.restart)) if plan.restart else None
         tick = int(self._restart["tick"]) if self._restart else -1
         self._log = LogWriter(
             log_directory(plan.run_dir, "telemetry", plan.shard),
@@ -124,6 +133,8 @@ class Shard:
         self._restore()
         self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
         self._checkpoint_bytes = sum(part.nbytes for parts in self._physics.parts().values() for part in parts)
+        self._restart = None
+        _trim()
 
     def _fresh(self) -> FleetPhysics:
         plan = self._plan
@@ -144,7 +155,8 @@ class Shard:
             start_s=plan.start_s,
             step_s=plan.step_s,
         )
-        physics.advance(0, plan.telemetry_ticks)  # compiles or loads the kernels: not part of the first block
+        # Compiles or loads the kernels, which is not part of the first block.
+        physics.advance(0, plan.telemetry_ticks, compact=True)
         return physics
 
     def _restore(self) -> None:
@@ -153,7 +165,7 @@ class Shard:
         # A checkpoint ahead of a log that lost its tail is unusable. The records are computed again, at worst from 0.
         known = [self._restart] if self._restart else []
         try:
-            known.append(_arrays(self._checkpoint_path.read_bytes()))
+            known.append(_arrays(self._checkpoint_path))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -161,9 +173,10 @@ class Shard:
         usable = [arrays for arrays in known if int(arrays["tick"]) <= logged]
         if usable:
             self._physics.restore(max(usable, key=lambda arrays: int(arrays["tick"])))
-        stride = self._plan.telemetry_ticks * max(1, 600 // self._plan.telemetry_ticks)
+        period = self._plan.telemetry_ticks
+        stride = period * max(1, min(600 // period, DIRECT_ROWS // self._plan.vehicles))
         while self._physics.tick < logged:
-            self._keep_last(self._physics.advance(min(stride, logged - self._physics.tick), self._plan.telemetry_ticks))
+            self._keep_last(self._physics.advance(min(stride, logged - self._physics.tick), period, compact=True))
 
     def advance(self, until_tick: int, due_ns: int | None = None) -> ShardStatus:
         """Step to `until_tick` as one block and append its telemetry. If already past it, nothing is done twice.
@@ -187,12 +200,11 @@ class Shard:
 
     def _keep_last(self, samples: dict[str, np.ndarray]) -> None:
         if len(samples["soc"]):
-            self._last = {name: values[-1].copy() for name, values in samples.items()}
+            self._last = {name: values[-1] for name, values in samples.items()}
 
     def _keys_of(self, records: int) -> dict[str, pa.DictionaryArray]:
         """The columns that are the same in all blocks of so many records a vehicle."""
-        count = self._plan.vehicles
-        codes = np.tile(np.arange(count, dtype=np.int32), records)
+        codes = np.tile(np.arange(self._plan.vehicles, dtype=np.int32), records)
         return {
             "run_id": pa.DictionaryArray.from_arrays(np.zeros_like(codes), pa.array([self._plan.run_id])),
             "vehicle_id": pa.DictionaryArray.from_arrays(codes, self._ids),
@@ -273,10 +285,10 @@ class Shard:
     def _write_truth(self) -> None:
         """Write what no vehicle reports, as it is now: aging by mechanism, and faults. One row per vehicle."""
         truth = self._physics.truth()
-        names = [vehicle_id(int(v)) for v in truth.pop("vehicle")]
+        del truth["vehicle"]  # in order, as in `_ids`
         truth["tick"] = np.full(self._plan.vehicles, self._physics.tick)
         # Of the type it has in telemetry: some readers join no other.
-        columns = truth | {"vehicle_id": pa.array(names).dictionary_encode()}
+        columns = truth | {"vehicle_id": self._keys_of(1)["vehicle_id"]}
         path = self._plan.run_dir / "truth" / f"shard-{self._plan.shard:04d}.parquet"
         replace_file(path, lambda file: pq.write_table(pa.table(columns), file))
 
