@@ -208,13 +208,15 @@ def _put(work: FloatArray, offsets: npt.NDArray[np.int64], of: npt.NDArray[np.in
     """Put SAMPLE rows, at these offsets in `work`, into `out` at the positions `of`, as the type that `out` has."""
     begin, end = of[0], of[-1] + 1
     for column in range(offsets.size):
-        offset = offsets[column]
+        source = work[offsets[column] :]  # slices, so that the compiler sees indices from 0 on: four times as fast
         if end - begin == of.size:  # ascending, so side by side
-            for k in range(of.size):
-                out[column, row, begin + k] = work[offset + k]
+            target = out[column, row, begin:end]
+            for k in range(target.size):
+                target[k] = source[k]
         else:
+            target = out[column, row]
             for k in range(of.size):
-                out[column, row, of[k]] = work[offset + k]
+                target[of[k]] = source[k]
 
 
 @inner

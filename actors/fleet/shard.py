@@ -6,7 +6,6 @@ Ray.
 
 from __future__ import annotations
 
-import ctypes
 import io
 import logging
 import math
@@ -15,7 +14,6 @@ import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -27,6 +25,7 @@ from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.log import DIRECT_ROWS, SEGMENT_BYTES, LogFull, LogWriter, log_directory
 from datasets.log.durable import replace_file
 from datasets.log.retention import retain, saves
+from datasets.memory import give_back
 from datasets.schema import FIELDS, SCHEMAS, vehicle_id
 from physics import Fault, FleetLives, FleetPhysics, draw_population
 
@@ -76,7 +75,7 @@ class _AtLimit:
     waiting_for: str = "a sink to take what fills the log up to its limit"
 
 
-def _arrays(checkpoint: Path | BinaryIO) -> dict[str, np.ndarray]:
+def _arrays(checkpoint: BinaryIO) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint."""
     with np.load(checkpoint) as arrays:
         return {name: arrays[name] for name in arrays.files}
@@ -96,13 +95,6 @@ def _save_arrays(file: BinaryIO, arrays: Mapping[str, Sequence[np.ndarray]]) -> 
                 np.lib.format.write_array_header_1_0(entry, header)
                 for part in parts:
                     entry.write(np.ascontiguousarray(part).data)
-
-
-def _trim() -> None:
-    """Give the machine back what the set-up took: the population, names, a checkpoint. glibc keeps it otherwise."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 class Shard:
@@ -126,7 +118,7 @@ class Shard:
         self._state: _Running | _NoRoom | _AtLimit = _Running()
         self._physics = self._fresh()
         self._ids = pa.array([vehicle_id(plan.first_vehicle + i) for i in range(plan.vehicles)])
-        self._keys = self._keys_of(1)
+        self._keys, self._when = self._keys_of(1), np.empty((2, 1, plan.vehicles), dtype=np.int64)
         self._last: dict[str, np.ndarray] = {}
         self._due_ns: int | None = None
         self._checkpoint_path = plan.run_dir / "checkpoints" / f"shard-{plan.shard:04d}.npz"
@@ -134,7 +126,7 @@ class Shard:
         self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
         self._checkpoint_bytes = sum(part.nbytes for parts in self._physics.parts().values() for part in parts)
         self._restart = None
-        _trim()
+        give_back()  # what the set-up took: the population, names, a checkpoint
 
     def _fresh(self) -> FleetPhysics:
         plan = self._plan
@@ -165,7 +157,8 @@ class Shard:
         # A checkpoint ahead of a log that lost its tail is unusable. The records are computed again, at worst from 0.
         known = [self._restart] if self._restart else []
         try:
-            known.append(_arrays(self._checkpoint_path))
+            with open(self._checkpoint_path, "rb") as file:
+                known.append(_arrays(file))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -211,7 +204,7 @@ class Shard:
         }
 
     def _batch(self, samples: dict[str, np.ndarray]) -> pa.RecordBatch:
-        """Telemetry rows in order of time, then vehicle."""
+        """Telemetry rows in order of time, then vehicle. They last until the next block."""
         plan, count = self._plan, self._plan.vehicles
         shape = samples["soc"].shape
         last_seq = self._physics.tick // plan.telemetry_ticks - 1
@@ -219,10 +212,11 @@ class Shard:
         period_us = round(plan.telemetry_ticks * plan.step_s * 1e6)
         ts = plan.start_s * 1_000_000 + (seq + 1) * period_us
         if len(self._keys["vehicle_id"]) != shape[0] * count:
-            self._keys = self._keys_of(shape[0])
+            self._keys, self._when = self._keys_of(shape[0]), np.empty((2, *shape), dtype=np.int64)
+        self._when[0], self._when[1] = seq[:, None], ts[:, None]
         columns: dict[str, Any] = self._keys | {
-            "seq": np.repeat(seq, count),
-            "ts": pa.array(np.repeat(ts, count), pa.timestamp("us", tz="UTC")),
+            "seq": self._when[0].ravel(),
+            "ts": pa.array(self._when[1].ravel(), pa.timestamp("us", tz="UTC")),
         }
         for field in FIELDS["telemetry"]:
             if field.name not in columns:
