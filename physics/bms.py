@@ -1,4 +1,4 @@
-"""The battery management system: what a vehicle knows of its battery, and what it reports. `sensors.py` has the figures.
+"""The battery management system (BMS): what a vehicle knows of its battery and reports. `sensors.py` has the figures.
 
 Truth goes in, telemetry comes out. The BMS never acts on the cells here; charging limits are the cell's own.
 
@@ -136,30 +136,30 @@ _STRIDE: Final = np.uint64(0x632BE59BD9B4E019)  # of the noise's key from one mi
 assert FAULTS[round(STUCK)] == "temperature_stuck"
 
 
-def _sample(name: str) -> int:
+def sample_row(name: str) -> int:
     """Offset of a column's row in `work`."""
     return SAMPLE + NAMES.index(name) * LANES
 
 
-_SOC: Final = _sample("soc")
-_SOH: Final = _sample("soh")
-_PACK_V: Final = _sample("battery_voltage")
-_PACK_A: Final = _sample("battery_current")
-_CELL_C: Final = _sample("battery_temperature")
-_CYCLES: Final = _sample("charge_cycles")
-_POWER_kW: Final = _sample("power_consumption")
-_LOWEST_V: Final = _sample("cell_voltage_min")
-_HIGHEST_V: Final = _sample("cell_voltage_max")
-_COLDEST_C: Final = _sample("cell_temperature_min")
-_HOTTEST_C: Final = _sample("cell_temperature_max")
-_PACK_OHM: Final = _sample("resistance")
-_PACK_OHM_25: Final = _sample("resistance_25")
-_AIR_C: Final = _sample("ambient_temperature")
-_MODE: Final = _sample("mode")
-_SPEED_kmh: Final = _sample("driving_speed")
-_ODOMETER_km: Final = _sample("distance_traveled")
-_FLAGS: Final = _sample("flags")
-_DIAGNOSTICS: Final = _sample("diagnostics")
+_SOC: Final = sample_row("soc")
+_SOH: Final = sample_row("soh")
+_PACK_V: Final = sample_row("battery_voltage")
+_PACK_A: Final = sample_row("battery_current")
+_CELL_C: Final = sample_row("battery_temperature")
+_CYCLES: Final = sample_row("charge_cycles")
+_POWER_kW: Final = sample_row("power_consumption")
+_LOWEST_V: Final = sample_row("cell_voltage_min")
+_HIGHEST_V: Final = sample_row("cell_voltage_max")
+_COLDEST_C: Final = sample_row("cell_temperature_min")
+_HOTTEST_C: Final = sample_row("cell_temperature_max")
+_PACK_OHM: Final = sample_row("resistance")
+_PACK_OHM_25: Final = sample_row("resistance_25")
+_AIR_C: Final = sample_row("ambient_temperature")
+_MODE: Final = sample_row("mode")
+_SPEED_kmh: Final = sample_row("driving_speed")
+_ODOMETER_km: Final = sample_row("distance_traveled")
+_FLAGS: Final = sample_row("flags")
+_DIAGNOSTICS: Final = sample_row("diagnostics")
 
 
 class Bms(NamedTuple):
@@ -285,7 +285,7 @@ def begin_bms(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 
 @inner
 def measure_pulses(block: FloatArray, work: FloatArray, c: CellModel) -> None:
-    """The resistances that the BMS reports. The first loop gathers from tables, so it cannot vectorise; the others do."""
+    """The resistances that the BMS reports. Only the first loop gathers from tables, so the others vectorise."""
     for k in range(LANES):
         work[SLOPE_N + k] = lookup(c.tables, 0, block[X_N + k])[1]
         work[SLOPE_P + k] = lookup(c.tables, 1, block[X_P + k])[1]

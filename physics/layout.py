@@ -7,9 +7,9 @@ divided, and its results have the same bits.
 
 The rows of a block form groups. STATE persists from step to step. COEFFICIENTS are computed from temperature and state
 every 10 s. CELL holds constants of this vehicle's cells, VEHICLE its plan, car and climate, PACK its extreme cell
-groups, FAULT its fault, SENSORS how its sensors err, BMS what its
-battery management system believes. What lives no longer than a step (DEMAND, SCRATCH, SAMPLE) is in `work[OFFSET + lane]`, one
-array per thread for all blocks. A new mechanism adds its rows to its group. Nothing else refers to row numbers.
+groups, FAULT its fault, SENSORS how its sensors err, BMS what its battery management system believes. What lives no
+longer than a step (DEMAND, SCRATCH, SAMPLE) is in `work[OFFSET + lane]`, one array per thread for all blocks. A new
+mechanism adds its rows to its group. Nothing else refers to row numbers.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from physics.compiled import inner, kernel
 from physics.constants import GAS_CONSTANT
 from physics.duty import TRIPS, trip
 from physics.faults import fault_of
-from physics.fleet import CellGroup, FleetPhysics
+from physics.fleet import ROWS_OF, CellGroup, FleetPhysics, Samples
 from physics.kernel import capacity_of, refresh_capacity, refresh_cells, step_cells
 from physics.layout import (
     ACTIVE_N,
@@ -630,6 +630,7 @@ class FleetLives(FleetPhysics):
         tolerance: float = TOLERANCE,
         sensors: Sensors = PROFILES[DEFAULT_SENSORS],
     ) -> None:
+        self.population = population
         super().__init__(population, cycles=cycles, start_s=start_s, step_s=drive_step_s, sensors=sensors)
         if not (math.isfinite(step_s) and step_s > 0.0):
             raise ValueError(f"step_s must be positive, got {step_s}")
@@ -677,9 +678,10 @@ class FleetLives(FleetPhysics):
             )
         return super().advance(ticks, sample_every, compact=compact)
 
-    def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: FloatArray) -> None:
+    def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: Samples) -> None:
         day = self.tick // self.day_ticks
-        part = np.empty((*samples.shape[:2], group.of.size))
+        count = (self.tick + ticks) // sample_every - self.tick // sample_every
+        part = np.empty((len(COLUMNS), count, group.of.size))
         self.days_lived += live(
             group.blocks,
             self._lives[self._groups.index(group)],
@@ -687,7 +689,7 @@ class FleetLives(FleetPhysics):
             day + ticks // self.day_ticks,
             max(1, sample_every // self.day_ticks),
             self._drive_step_s,
-            self.population.seed,
+            self.seed,
             self._longest_jump,
             self._tolerance,
             group.model,
@@ -698,7 +700,8 @@ class FleetLives(FleetPhysics):
             self._cycle_m,
             part,
         )
-        samples[:, :, group.of] = part
+        for out, rows in zip(samples, ROWS_OF.values(), strict=True):
+            out[:, :count, group.of] = part[(rows - SAMPLE) // LANES]
 
     def parts(self) -> dict[str, Any]:
         return super().parts() | {"lives": list(self._lives)}

@@ -183,7 +183,9 @@ def draw_population(
         fresh = np.full(b.size, model.sei_initial)
         film[of] = grown_film(model, fresh, sei_scale[of] * age[of] * YEAR_S, temperature[of], b)
         weak_capacity[of], weak_resistance[of] = pack.extremes(model.series, model.parallel)
-        half_V = equilibrium_voltage(model, np.array([0.5 * (model.x_full + model.x_empty)]), model.inventory)
+        half_V = equilibrium_voltage(
+            model, np.array([0.5 * (model.x_full + model.x_empty)]), np.array([model.inventory])
+        )
         leak[of] = model.nominal_Ah / (MONTH_H * half_V)
     worse = 1.0 + 0.5 * normals(seed, 16, vehicle, limit=1.8)
     return Population(

@@ -1,12 +1,12 @@
 """How the sensors and the battery management system (BMS) of a vehicle err: profiles, and the draws for each vehicle.
 
-A channel reads `(1 + gain) x + offset + noise`, rounded to its resolution. Offset and gain belong to the vehicle (normal
-draws, cut at three standard deviations), noise to the reading. `bms.py` applies them.
+A channel reads `(1 + gain) x + offset + noise`, rounded to its resolution. Offset and gain belong to the vehicle
+(normal draws, cut at three standard deviations), noise to the reading. `bms.py` applies them.
 
-`typical` is a present passenger car. Resolutions are those at which cars report: 0.1 V, 0.1 A, 0.5 degC, 0.1 % SoC, 1 mV
-a cell. Offsets and gains are of the order that data sheets give for the parts: a cell monitor 1 to 2 mV, an NTC probe
-0.5 K, a shunt 0.1 to 0.5 % with its zero corrected at every stop. `poor` has the resolution of GB/T 32960 records (1 %
-SoC, 1 degC) and parts a few times worse. `ideal` reports the truth at the finest resolution.
+`typical` is a present passenger car. Resolutions are those at which cars report: 0.1 V, 0.1 A, 0.5 degC, 0.1 % SoC,
+1 mV a cell. Offsets and gains are of the order that data sheets give for the parts: a cell monitor 1 to 2 mV, an NTC
+probe 0.5 K, a shunt 0.1 to 0.5 % with its zero corrected at every stop. `poor` has the resolution of GB/T 32960 records
+(1 % SoC, 1 degC) and parts a few times worse. `ideal` reports the truth at the finest resolution.
 
 The state of charge is checked against the field: in 98 real vehicles it was 3.2 +- 2.8 points below that of the
 open-circuit voltage. So the BMS's own table of open-circuit voltages is taken to be off by `soc.bias` +- `soc.spread`.
@@ -153,7 +153,7 @@ class Sensors:
                 profile = replace(profile, **{part: _part(getattr(profile, part), given)})
             except ValueError as error:
                 raise ValueError(f"{part}: {error}") from None
-        return profile  # type: ignore[no-any-return]
+        return profile
 
     def figures(self) -> dict[str, Any]:
         """All figures of a profile that is not one of the named, from which `of` makes it again."""

@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 
 from actors.fleet.plan import ShardPlan
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
-from datasets.log import SEGMENT_BYTES, LogFull, LogWriter, log_directory
+from datasets.log import DIRECT_ROWS, SEGMENT_BYTES, LogFull, LogWriter, log_directory
 from datasets.log.durable import replace_file
 from datasets.log.retention import retain, saves
+from datasets.memory import give_back
 from datasets.schema import FIELDS, SCHEMAS, vehicle_id
 from physics import Fault, FleetLives, FleetPhysics, draw_population
 
@@ -74,9 +75,9 @@ class _AtLimit:
     waiting_for: str = "a sink to take what fills the log up to its limit"
 
 
-def _arrays(content: bytes) -> dict[str, np.ndarray]:
+def _arrays(checkpoint: BinaryIO) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint."""
-    with np.load(io.BytesIO(content)) as arrays:
+    with np.load(checkpoint) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
@@ -103,7 +104,7 @@ class Shard:
         self._plan = plan
         self._node = node
         self._compute_s = 0.0
-        self._restart = _arrays(plan.restart) if plan.restart else None
+        self._restart = _arrays(io.BytesIO(plan.restart)) if plan.restart else None
         tick = int(self._restart["tick"]) if self._restart else -1
         self._log = LogWriter(
             log_directory(plan.run_dir, "telemetry", plan.shard),
@@ -117,13 +118,15 @@ class Shard:
         self._state: _Running | _NoRoom | _AtLimit = _Running()
         self._physics = self._fresh()
         self._ids = pa.array([vehicle_id(plan.first_vehicle + i) for i in range(plan.vehicles)])
-        self._keys = self._keys_of(1)
+        self._keys, self._when = self._keys_of(1), np.empty((2, 1, plan.vehicles), dtype=np.int64)
         self._last: dict[str, np.ndarray] = {}
         self._due_ns: int | None = None
         self._checkpoint_path = plan.run_dir / "checkpoints" / f"shard-{plan.shard:04d}.npz"
         self._restore()
         self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
         self._checkpoint_bytes = sum(part.nbytes for parts in self._physics.parts().values() for part in parts)
+        self._restart = None
+        give_back()  # what the set-up took: the population, names, a checkpoint
 
     def _fresh(self) -> FleetPhysics:
         plan = self._plan
@@ -144,7 +147,8 @@ class Shard:
             start_s=plan.start_s,
             step_s=plan.step_s,
         )
-        physics.advance(0, plan.telemetry_ticks)  # compiles or loads the kernels: not part of the first block
+        # Compiles or loads the kernels, which is not part of the first block.
+        physics.advance(0, plan.telemetry_ticks, compact=True)
         return physics
 
     def _restore(self) -> None:
@@ -153,7 +157,8 @@ class Shard:
         # A checkpoint ahead of a log that lost its tail is unusable. The records are computed again, at worst from 0.
         known = [self._restart] if self._restart else []
         try:
-            known.append(_arrays(self._checkpoint_path.read_bytes()))
+            with open(self._checkpoint_path, "rb") as file:
+                known.append(_arrays(file))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -161,9 +166,10 @@ class Shard:
         usable = [arrays for arrays in known if int(arrays["tick"]) <= logged]
         if usable:
             self._physics.restore(max(usable, key=lambda arrays: int(arrays["tick"])))
-        stride = self._plan.telemetry_ticks * max(1, 600 // self._plan.telemetry_ticks)
+        period = self._plan.telemetry_ticks
+        stride = period * max(1, min(600 // period, DIRECT_ROWS // self._plan.vehicles))
         while self._physics.tick < logged:
-            self._keep_last(self._physics.advance(min(stride, logged - self._physics.tick), self._plan.telemetry_ticks))
+            self._keep_last(self._physics.advance(min(stride, logged - self._physics.tick), period, compact=True))
 
     def advance(self, until_tick: int, due_ns: int | None = None) -> ShardStatus:
         """Step to `until_tick` as one block and append its telemetry. If already past it, nothing is done twice.
@@ -187,19 +193,18 @@ class Shard:
 
     def _keep_last(self, samples: dict[str, np.ndarray]) -> None:
         if len(samples["soc"]):
-            self._last = {name: values[-1].copy() for name, values in samples.items()}
+            self._last = {name: values[-1] for name, values in samples.items()}
 
     def _keys_of(self, records: int) -> dict[str, pa.DictionaryArray]:
         """The columns that are the same in all blocks of so many records a vehicle."""
-        count = self._plan.vehicles
-        codes = np.tile(np.arange(count, dtype=np.int32), records)
+        codes = np.tile(np.arange(self._plan.vehicles, dtype=np.int32), records)
         return {
             "run_id": pa.DictionaryArray.from_arrays(np.zeros_like(codes), pa.array([self._plan.run_id])),
             "vehicle_id": pa.DictionaryArray.from_arrays(codes, self._ids),
         }
 
     def _batch(self, samples: dict[str, np.ndarray]) -> pa.RecordBatch:
-        """Telemetry rows in order of time, then vehicle."""
+        """Telemetry rows in order of time, then vehicle. They last until the next block."""
         plan, count = self._plan, self._plan.vehicles
         shape = samples["soc"].shape
         last_seq = self._physics.tick // plan.telemetry_ticks - 1
@@ -207,10 +212,11 @@ class Shard:
         period_us = round(plan.telemetry_ticks * plan.step_s * 1e6)
         ts = plan.start_s * 1_000_000 + (seq + 1) * period_us
         if len(self._keys["vehicle_id"]) != shape[0] * count:
-            self._keys = self._keys_of(shape[0])
+            self._keys, self._when = self._keys_of(shape[0]), np.empty((2, *shape), dtype=np.int64)
+        self._when[0], self._when[1] = seq[:, None], ts[:, None]
         columns: dict[str, Any] = self._keys | {
-            "seq": np.repeat(seq, count),
-            "ts": pa.array(np.repeat(ts, count), pa.timestamp("us", tz="UTC")),
+            "seq": self._when[0].ravel(),
+            "ts": pa.array(self._when[1].ravel(), pa.timestamp("us", tz="UTC")),
         }
         for field in FIELDS["telemetry"]:
             if field.name not in columns:
@@ -273,10 +279,10 @@ class Shard:
     def _write_truth(self) -> None:
         """Write what no vehicle reports, as it is now: aging by mechanism, and faults. One row per vehicle."""
         truth = self._physics.truth()
-        names = [vehicle_id(int(v)) for v in truth.pop("vehicle")]
+        del truth["vehicle"]  # in order, as in `_ids`
         truth["tick"] = np.full(self._plan.vehicles, self._physics.tick)
         # Of the type it has in telemetry: some readers join no other.
-        columns = truth | {"vehicle_id": pa.array(names).dictionary_encode()}
+        columns = truth | {"vehicle_id": self._keys_of(1)["vehicle_id"]}
         path = self._plan.run_dir / "truth" / f"shard-{self._plan.shard:04d}.parquet"
         replace_file(path, lambda file: pq.write_table(pa.table(columns), file))
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.log.segments import OPEN, SEALED, Frame, LogDamaged, OpenSegment, segment_path, segments_of
+from datasets.memory import give_back
 
 
 class LogReader:
@@ -85,6 +86,7 @@ class LogReader:
             ) from error
         if batch is None:
             self._sealed = None
+            give_back()
             return None
         # Of marks and times only the last frame's mark outlives sealing; a reader of old rows needs neither.
         frame = Frame(self._sealed_end, batch, -1, 0)
@@ -164,7 +166,8 @@ class LogReader:
                 groups.append(index)
             row = end
         assert start is not None
-        self._sealed = file.iter_batches(batch_size=1 << 16, row_groups=groups)
+        # Threads are no faster here, and each of Arrow's keeps memory of its own for good.
+        self._sealed = file.iter_batches(batch_size=1 << 16, row_groups=groups, use_threads=False)
         self._sealed_end = start
         return True
 

@@ -50,6 +50,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.log.durable import publish, room_for, sync_file
+from datasets.memory import give_back
 
 _MAGIC = b"EVL1"
 # magic, payload bytes, CRC-32C of the rest of the header and the payload, rows, mark, time due [ns since the epoch]
@@ -256,7 +257,7 @@ def seal(directory: Path, row: int) -> None:
         temporary = write_sealed(directory, row, iter(segment.read, None))
     publish_sealed(temporary)
     source.unlink()
-    pa.default_memory_pool().release_unused()
+    give_back()
 
 
 def sync_open(directory: Path) -> None:

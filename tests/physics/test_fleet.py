@@ -88,7 +88,7 @@ def test_two_days_of_three_hundred_vehicles(make_fleet: Make) -> None:
     assert 20.0 < km.mean() / 2.0 < 100.0
     kwh = np.where(days["mode"] == DRIVING, days["power_consumption"], 0.0).sum() / 60.0
     assert 110.0 < 1000.0 * kwh / km.sum() < 220.0
-    limit = fleet.population.soc_limit
+    limit = draw_population(1, np.arange(300), fault_share=0.0).soc_limit
     charged = (days["mode"][:-1] == CHARGING) & (days["mode"][1:] != CHARGING) & (days["driving_speed"][1:] == 0.0)
     over = days["soc"][:-1] - limit
     assert over[charged].max() < 0.02
@@ -152,17 +152,17 @@ def test_bad_vehicles_are_refused(bad: np.ndarray) -> None:
 
 
 def test_bad_arguments_are_refused(make_fleet: Make) -> None:
-    fleet = make_fleet([0])
+    fleet, population = make_fleet([0]), draw_population(1, np.array([0]))
     with pytest.raises(ValueError, match="sample_every"):
         fleet.advance(1, 0)
     with pytest.raises(ValueError, match="ticks"):
         fleet.advance(-1, 1)
     with pytest.raises(ValueError, match="step_s"):
-        FleetPhysics(fleet.population, cycles=[np.zeros(3)], start_s=0, step_s=0.0)
+        FleetPhysics(population, cycles=[np.zeros(3)], start_s=0, step_s=0.0)
     with pytest.raises(ValueError, match="at least one"):
-        FleetPhysics(fleet.population, cycles=[], start_s=0)
+        FleetPhysics(population, cycles=[], start_s=0)
     with pytest.raises(ValueError, match=r"cycles\[0\]"):
-        FleetPhysics(fleet.population, cycles=[np.array([0.0, np.nan])], start_s=0)
+        FleetPhysics(population, cycles=[np.array([0.0, np.nan])], start_s=0)
     with pytest.raises(ValueError, match="unknown cell"):
         draw_population(1, np.array([1]), cells="lead")
 
