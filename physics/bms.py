@@ -25,9 +25,11 @@ over_temperature    the warmest probe reads more than `HOT_C`
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from physics.columns import DIAGNOSTICS, FLAGS, NAMES, PER_UNIT
 from physics.compiled import inner
@@ -97,8 +99,8 @@ from physics.layout import (
 from physics.maths import asinh_and_root, clip, exp
 from physics.modal import L2, STATIC_WEIGHT, WEIGHT, CellModel
 from physics.parameters import FloatArray
-from physics.rng import mix
-from physics.sensors import PROBES, SOH_FIXED, Sensors
+from physics.rng import mix, normals, uniforms
+from physics.sensors import LIMIT_SD, PROBES, SOH_FIXED, Sensors
 
 PULSE_S: Final = 10.0
 PULSES_EVERY: Final = 10
@@ -194,6 +196,57 @@ def bms_of(sensors: Sensors) -> Bms:
         ocv_V=s.soc.ocv,
         soh_s=s.soh.days * _DAY_S,
         steps=s.steps(),
+    )
+
+
+@dataclass(frozen=True)
+class SensorErrors:
+    """How the sensors of each vehicle err, in the order of layout's SENSORS rows: every array has shape (n,)."""
+
+    key: FloatArray
+    v_gain: FloatArray
+    v_zero: FloatArray
+    a_gain: FloatArray
+    a_zero: FloatArray
+    cell_gain: FloatArray
+    cell_low_zero: FloatArray
+    cell_high_zero: FloatArray
+    k_gain: FloatArray
+    k_zero: FloatArray
+    k_low_zero: FloatArray
+    k_high_zero: FloatArray
+    air_zero: FloatArray
+    soc_bias: FloatArray
+    soh_bias: FloatArray
+    r_gain: FloatArray
+
+
+def draw_errors(seed: int, vehicle: npt.NDArray[np.int64], sensors: Sensors) -> SensorErrors:
+    """Draw how the sensors of vehicles err, by their indices in the fleet, shape (n,)."""
+    s = sensors
+
+    def normal(stream: int, sd: float, mean: float = 0.0) -> FloatArray:
+        return mean + sd * normals(seed, stream, vehicle, limit=LIMIT_SD)
+
+    fixed = uniforms(seed, 40, vehicle) < s.soh.fixed
+    return SensorErrors(
+        key=np.floor(uniforms(seed, 41, vehicle) * 2.0**53),
+        v_gain=normal(42, s.pack_voltage.gain),
+        v_zero=normal(43, s.pack_voltage.offset),
+        a_gain=normal(44, s.pack_current.gain),
+        a_zero=normal(45, s.pack_current.offset),
+        cell_gain=normal(55, s.cell_voltage.gain),
+        cell_low_zero=normal(46, s.cell_voltage.offset),
+        cell_high_zero=normal(47, s.cell_voltage.offset),
+        k_gain=normal(56, s.temperature.gain),
+        # The mean is of several probes, each off by its own.
+        k_zero=normal(48, s.temperature.offset / math.sqrt(PROBES)),
+        k_low_zero=normal(49, s.temperature.offset),
+        k_high_zero=normal(50, s.temperature.offset),
+        air_zero=normal(51, s.temperature.offset),
+        soc_bias=normal(52, s.soc.spread, s.soc.bias),
+        soh_bias=np.where(fixed, SOH_FIXED, normal(53, s.soh.spread)),
+        r_gain=normal(54, s.resistance.gain),
     )
 
 

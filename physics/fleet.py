@@ -20,6 +20,7 @@ from physics.bms import (
     begin_bms,
     bms_of,
     clear_flags,
+    draw_errors,
     measure_pulses,
     pulse_resistance,
     report,
@@ -106,7 +107,7 @@ from physics.modal import CellModel, cell_model, equilibrium_voltage, instant_re
 from physics.pack import age_pack, pack_extremes
 from physics.parameters import FloatArray
 from physics.population import Population, aged_limits
-from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors, draw_errors
+from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from physics.vehicle import (
     CHARGER_MARGIN_V,
     CHARGING,

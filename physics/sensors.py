@@ -17,17 +17,14 @@ always 100 % to wrong by tens of points: a share `soh.fixed` of vehicles never m
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from physics.columns import COLUMNS
 from physics.parameters import FloatArray
-from physics.rng import normals, uniforms
 
 LIMIT_SD: Final = 3.0
 PROBES: Final = 8.0
@@ -235,54 +232,3 @@ PROFILES: Final[dict[str, Sensors]] = {
     ),
 }
 DEFAULT_SENSORS: Final = "typical"
-
-
-@dataclass(frozen=True)
-class SensorErrors:
-    """How the sensors of each vehicle err, in the order of layout's SENSORS rows: every array has shape (n,)."""
-
-    key: FloatArray
-    v_gain: FloatArray
-    v_zero: FloatArray
-    a_gain: FloatArray
-    a_zero: FloatArray
-    cell_gain: FloatArray
-    cell_low_zero: FloatArray
-    cell_high_zero: FloatArray
-    k_gain: FloatArray
-    k_zero: FloatArray
-    k_low_zero: FloatArray
-    k_high_zero: FloatArray
-    air_zero: FloatArray
-    soc_bias: FloatArray
-    soh_bias: FloatArray
-    r_gain: FloatArray
-
-
-def draw_errors(seed: int, vehicle: npt.NDArray[np.int64], sensors: Sensors) -> SensorErrors:
-    """Draw how the sensors of vehicles err, by their indices in the fleet, shape (n,)."""
-    s = sensors
-
-    def normal(stream: int, sd: float, mean: float = 0.0) -> FloatArray:
-        return mean + sd * normals(seed, stream, vehicle, limit=LIMIT_SD)
-
-    fixed = uniforms(seed, 40, vehicle) < s.soh.fixed
-    return SensorErrors(
-        key=np.floor(uniforms(seed, 41, vehicle) * 2.0**53),
-        v_gain=normal(42, s.pack_voltage.gain),
-        v_zero=normal(43, s.pack_voltage.offset),
-        a_gain=normal(44, s.pack_current.gain),
-        a_zero=normal(45, s.pack_current.offset),
-        cell_gain=normal(55, s.cell_voltage.gain),
-        cell_low_zero=normal(46, s.cell_voltage.offset),
-        cell_high_zero=normal(47, s.cell_voltage.offset),
-        k_gain=normal(56, s.temperature.gain),
-        # The mean is of several probes, each off by its own.
-        k_zero=normal(48, s.temperature.offset / math.sqrt(PROBES)),
-        k_low_zero=normal(49, s.temperature.offset),
-        k_high_zero=normal(50, s.temperature.offset),
-        air_zero=normal(51, s.temperature.offset),
-        soc_bias=normal(52, s.soc.spread, s.soc.bias),
-        soh_bias=np.where(fixed, SOH_FIXED, normal(53, s.soh.spread)),
-        r_gain=normal(54, s.resistance.gain),
-    )

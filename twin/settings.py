@@ -30,6 +30,7 @@ from actors.delivery.sinks.base import mask
 from actors.prediction.plan import LOOPBACK
 from datasets.names import Fsync, Payload, utc_text
 from physics.default_fleet import CELL_SHARES, FAULT_SHARE, OLDEST_YEARS, USE_SHARES, USES
+from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from twin.errors import BadInput
 
 _DAY_S = 86400.0
@@ -138,6 +139,32 @@ class Off:
     value: Any
 
 
+def _parse_sensors(value: object) -> object:
+    """A profile's name, or the figures of a YAML file or of a mapping that stands in the settings file itself."""
+    figures = value
+    if isinstance(value, str):
+        if value in PROFILES:
+            return value
+        figures = _yaml_of(Path(value), f"expected one of {', '.join(PROFILES)}, or a file of figures")
+    if not isinstance(figures, Mapping):
+        raise ValueError(f"expected one of {', '.join(PROFILES)}, or a file with figures, got {value!r}")
+    return Sensors.of(figures).figures()
+
+
+def _yaml_of(path: Path, expected: str) -> object:
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ValueError(f"{expected}; cannot read {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise ValueError(f"{expected}; {path} is no YAML: {' '.join(str(error).split())}") from None
+
+
+SensorProfile = Annotated[
+    str | dict[str, Any], BeforeValidator(_parse_sensors), Form(f"{'|'.join(PROFILES)}|FILE", tuple(PROFILES))
+]
 Duration = Annotated[float, BeforeValidator(parse_duration), Form("DURATION")]
 Age = Annotated[float, BeforeValidator(_parse_age), Form("DURATION")]
 Size = Annotated[int, BeforeValidator(parse_size), Form("SIZE")]
@@ -204,6 +231,7 @@ class Population(Group):
         default_text=f"{OLDEST_YEARS:g}y; 0s where telemetry is daily or rarer",
     )
     fault_share: float = _setting(FAULT_SHARE, "share of vehicles that get a fault within ten years", ge=0, le=1)
+    drains: bool = _setting(True, "parked vehicles supply their 12 V side, and cells discharge themselves")
 
     @field_validator("use")
     @classmethod
@@ -235,6 +263,20 @@ def _cells(text: str) -> tuple[tuple[str, float], ...]:
             raise ValueError(f"expected a cell's name, or name:share[,name:share], got {text!r}")
         pairs.append((name, value))
     return tuple(pairs)
+
+
+class Reporting(Group):
+    """What vehicles report of what they are."""
+
+    title = "Reporting"
+
+    sensors: SensorProfile = _setting(
+        DEFAULT_SENSORS, "how far sensors and battery management are off: a profile, or a YAML file of figures"
+    )
+
+    def profile(self) -> Sensors:
+        """The figures."""
+        return PROFILES[self.sensors] if isinstance(self.sensors, str) else Sensors.of(self.sensors)
 
 
 class Clock(Group):
@@ -440,7 +482,7 @@ class Consumer(Group):
     metrics_port: PortOrOff = _setting(9101, "port of the Prometheus metrics, 0 for off")
 
 
-RUN_GROUPS: tuple[type[Group], ...] = (Population, Clock, Servers, Log, Pool, Processes)
+RUN_GROUPS: tuple[type[Group], ...] = (Population, Reporting, Clock, Servers, Log, Pool, Processes)
 GROUPS: tuple[type[Group], ...] = (*RUN_GROUPS, Consumer)
 
 
@@ -449,6 +491,7 @@ class RunSettings:
     """What `twin run` takes."""
 
     population: Population
+    reporting: Reporting
     clock: Clock
     servers: Servers
     log: Log
@@ -458,7 +501,7 @@ class RunSettings:
     @property
     def groups(self) -> tuple[Group, ...]:
         """All groups, in the order of `RUN_GROUPS`."""
-        return self.population, self.clock, self.servers, self.log, self.pool, self.processes
+        return self.population, self.reporting, self.clock, self.servers, self.log, self.pool, self.processes
 
     @property
     def oldest_years(self) -> float:
@@ -480,7 +523,8 @@ class RunSettings:
         deciding |= {
             "physics": physics,
             "periods": [clock.telemetry_s, clock.prediction_s],
-            "fleet": [who.use, self.oldest_years, who.fault_share],
+            "fleet": [who.use, self.oldest_years, who.fault_share, who.drains],
+            "sensors": self.reporting.sensors,
         }
         return "run-" + hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -546,6 +590,7 @@ class Given:
         """All settings that a run takes."""
         return RunSettings(
             population=self.group(Population),
+            reporting=self.group(Reporting),
             clock=self.group(Clock),
             servers=self.group(Servers),
             log=self.group(Log),

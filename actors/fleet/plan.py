@@ -15,6 +15,7 @@ from datasets.log import DIRECT_ROWS, SEGMENT_BYTES
 from datasets.log.retention import Retention
 from datasets.names import Fsync
 from models.features import is_predicted
+from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 
 # A block of so many records is written as one sealed segment: fast, and memory is bounded whatever the fleet's size.
 _BLOCK_ROWS = 2 * DIRECT_ROWS
@@ -40,6 +41,7 @@ class PopulationPlan:
     use: str | None
     oldest_years: float
     fault_share: float
+    drains: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class ShardPlan:
     checkpoint_ticks: int
     fast_forward: bool = False
     """Simulate only some days in full; telemetry is at multiples of a day."""
+    sensors: Sensors = PROFILES[DEFAULT_SENSORS]
     fsync: Fsync = "checkpoint"
     retention: Retention | None = None
     shards: int = 1
@@ -91,6 +94,7 @@ class FleetPlan:
     checkpoint_ticks: int
     pace: float
     fast_forward: bool = False
+    sensors: Sensors = PROFILES[DEFAULT_SENSORS]
     targets: tuple[Target, ...] = ()
     pool: PoolPlan | None = None
     fsync: Fsync = "checkpoint"
@@ -129,6 +133,7 @@ class FleetPlan:
                 telemetry_ticks=self.telemetry_ticks,
                 checkpoint_ticks=self.checkpoint_ticks,
                 fast_forward=self.fast_forward,
+                sensors=self.sensors,
                 fsync=self.fsync,
                 retention=self.retention(),
                 shards=self.shards,

@@ -140,12 +140,14 @@ class Shard:
             oldest_years=who.oldest_years,
             fault_share=who.fault_share,
             start_s=plan.start_s,
+            drains=who.drains,
         )
         physics = (FleetLives if plan.fast_forward else FleetPhysics)(
             population,
             cycles=[load_drive_cycle(name).speed_mps for name in drive_cycle_names()],
             start_s=plan.start_s,
             step_s=plan.step_s,
+            sensors=plan.sensors,
         )
         # Compiles or loads the kernels, which is not part of the first block.
         physics.advance(0, plan.telemetry_ticks, compact=True)
