@@ -102,8 +102,8 @@ def fleet_ns(size: Size, hour_utc: int, sample_every: int = 2) -> dict[str, floa
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     population = draw_population(1, np.arange(size.vehicles))
     fleet = FleetPhysics(population, cycles=cycles, start_s=START_S + 3600 * hour_utc)
-    fleet.advance(60, sample_every)
-    return per_step(repeats(lambda: fleet.advance(60, sample_every), size.repeats), 60 * size.vehicles)
+    fleet.advance(60, sample_every, compact=True)
+    return per_step(repeats(lambda: fleet.advance(60, sample_every, compact=True), size.repeats), 60 * size.vehicles)
 
 
 def threads_ns(size: Size) -> dict[str, dict[str, float]]:
@@ -117,10 +117,10 @@ def threads_ns(size: Size) -> dict[str, dict[str, float]]:
 
     def one() -> None:
         for fleet in fleets:
-            fleet.advance(60, 60)
+            fleet.advance(60, 60, compact=True)
 
     def two() -> None:
-        threads = [threading.Thread(target=fleet.advance, args=(60, 60)) for fleet in fleets]
+        threads = [threading.Thread(target=fleet.advance, args=(60, 60), kwargs={"compact": True}) for fleet in fleets]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -147,7 +147,7 @@ def million(size: Size) -> dict[str, float]:
     population = draw_population(1, np.arange(size.million))
     before = resident_bytes()
     fleet = FleetPhysics(population, cycles=cycles, start_s=START_S + 7 * 3600)
-    seconds = repeats(lambda: fleet.advance(10, 10), size.least)
+    seconds = repeats(lambda: fleet.advance(10, 10, compact=True), size.least)
     return {
         "ns": 1e9 * seconds["median"] / (10 * size.million),
         "bytes_a_vehicle": fleet.bytes_a_vehicle,

@@ -144,7 +144,7 @@ def rate(run: Path, vehicles: int, size: Size) -> Rate:
     physics = FleetPhysics(population, cycles=cycles, start_s=plan.start_s)
     kernel_s, shard_s = [], []
     for block in range(size.shard_blocks + 2):
-        kernel_s.append(core_seconds(lambda: physics.advance(longest, plan.telemetry_ticks)))
+        kernel_s.append(core_seconds(lambda: physics.advance(longest, plan.telemetry_ticks, compact=True)))
         end = (block + 1) * longest
         shard_s.append(core_seconds(partial(shard.advance, end)))
     shard.close()

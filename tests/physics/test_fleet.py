@@ -115,6 +115,31 @@ def test_columns_have_the_documented_resolution(make_fleet: Make) -> None:
     assert sample["flags"].dtype == np.int32
 
 
+def test_compact_columns_are_the_readings_in_their_types(make_fleet: Make) -> None:
+    """And readings have the exact decimals again. Compact ones are in arrays that the next call fills."""
+    readings, compact = make_fleet(range(300)), make_fleet(range(300))
+    kept: dict[str, np.ndarray] = {}
+    for _ in range(2):
+        plain, small = readings.advance(600, 10), compact.advance(600, 10, compact=True)
+        for column in COLUMNS:
+            values = small[column.name]
+            assert values.dtype == column.type
+            assert np.array_equal(plain[column.name].astype(column.type), values), column.name
+            assert column.name not in kept or np.shares_memory(values, kept[column.name])
+        kept = small
+
+
+def test_cells_that_share_a_fleet_do_not_matter(cycles: list[np.ndarray]) -> None:
+    """Vehicles of one kind of cell are then not side by side among the samples."""
+    cells = {"chen2020": 0.5, "prada2013": 0.5}
+
+    def fleet(vehicles: np.ndarray) -> FleetPhysics:
+        return FleetPhysics(draw_population(1, vehicles, cells), cycles=cycles, start_s=1_780_297_200)
+
+    whole = fleet(np.arange(400)).advance(600, 30, compact=True)
+    assert same(whole, fleet(np.array([7, 300])).advance(600, 30, compact=True), [7, 300])
+
+
 @pytest.mark.parametrize("step_s", [0.5, 2.0, 7.0])
 def test_other_steps_tell_the_same_story(make_fleet: Make, step_s: float) -> None:
     """Two hours at another step: the same trips, about the same charge used."""
