@@ -37,9 +37,9 @@ from actors.delivery.shipper import Shipper  # noqa: E402
 from actors.delivery.sinks import Sink, SinkOptions, Target  # noqa: E402
 from actors.delivery.sinks.kafka import KafkaTarget  # noqa: E402
 from actors.delivery.sinks.mqtt import MqttTarget  # noqa: E402
-from actors.delivery.sinks.timescale import TimescaleTarget, _csv, migrate  # noqa: E402
+from actors.delivery.sinks.timescale import TimescaleTarget, migrate  # noqa: E402
 from benchmarks import all_sinks, parser, results_of, server  # noqa: E402
-from datasets.codec import encode_json  # noqa: E402
+from datasets.codec import encode_csv, encode_json  # noqa: E402
 from datasets.log import LogWriter, log_directory  # noqa: E402
 from datasets.schema import FIELDS  # noqa: E402
 from tests.services import Kafka, Mosquitto, Postgres, TimescaleDB  # noqa: E402
@@ -263,7 +263,7 @@ def timescale(size: Size) -> dict[str, Any]:
             cursor.execute("CREATE TABLE bare (LIKE telemetry INCLUDING ALL)")
             connection.commit()
             for number, batch in enumerate(batches(size.timescale + 2, "sink", size.batch)):
-                csv = _csv(batch).read()
+                csv = encode_csv(batch, "telemetry").to_pybytes()
                 position = (number + 1) * size.batch
 
                 def copy(csv: bytes = csv) -> None:

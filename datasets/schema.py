@@ -83,6 +83,12 @@ class Field:
         assert self.decimals is not None
         return np.round(values.astype(np.float64), self.decimals).astype(self.type.to_pandas_dtype())
 
+    def numbers(self, column: pa.Array) -> npt.NDArray[np.float64]:
+        """The values of a float column, at its resolution: a float32 only comes near it, a float64 has it."""
+        assert self.decimals is not None
+        values: npt.NDArray[np.float64] = column.to_numpy().astype(np.float64)
+        return values if self.type == pa.float64() else np.round(values, self.decimals)
+
 
 def _field(column: Column) -> Field:
     return Field(

@@ -36,7 +36,7 @@ from actors.delivery.sinks.base import (
 )
 from actors.delivery.sinks.mqtt_connection import CONNECT_TIMEOUT_S, Connection, Network
 from datasets.codec import encode
-from datasets.schema import Payload, Stream
+from datasets.schema import SCHEMAS, Payload, Stream
 
 _TOPICS: dict[Stream, str] = {"telemetry": "ev/battery/telemetry/", "predictions": "ev/battery/prediction/"}
 _STATUS = "ev/battery/status/"
@@ -150,6 +150,9 @@ class MqttSink:
         if self._own:
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        # Loads kernels, and may compile them. Later, nobody would answer the broker meanwhile.
+        none = pa.RecordBatch.from_pylist([], SCHEMAS[self._stream])
+        encode(none, self._stream, self._target.payload)
         with self._using:
             answer = self._first()
             if str(answer) == _OLD_BROKER:

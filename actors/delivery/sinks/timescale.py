@@ -23,7 +23,6 @@ from urllib.parse import quote, unquote
 import psycopg2
 import psycopg2.errors
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from yoyo import get_backend, read_migrations
@@ -37,6 +36,7 @@ from actors.delivery.sinks.base import (
     SinkUnavailable,
     split_url,
 )
+from datasets.codec import encode_csv
 from datasets.schema import FIELDS, Stream
 
 _log = logging.getLogger(__name__)
@@ -293,7 +293,8 @@ class TimescaleSink:
         return Receipt(seen - accepted, tuple(dead))
 
     def _copy(self, cursor: Cursor, table: str, rows: pa.RecordBatch) -> None:
-        cursor.copy_expert(f"COPY {table} ({_names(self._stream)}) FROM STDIN (FORMAT csv)", _csv(rows))
+        lines = io.BytesIO(encode_csv(rows, self._stream))
+        cursor.copy_expert(f"COPY {table} ({_names(self._stream)}) FROM STDIN (FORMAT csv)", lines)
 
     def _move_cursor(self, cursor: Cursor, shard: int, position: int) -> None:
         # A reader whose cursor file is behind may deliver again what this cursor has passed. So it never moves back.
@@ -387,13 +388,3 @@ def _first_line(error: psycopg2.Error) -> str:
 
 def _names(stream: Stream) -> str:
     return ", ".join(f.name for f in FIELDS[stream])
-
-
-def _csv(batch: pa.RecordBatch) -> io.BytesIO:
-    """COPY's CSV, written by Arrow: the shortest text that reads back as the same number."""
-    columns = [column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in batch.columns]
-    sink = io.BytesIO()
-    plain = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
-    pa_csv.write_csv(plain, sink, pa_csv.WriteOptions(include_header=False))
-    sink.seek(0)
-    return sink
