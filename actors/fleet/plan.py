@@ -72,6 +72,15 @@ class ShardPlan:
         """Telemetry rows made up to `tick`."""
         return self.vehicles * (tick // self.telemetry_ticks)
 
+    def time_us(self, tick: int) -> int:
+        """Simulated time of a tick [us since 1970]."""
+        return self.start_s * 1_000_000 + round(tick * self.step_s * 1e6)
+
+    def next_truth(self, tick: int) -> int:
+        """The next tick after this one at which the truth is told: every simulated day from the start on."""
+        day = max(1, round(86_400.0 / self.step_s))
+        return (tick // day + 1) * day
+
     def holds(self, vehicle: int) -> bool:
         """Whether this shard has that vehicle."""
         return self.first_vehicle <= vehicle < self.first_vehicle + self.vehicles

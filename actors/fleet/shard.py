@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from actors.fleet.plan import ShardPlan
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
@@ -27,6 +26,7 @@ from datasets.log.durable import replace_file
 from datasets.log.retention import retain, saves
 from datasets.memory import give_back
 from datasets.schema import FIELDS, SCHEMAS, vehicle_id
+from datasets.truth import TruthWriter
 from physics import Fault, FleetLives, FleetPhysics, draw_population
 
 _log = logging.getLogger(__name__)
@@ -122,7 +122,8 @@ class Shard:
         self._last: dict[str, np.ndarray] = {}
         self._due_ns: int | None = None
         self._checkpoint_path = plan.run_dir / "checkpoints" / f"shard-{plan.shard:04d}.npz"
-        self._restore()
+        self._truth_due = False
+        self._truth = self._restore()
         self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
         self._checkpoint_bytes = sum(part.nbytes for parts in self._physics.parts().values() for part in parts)
         self._restart = None
@@ -153,8 +154,10 @@ class Shard:
         physics.advance(0, plan.telemetry_ticks, compact=True)
         return physics
 
-    def _restore(self) -> None:
-        """Bring the physics to the log's end: checkpoint, then the steps whose records the log already holds."""
+    def _restore(self) -> TruthWriter:
+        """Bring the physics to the log's end: checkpoint, then the steps whose records the log already holds. Returns
+        the truth up to there."""
+        plan = self._plan
         logged = max(self._log.mark, 0)
         # A checkpoint ahead of a log that lost its tail is unusable. The records are computed again, at worst from 0.
         known = [self._restart] if self._restart else []
@@ -168,10 +171,18 @@ class Shard:
         usable = [arrays for arrays in known if int(arrays["tick"]) <= logged]
         if usable:
             self._physics.restore(max(usable, key=lambda arrays: int(arrays["tick"])))
-        period = self._plan.telemetry_ticks
-        stride = period * max(1, min(600 // period, DIRECT_ROWS // self._plan.vehicles))
-        while self._physics.tick < logged:
-            self._keep_last(self._physics.advance(min(stride, logged - self._physics.tick), period, compact=True))
+        now_us = plan.time_us(self._physics.tick)
+        truth = TruthWriter(plan.run_dir, plan.run_id, plan.shard, plan.first_vehicle, plan.vehicles, now_us)
+        if self._physics.tick == 0:
+            truth.add(now_us, self._physics.truth())
+        period = plan.telemetry_ticks
+        stride = period * max(1, min(600 // period, DIRECT_ROWS // plan.vehicles))
+        while (tick := self._physics.tick) < logged:
+            until_tick = min(tick + stride, plan.next_truth(tick), logged)
+            self._keep_last(self._physics.advance(until_tick - tick, period, compact=True))
+            if until_tick == plan.next_truth(tick):
+                truth.add(plan.time_us(until_tick), self._physics.truth())
+        return truth
 
     def advance(self, until_tick: int, due_ns: int | None = None) -> ShardStatus:
         """Step to `until_tick` as one block and append its telemetry. If already past it, nothing is done twice.
@@ -183,15 +194,19 @@ class Shard:
         begun = time.perf_counter()
         self._due_ns = due_ns
         self._state = self._tried_again()
-        if isinstance(self._state, _Running) and (ticks := until_tick - self._physics.tick) > 0:
-            samples = self._physics.advance(ticks, self._plan.telemetry_ticks, compact=True)
-            self._keep_last(samples)
-            if len(samples["soc"]):
-                self._state = self._appended(self._batch(samples))
-            self._checkpoint_due |= self._physics.tick - self._checkpoint_tick >= self._plan.checkpoint_ticks
-            self._state = self._saved(self._state)
+        while isinstance(self._state, _Running) and self._physics.tick < until_tick:
+            self._state = self._step(min(until_tick, self._plan.next_truth(self._physics.tick)))
         self._compute_s += time.perf_counter() - begun
         return self.status()
+
+    def _step(self, until_tick: int) -> _Running | _NoRoom:
+        """Step to `until_tick`, at most to the next time of truth. Returns the state that follows."""
+        self._truth_due = until_tick == self._plan.next_truth(self._physics.tick)
+        samples = self._physics.advance(until_tick - self._physics.tick, self._plan.telemetry_ticks, compact=True)
+        self._keep_last(samples)
+        state: _Running | _NoRoom = self._appended(self._batch(samples)) if len(samples["soc"]) else _Running()
+        self._checkpoint_due |= until_tick - self._checkpoint_tick >= self._plan.checkpoint_ticks
+        return self._saved(state)
 
     def _keep_last(self, samples: dict[str, np.ndarray]) -> None:
         if len(samples["soc"]):
@@ -245,11 +260,15 @@ class Shard:
         return _Running()
 
     def _saved[State: (_Running | _NoRoom | _AtLimit)](self, state: State) -> State | _NoRoom:
-        """The state that follows once a checkpoint that is due is written. One that waits for its block waits, too."""
-        if not self._checkpoint_due or isinstance(state, _NoRoom):
+        """The state that follows once truth is told and a checkpoint written, if they are due. While a block waits for
+        room, they wait, too."""
+        if isinstance(state, _NoRoom):
             return state
         try:
-            self._checkpoint()
+            if self._truth_due:
+                self._tell_truth()
+            if self._checkpoint_due:
+                self._checkpoint()
         except LogFull:
             return self._no_room()
         return state
@@ -273,20 +292,16 @@ class Shard:
         return _AtLimit() if at_limit else _Running()
 
     def _checkpoint(self) -> None:
-        """The log reaches the disk first: a checkpoint must never be ahead of it."""
+        """The log and the truth reach the disk first: a checkpoint must never be ahead of them."""
         self._log.sync()
+        self._truth.write()
         replace_file(self._checkpoint_path, lambda file: _save_arrays(file, self._physics.parts()))
         self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
 
-    def _write_truth(self) -> None:
-        """Write what no vehicle reports, as it is now: aging by mechanism, and faults. One row per vehicle."""
-        truth = self._physics.truth()
-        del truth["vehicle"]  # in order, as in `_ids`
-        truth["tick"] = np.full(self._plan.vehicles, self._physics.tick)
-        # Of the type it has in telemetry: some readers join no other.
-        columns = truth | {"vehicle_id": self._keys_of(1)["vehicle_id"]}
-        path = self._plan.run_dir / "truth" / f"shard-{self._plan.shard:04d}.parquet"
-        replace_file(path, lambda file: pq.write_table(pa.table(columns), file))
+    def _tell_truth(self) -> None:
+        """Keep what no vehicle reports, as it is now, for the next checkpoint. LogFull if a whole span has no room."""
+        self._truth.add(self._plan.time_us(self._physics.tick), self._physics.truth())
+        self._truth_due = False
 
     def inject(self, vehicle: int, kind: str, onset_s: float, severity: float) -> None:
         """Give a vehicle a fault, from the next block on. An unknown kind raises ValueError.
@@ -331,7 +346,7 @@ class Shard:
         return {"vehicle_id": vehicle_id(vehicle), "seq": self._physics.tick // self._plan.telemetry_ticks - 1} | record
 
     def close(self) -> ShardStatus:
-        """Checkpoint, write the ground truth, seal the log.
+        """Write the truth and a checkpoint, seal the log.
 
         If there is no room for the first two, it says so in `waiting_for` and has not closed: close it again. A block
         that still waits for room is given up. It is computed again when the run goes on.
@@ -340,8 +355,8 @@ class Shard:
             if isinstance(self._state, _NoRoom) and self._state.block is not None:
                 self._state = self._appended(self._state.block)
             if not isinstance(self._state, _NoRoom) or self._state.block is None:
+                self._tell_truth()
                 self._checkpoint()
-                self._write_truth()
         except LogFull:
             self._state = self._no_room()
             return self.status()

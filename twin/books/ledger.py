@@ -7,12 +7,13 @@ and compares it with what must be there: every record before the sink's cursor, 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from actors.fleet.plan import vehicle_ranges
 from datasets.log import Cursor, CursorFile, LogDamaged, LogReader, extent, log_directory, readers_in
 from datasets.names import utc_text
 from datasets.schema import STREAMS, Stream, vehicle_index
+from datasets.truth import truth_directory, truth_times
 from models.features import is_predicted
 from twin.books import peers
 from twin.books.peers import Count, PeerSilent, Seen, compare
@@ -40,7 +42,7 @@ class Line:
     """
 
     sink: str
-    stream: Stream
+    stream: Stream | Literal["truth"]
     shard: int
     made: int
     delivered: int
@@ -74,6 +76,9 @@ class Ledger:
     state: str
     vehicles: int
     lines: tuple[Line, ...]
+    """Of sinks."""
+    truth: tuple[Line, ...] = ()
+    """What is on the disk of the truth, which no sink gets."""
     verified: tuple[Verified, ...] = ()
 
     @property
@@ -97,8 +102,10 @@ class Ledger:
 
     @property
     def complete(self) -> bool:
-        """Whether everything made is delivered, without dead letters, and every peer that was asked says so too."""
+        """Whether everything made is delivered, without dead letters, and every peer that was asked says so too. Truth
+        lost with a disk is told, but it was never on its way to anybody."""
         kept = not self.waiting and not any(line.dead_letters or line.lost for line in self.lines)
+        kept = kept and not any(line.waiting for line in self.truth)
         return kept and all(peer.complete for peer in self.verified)
 
 
@@ -174,7 +181,25 @@ class Books:
         lines = [
             self._line(sink, stream, shard.shard) for sink in self.sinks for stream in STREAMS for shard in self.shards
         ]
-        return Ledger(self.run["run_id"], str(self.run.get("state")), self.settings.population.vehicles, tuple(lines))
+        truth = tuple(line for shard in self.shards if (line := self._truth(shard)))
+        state, vehicles = str(self.run.get("state")), self.settings.population.vehicles
+        return Ledger(self.run["run_id"], state, vehicles, tuple(lines), truth)
+
+    def _truth(self, shard: _Shard) -> Line | None:
+        """The truth on the disk against what is due by the telemetry that was made: a row a vehicle at the start, after
+        each simulated day and at the end. Lost is what a restart elsewhere did not bring along. None where there is no
+        truth, as in runs of older versions and on other nodes."""
+        rows, first, last = truth_times(truth_directory(self.directory, shard.shard))
+        if first is None or last is None:
+            return None
+        start, step_s = self.settings.clock.start, self.settings.clock.step
+        period_s = step_s * self.settings.clock.ticks(self.settings.clock.telemetry_s)
+        now = start + timedelta(seconds=self.made("telemetry", shard.shard) // shard.vehicles * period_s)
+        day = timedelta(seconds=step_s * max(1, round(86_400.0 / step_s)))
+        lost = shard.vehicles * math.ceil(max(first - start, timedelta()) / day)
+        waiting = shard.vehicles * max(math.floor((now - start) / day) - math.floor((last - start) / day), 0)
+        made = lost + rows + waiting
+        return Line("disk", "truth", shard.shard, made, rows, waiting, duplicates=0, dead_letters=0, lost=lost)
 
     def _line(self, sink: str, stream: Stream, shard: int) -> Line:
         directory = log_directory(self.directory, stream, shard)
@@ -279,7 +304,7 @@ def verify(books: Books, archive: Path | None, say: Callable[[str], None] = lamb
             )
         verified.append(Verified(peer, counts))
     ledger = books.ledger()
-    return Ledger(ledger.run_id, ledger.state, ledger.vehicles, ledger.lines, tuple(verified))
+    return Ledger(ledger.run_id, ledger.state, ledger.vehicles, ledger.lines, ledger.truth, tuple(verified))
 
 
 def _ask(books: Books, peer: str, archive: Path | None) -> dict[Stream, Seen]:
@@ -330,9 +355,10 @@ def table(ledger: Ledger) -> str:
     )
     lines = [*ledger.lines, *(ledger.sums() if len({line.shard for line in ledger.lines}) > 1 else [])]
     lines.sort(key=lambda x: (LIVE_SINKS.index(x.sink), x.stream != "telemetry", x.shard == _ALL, x.shard))
-    rows = [_cells(line) for line in lines]
+    rows = [_cells(line) for line in (*lines, *ledger.truth)]
     parts = [f"run {ledger.run_id}, {ledger.vehicles:,} vehicles, {ledger.state}", ""]
-    parts += _aligned([heads, *rows]) if rows else ["no sink was switched on, so the log is the only store"]
+    parts += [] if lines else ["no sink was switched on, so the log is the only store"]
+    parts += _aligned([heads, *rows]) if rows else []
     if ledger.verified:
         parts += ["", *_aligned(_answers(ledger))]
         for peer in ledger.verified:
@@ -347,6 +373,8 @@ def verdict(ledger: Ledger) -> str:
     parts = []
     if ledger.waiting:
         parts.append(f"{ledger.waiting:,} records wait for delivery")
+    if late := sum(line.waiting for line in ledger.truth):
+        parts.append(f"{late:,} rows of truth are not on the disk yet")
     if dead := sum(line.dead_letters for line in ledger.lines):
         parts.append(f"{dead:,} dead letters")
     if lost := sum(line.lost for line in ledger.lines):
@@ -407,6 +435,7 @@ def as_json(ledger: Ledger) -> dict[str, Any]:
         "state": ledger.state,
         "complete": ledger.complete,
         "lines": [plain(line) for line in ledger.lines],
+        "truth": [plain(line) for line in ledger.truth],
         "verified": [
             {
                 "sink": peer.sink,
