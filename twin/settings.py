@@ -29,6 +29,7 @@ from pydantic.fields import FieldInfo
 from actors.delivery.sinks.base import mask
 from actors.prediction.plan import LOOPBACK
 from datasets.names import Fsync, Payload, utc_text
+from datasets.transmission import Transmission
 from physics.default_fleet import CELL_SHARES, FAULT_SHARE, OLDEST_YEARS, USE_SHARES, USES
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from twin.errors import BadInput
@@ -273,6 +274,32 @@ class Reporting(Group):
     sensors: SensorProfile = _setting(
         DEFAULT_SENSORS, "how far sensors and battery management are off: a profile, or a YAML file of figures"
     )
+
+    send_on_change: bool = _setting(False, "a vehicle sends a record only when something has changed")
+    send_every: Duration = _setting(120.0, "longest silence of a vehicle that sends on change", default_text="2min")
+    sleep_after: Duration | None = _setting(
+        None, "a vehicle parked for so long sends nothing until it moves or charges", default_text="never sleeps"
+    )
+    drop: float = _setting(0.0, "share of records lost on the way for good", ge=0, le=1)
+    late: float = _setting(0.0, "share of records that come late, so that others overtake them", ge=0, le=1)
+    late_by: Duration = _setting(600.0, "longest delay of a late record", default_text="10min")
+    repeat: float = _setting(0.0, "share of records sent twice", ge=0, le=1)
+    clock_error: Age = _setting(
+        0.0, "standard deviation, between vehicles, of what their clocks are off by", default_text="0s"
+    )
+
+    def transmission(self) -> Transmission:
+        """How records leave a vehicle."""
+        return Transmission(
+            on_change=self.send_on_change,
+            every_s=self.send_every,
+            sleep_after_s=self.sleep_after,
+            drop=self.drop,
+            late=self.late,
+            late_by_s=self.late_by,
+            repeat=self.repeat,
+            clock_error_s=self.clock_error,
+        )
 
     def profile(self) -> Sensors:
         """The figures."""
@@ -524,7 +551,7 @@ class RunSettings:
             "physics": physics,
             "periods": [clock.telemetry_s, clock.prediction_s],
             "fleet": [who.use, self.oldest_years, who.fault_share, who.drains],
-            "sensors": self.reporting.sensors,
+            "reporting": self.reporting.model_dump(mode="json"),
         }
         return "run-" + hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -14,6 +14,7 @@ from actors.prediction.plan import READER, FeederPlan, PoolPlan, pool_name
 from datasets.log import DIRECT_ROWS, SEGMENT_BYTES
 from datasets.log.retention import Retention
 from datasets.names import Fsync
+from datasets.transmission import PLAIN, Transmission
 from models.features import is_predicted
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 
@@ -61,6 +62,7 @@ class ShardPlan:
     fast_forward: bool = False
     """Simulate only some days in full; telemetry is at multiples of a day."""
     sensors: Sensors = PROFILES[DEFAULT_SENSORS]
+    transmission: Transmission = PLAIN
     fsync: Fsync = "checkpoint"
     retention: Retention | None = None
     shards: int = 1
@@ -104,6 +106,7 @@ class FleetPlan:
     pace: float
     fast_forward: bool = False
     sensors: Sensors = PROFILES[DEFAULT_SENSORS]
+    transmission: Transmission = PLAIN
     targets: tuple[Target, ...] = ()
     pool: PoolPlan | None = None
     fsync: Fsync = "checkpoint"
@@ -143,6 +146,7 @@ class FleetPlan:
                 checkpoint_ticks=self.checkpoint_ticks,
                 fast_forward=self.fast_forward,
                 sensors=self.sensors,
+                transmission=self.transmission,
                 fsync=self.fsync,
                 retention=self.retention(),
                 shards=self.shards,

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from actors.fleet.plan import ShardPlan
+from actors.fleet.sender import NOTHING_KEPT, Sender, Sent
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.log import DIRECT_ROWS, SEGMENT_BYTES, LogFull, LogWriter, log_directory
 from datasets.log.durable import replace_file
@@ -49,6 +50,8 @@ class ShardStatus:
     compute_s: float
     waiting_for: str = ""
     checkpoint_tick: int = 0
+    sent: Sent = NOTHING_KEPT
+    """What was not sent, or not once and at once."""
     cut_bytes: int = 0
     """Damaged bytes that opening the log cut off its end; their records were computed again."""
 
@@ -97,6 +100,17 @@ def _save_arrays(file: BinaryIO, arrays: Mapping[str, Sequence[np.ndarray]]) -> 
                     entry.write(np.ascontiguousarray(part).data)
 
 
+def _telemetry(columns: dict[str, Any], samples: dict[str, np.ndarray]) -> pa.RecordBatch:
+    """A batch of `columns`, which are identity and time, and of `samples`, in the order of the schema."""
+    for field in FIELDS["telemetry"]:
+        if field.name not in columns:
+            values = samples[field.name].ravel()
+            columns[field.name] = (
+                pa.DictionaryArray.from_arrays(values, pa.array(field.labels)) if field.labels else pa.array(values)
+            )
+    return pa.record_batch([columns[field.name] for field in FIELDS["telemetry"]], schema=SCHEMAS["telemetry"])
+
+
 class Shard:
     """Steps its vehicles and logs what they report. After a restart it continues from its checkpoint and its log."""
 
@@ -117,6 +131,7 @@ class Shard:
         self._saves = saves(plan.run_dir, plan.shard, plan.retention) if plan.retention else None
         self._state: _Running | _NoRoom | _AtLimit = _Running()
         self._physics = self._fresh()
+        self._sender = None if plan.transmission.plain else self._new_sender()
         self._ids = pa.array([vehicle_id(plan.first_vehicle + i) for i in range(plan.vehicles)])
         self._keys, self._when = self._keys_of(1), np.empty((2, 1, plan.vehicles), dtype=np.int64)
         self._last: dict[str, np.ndarray] = {}
@@ -154,6 +169,15 @@ class Shard:
         physics.advance(0, plan.telemetry_ticks, compact=True)
         return physics
 
+    def _new_sender(self) -> Sender:
+        plan = self._plan
+        vehicles = np.arange(plan.first_vehicle, plan.first_vehicle + plan.vehicles, dtype=np.int64)
+        return Sender(plan.transmission, plan.population.seed, vehicles, plan.telemetry_ticks * plan.step_s)
+
+    def _parts(self) -> dict[str, list[np.ndarray]]:
+        """What a checkpoint holds."""
+        return self._physics.parts() | (self._sender.parts() if self._sender else {})
+
     def _restore(self) -> TruthWriter:
         """Bring the physics to the log's end: checkpoint, then the steps whose records the log already holds. Returns
         the truth up to there."""
@@ -170,7 +194,10 @@ class Shard:
             _log.warning("%s is damaged (%s); going on from an earlier one", self._checkpoint_path, error)
         usable = [arrays for arrays in known if int(arrays["tick"]) <= logged]
         if usable:
-            self._physics.restore(max(usable, key=lambda arrays: int(arrays["tick"])))
+            newest = max(usable, key=lambda arrays: int(arrays["tick"]))
+            self._physics.restore(newest)
+            if self._sender:
+                self._sender.restore(newest)
         now_us = plan.time_us(self._physics.tick)
         truth = TruthWriter(plan.run_dir, plan.run_id, plan.shard, plan.first_vehicle, plan.vehicles, now_us)
         if self._physics.tick == 0:
@@ -179,7 +206,10 @@ class Shard:
         stride = period * max(1, min(600 // period, DIRECT_ROWS // plan.vehicles))
         while (tick := self._physics.tick) < logged:
             until_tick = min(tick + stride, plan.next_truth(tick), logged)
-            self._keep_last(self._physics.advance(until_tick - tick, period, compact=True))
+            samples = self._physics.advance(until_tick - tick, period, compact=True)
+            self._keep_last(samples)
+            if self._sender:
+                self._sender.send(samples, tick // period)
             if until_tick == plan.next_truth(tick):
                 truth.add(plan.time_us(until_tick), self._physics.truth())
         return truth
@@ -202,9 +232,12 @@ class Shard:
     def _step(self, until_tick: int) -> _Running | _NoRoom:
         """Step to `until_tick`, at most to the next time of truth. Returns the state that follows."""
         self._truth_due = until_tick == self._plan.next_truth(self._physics.tick)
-        samples = self._physics.advance(until_tick - self._physics.tick, self._plan.telemetry_ticks, compact=True)
+        period = self._plan.telemetry_ticks
+        first_seq = self._physics.tick // period
+        samples = self._physics.advance(until_tick - self._physics.tick, period, compact=True)
         self._keep_last(samples)
-        state: _Running | _NoRoom = self._appended(self._batch(samples)) if len(samples["soc"]) else _Running()
+        batch = self._sent(self._sender, samples, first_seq) if self._sender else self._batch(samples)
+        state: _Running | _NoRoom = self._appended(batch) if batch.num_rows else _Running()
         self._checkpoint_due |= until_tick - self._checkpoint_tick >= self._plan.checkpoint_ticks
         return self._saved(state)
 
@@ -219,6 +252,18 @@ class Shard:
             "run_id": pa.DictionaryArray.from_arrays(np.zeros_like(codes), pa.array([self._plan.run_id])),
             "vehicle_id": pa.DictionaryArray.from_arrays(codes, self._ids),
         }
+
+    def _sent(self, sender: Sender, samples: dict[str, np.ndarray], first_seq: int) -> pa.RecordBatch:
+        """The telemetry rows that arrive, of vehicles that do not just send everything."""
+        arrived, plan = sender.send(samples, first_seq), self._plan
+        lanes = arrived["lane"].astype(np.int32)
+        ts = plan.time_us(0) + (arrived["seq"] + 1) * round(plan.telemetry_ticks * plan.step_s * 1e6)
+        keys = {
+            "run_id": pa.DictionaryArray.from_arrays(np.zeros_like(lanes), pa.array([plan.run_id])),
+            "vehicle_id": pa.DictionaryArray.from_arrays(lanes, self._ids),
+        }
+        when = {"seq": arrived["seq"], "ts": pa.array(ts + arrived["clock_us"], pa.timestamp("us", tz="UTC"))}
+        return _telemetry(keys | when, arrived)
 
     def _batch(self, samples: dict[str, np.ndarray]) -> pa.RecordBatch:
         """Telemetry rows in order of time, then vehicle. They last until the next block."""
@@ -235,13 +280,7 @@ class Shard:
             "seq": self._when[0].ravel(),
             "ts": pa.array(self._when[1].ravel(), pa.timestamp("us", tz="UTC")),
         }
-        for field in FIELDS["telemetry"]:
-            if field.name not in columns:
-                values = samples[field.name].ravel()
-                columns[field.name] = (
-                    pa.DictionaryArray.from_arrays(values, pa.array(field.labels)) if field.labels else pa.array(values)
-                )
-        return pa.record_batch([columns[field.name] for field in FIELDS["telemetry"]], schema=SCHEMAS["telemetry"])
+        return _telemetry(columns, samples)
 
     def _no_room(self, block: pa.RecordBatch | None = None) -> _NoRoom:
         return _NoRoom(block, f"room on the volume of {self._plan.run_dir}")
@@ -295,7 +334,7 @@ class Shard:
         """The log and the truth reach the disk first: a checkpoint must never be ahead of them."""
         self._log.sync()
         self._truth.write()
-        replace_file(self._checkpoint_path, lambda file: _save_arrays(file, self._physics.parts()))
+        replace_file(self._checkpoint_path, lambda file: _save_arrays(file, self._parts()))
         self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
 
     def _tell_truth(self) -> None:
@@ -324,6 +363,7 @@ class Shard:
             compute_s=self._compute_s,
             waiting_for=self._state.waiting_for,
             checkpoint_tick=self._checkpoint_tick,
+            sent=self._sender.sent if self._sender else NOTHING_KEPT,
             cut_bytes=self._log.cut_bytes,
         )
 

@@ -386,7 +386,12 @@ class Supervisor:
         return self._status
 
     def _keep_restart_points(self) -> None:
-        """Copy new checkpoints to the driver; confirm a copy when every sink has acknowledged all records before it."""
+        """Copy new checkpoints to the driver; confirm a copy when every sink has acknowledged all records before it.
+
+        Where not every record is sent, how many precede a checkpoint does not follow from its time. Then there are no
+        restart points, and a shard whose log is lost computes everything again.
+        """
+        kept = self._plan.transmission.whole
         for slot in self._slots:
             shard = slot.plan.shard
             if slot.copying is not None:
@@ -397,7 +402,7 @@ class Supervisor:
                     tick, content = self._cluster.answer(call)
                     if self._points.wants(shard, tick):
                         self._points.offer(shard, tick, content)
-            elif not slot.restarting and self._points.wants(shard, slot.status.checkpoint_tick):
+            elif kept and not slot.restarting and self._points.wants(shard, slot.status.checkpoint_tick):
                 slot.copying = self._cluster.ask(slot.actor, Shard.checkpoint)
         pending = self._points.pending()
         acknowledged = self._carriers.acknowledged() if pending else {}

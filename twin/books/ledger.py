@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from twin.run_directory import load_run, run_settings, shard_count
 from twin.settings import RunSettings
 
 _ALL = -1
+_END = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,27 @@ class Verified:
 
 
 @dataclass(frozen=True)
+class Transmitted:
+    """What became of the records that the vehicles took, one each a telemetry period."""
+
+    taken: int
+    arrived: int
+    """Rows of telemetry in the log, with those that were sent twice."""
+    unchanged: int
+    asleep: int
+    dropped: int
+    repeated: int
+    held: int
+    """Late, or copies, and still on their way when the run ended. It takes them along when it goes on."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every record has arrived, was never sent, or is still on its way."""
+        never = self.unchanged + self.asleep + self.dropped
+        return self.taken == self.arrived - self.repeated + self.held + never
+
+
+@dataclass(frozen=True)
 class Ledger:
     """The books of one run."""
 
@@ -80,6 +102,8 @@ class Ledger:
     truth: tuple[Line, ...] = ()
     """What is on the disk of the truth, which no sink gets."""
     verified: tuple[Verified, ...] = ()
+    transmission: Transmitted | None = None
+    """Of a run that has ended, where not every record is sent, once and at once."""
 
     @property
     def waiting(self) -> int:
@@ -106,6 +130,7 @@ class Ledger:
         lost with a disk is told, but it was never on its way to anybody."""
         kept = not self.waiting and not any(line.dead_letters or line.lost for line in self.lines)
         kept = kept and not any(line.waiting for line in self.truth)
+        kept = kept and (self.transmission is None or self.transmission.balanced)
         return kept and all(peer.complete for peer in self.verified)
 
 
@@ -126,6 +151,8 @@ class Books:
         ranges = vehicle_ranges(self.settings.population.vehicles, shard_count(self.run))
         self.shards = [_Shard(number, *vehicles) for number, vehicles in enumerate(ranges)]
         self._readers = {name: self._reader(name, self.settings) for name in LIVE_SINKS}
+        how = self.settings.reporting.transmission()
+        self.whole, self.ordered = how.whole, not (how.late or how.repeat)
         then = run_settings(directory, self.run) if flags else self.settings
         self._recorded = {name: self._reader(name, then) for name in LIVE_SINKS}
         # What the driver saw last, for logs and cursors that are on the disks of other nodes.
@@ -183,7 +210,19 @@ class Books:
         ]
         truth = tuple(line for shard in self.shards if (line := self._truth(shard)))
         state, vehicles = str(self.run.get("state")), self.settings.population.vehicles
-        return Ledger(self.run["run_id"], state, vehicles, tuple(lines), truth)
+        return Ledger(self.run["run_id"], state, vehicles, tuple(lines), truth, (), self._transmission())
+
+    def _simulated_s(self) -> float:
+        return float(self.run.get("counts", {}).get("simulated_s", 0.0))
+
+    def _transmission(self) -> Transmitted | None:
+        told = self.run.get("counts", {}).get("transmission")
+        if self.whole or not told:
+            return None
+        clock = self.settings.clock
+        samples = clock.ticks(self._simulated_s()) // clock.ticks(clock.telemetry_s)
+        arrived = sum(self.made("telemetry", shard.shard) for shard in self.shards)
+        return Transmitted(samples * self.settings.population.vehicles, arrived, **told)
 
     def _truth(self, shard: _Shard) -> Line | None:
         """The truth on the disk against what is due by the telemetry that was made: a row a vehicle at the start, after
@@ -194,7 +233,9 @@ class Books:
             return None
         start, step_s = self.settings.clock.start, self.settings.clock.step
         period_s = step_s * self.settings.clock.ticks(self.settings.clock.telemetry_s)
-        now = start + timedelta(seconds=self.made("telemetry", shard.shard) // shard.vehicles * period_s)
+        # Where not every record is sent, their number does not tell the time; the driver knew it last.
+        sampled_s = self.made("telemetry", shard.shard) // shard.vehicles * period_s
+        now = start + timedelta(seconds=sampled_s if self.whole else self._simulated_s())
         day = timedelta(seconds=step_s * max(1, round(86_400.0 / step_s)))
         lost = shard.vehicles * math.ceil(max(first - start, timedelta()) / day)
         waiting = shard.vehicles * max(math.floor((now - start) / day) - math.floor((last - start) / day), 0)
@@ -228,7 +269,10 @@ class Books:
         )
 
     def identities(self, stream: Stream, ends: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """(vehicle, seq) of each shard's rows before its end in `ends`. Rows are ordered by time, then vehicle."""
+        """(vehicle, seq) of each shard's rows before its end in `ends`. Rows are ordered by time, then vehicle. Where not
+        every record is sent, only the logs tell: PeerSilent if they do not hold all."""
+        if not self.whole:
+            return self._read(stream, ends)
         vehicles, seqs = [], []
         for shard in self.shards:
             rows = np.arange(ends[shard.shard], dtype=np.int64)
@@ -238,6 +282,27 @@ class Books:
                 numbers = self._predicted(int(numbers[-1]) + 1)[numbers]
             seqs.append(numbers)
         return np.concatenate(vehicles), np.concatenate(seqs)
+
+    def _read(self, stream: Stream, ends: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """(vehicle, seq) of each shard's rows before its end, as the log has them, each once."""
+        seen = Seen(ordered=False)
+        for shard in self.shards:
+            if extent(log_directory(self.directory, stream, shard.shard)).first:
+                raise PeerSilent("not every record was sent, and the log does not hold any more which ones were")
+            self._take(seen, stream, shard.shard, 0, ends[shard.shard])
+        pairs = np.stack([np.frombuffer(seen.vehicles, np.int64), np.frombuffer(seen.seqs, np.int64)])
+        vehicles, seqs = np.unique(pairs, axis=1)
+        return vehicles, seqs
+
+    def _take(self, seen: Seen, stream: Stream, shard: int, first: int, end: int) -> None:
+        """The identities of a log's rows in [first, end)."""
+        with LogReader(log_directory(self.directory, stream, shard), first) as reader:
+            while first < end and (frame := reader.read(min(1 << 18, end - first))) is not None:
+                names = frame.batch.column("vehicle_id")
+                numbers = np.array([vehicle_index(n) for n in names.dictionary.to_pylist()], np.int64)
+                seen.vehicles.frombytes(numbers[names.indices.to_numpy()].tobytes())
+                seen.seqs.frombytes(frame.batch.column("seq").to_numpy().tobytes())
+                first = frame.row + frame.batch.num_rows
 
     def _predicted(self, count: int) -> np.ndarray:
         """The seq of the first `count` predictions of a vehicle."""
@@ -261,16 +326,11 @@ class Books:
         for stream in STREAMS:
             seen = found[stream] = Seen(ordered=True)
             firsts = {s.shard: extent(log_directory(self.directory, stream, s.shard)).first for s in self.shards}
-            vehicles, seqs = self.identities(stream, firsts)
+            vehicles, seqs = self.identities(stream, firsts)  # what retention dropped counts as there
             seen.vehicles.frombytes(vehicles.tobytes())
             seen.seqs.frombytes(seqs.tobytes())
             for shard in self.shards:
-                with LogReader(log_directory(self.directory, stream, shard.shard), firsts[shard.shard]) as reader:
-                    while (frame := reader.read(1 << 18)) is not None:
-                        names = frame.batch.column("vehicle_id")
-                        numbers = np.array([vehicle_index(n) for n in names.dictionary.to_pylist()], np.int64)
-                        seen.vehicles.frombytes(numbers[names.indices.to_numpy()].tobytes())
-                        seen.seqs.frombytes(frame.batch.column("seq").to_numpy().tobytes())
+                self._take(seen, stream, shard.shard, firsts[shard.shard], _END)
         return found
 
     def ends(self, stream: Stream, sink: str = "") -> dict[int, int]:
@@ -297,14 +357,16 @@ def verify(books: Books, archive: Path | None, say: Callable[[str], None] = lamb
             ends = made[stream] if peer == "log" else acknowledged[peer][stream]
             expected = _without(books.identities(stream, ends), list(books.dead(peer, stream)))
             counts[stream] = compare(
-                seen[stream],
+                replace(seen[stream], ordered=seen[stream].ordered and books.ordered),
                 books.identities(stream, made[stream]),
                 expected,
-                repeats_are_wrong=peer in ("log", "timescale"),
+                repeats_are_wrong=peer == "timescale" or (peer == "log" and books.ordered),
             )
         verified.append(Verified(peer, counts))
     ledger = books.ledger()
-    return Ledger(ledger.run_id, ledger.state, ledger.vehicles, ledger.lines, ledger.truth, tuple(verified))
+    return Ledger(
+        ledger.run_id, ledger.state, ledger.vehicles, ledger.lines, ledger.truth, tuple(verified), ledger.transmission
+    )
 
 
 def _ask(books: Books, peer: str, archive: Path | None) -> dict[Stream, Seen]:
@@ -359,6 +421,13 @@ def table(ledger: Ledger) -> str:
     parts = [f"run {ledger.run_id}, {ledger.vehicles:,} vehicles, {ledger.state}", ""]
     parts += [] if lines else ["no sink was switched on, so the log is the only store"]
     parts += _aligned([heads, *rows]) if rows else []
+    if (t := ledger.transmission) is not None:
+        parts += [
+            "",
+            f"taken {t.taken:,} = arrived {t.arrived:,} - sent twice {t.repeated:,} + on their way {t.held:,}"
+            f" + never sent (unchanged {t.unchanged:,}, asleep {t.asleep:,}) + dropped {t.dropped:,}"
+            f"{'' if t.balanced else ': DIFFERENT'}",
+        ]
     if ledger.verified:
         parts += ["", *_aligned(_answers(ledger))]
         for peer in ledger.verified:
@@ -375,6 +444,8 @@ def verdict(ledger: Ledger) -> str:
         parts.append(f"{ledger.waiting:,} records wait for delivery")
     if late := sum(line.waiting for line in ledger.truth):
         parts.append(f"{late:,} rows of truth are not on the disk yet")
+    if ledger.transmission and not ledger.transmission.balanced:
+        parts.append("what the vehicles took is not what was sent, dropped or kept")
     if dead := sum(line.dead_letters for line in ledger.lines):
         parts.append(f"{dead:,} dead letters")
     if lost := sum(line.lost for line in ledger.lines):
@@ -435,6 +506,7 @@ def as_json(ledger: Ledger) -> dict[str, Any]:
         "state": ledger.state,
         "complete": ledger.complete,
         "lines": [plain(line) for line in ledger.lines],
+        "transmission": vars(ledger.transmission) if ledger.transmission else None,
         "truth": [plain(line) for line in ledger.truth],
         "verified": [
             {
