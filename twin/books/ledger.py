@@ -269,8 +269,8 @@ class Books:
         )
 
     def identities(self, stream: Stream, ends: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """(vehicle, seq) of each shard's rows before its end in `ends`. Rows are ordered by time, then vehicle. Where not
-        every record is sent, only the logs tell: PeerSilent if they do not hold all."""
+        """(vehicle, seq) of each shard's rows before its end in `ends`. Rows are ordered by time, then vehicle. Where
+        not every record is sent, only the logs tell: PeerSilent if they do not hold all."""
         if not self.whole:
             return self._read(stream, ends)
         vehicles, seqs = [], []
@@ -364,9 +364,7 @@ def verify(books: Books, archive: Path | None, say: Callable[[str], None] = lamb
             )
         verified.append(Verified(peer, counts))
     ledger = books.ledger()
-    return Ledger(
-        ledger.run_id, ledger.state, ledger.vehicles, ledger.lines, ledger.truth, tuple(verified), ledger.transmission
-    )
+    return replace(ledger, verified=tuple(verified))
 
 
 def _ask(books: Books, peer: str, archive: Path | None) -> dict[Stream, Seen]:
