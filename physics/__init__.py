@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from physics.cell import CellResult, simulate_cell
     from physics.cells import UnknownCellError, cell_names, load_cell
-    from physics.columns import COLUMNS, FLAGS, MODES
+    from physics.columns import COLUMNS, DIAGNOSTICS, FLAGS, MODES
     from physics.compiled import cache_folder, physics_version
     from physics.default_fleet import USES
     from physics.faults import FAULTS, Fault
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from physics.parameters import CellParameters
     from physics.population import Population, draw_population
     from physics.protocol import parse_protocol
+    from physics.sensors import PROFILES, Sensors
 
 _HOMES = {
     "cell": ("CellResult", "simulate_cell"),
     "cells": ("UnknownCellError", "cell_names", "load_cell"),
-    "columns": ("COLUMNS", "FLAGS", "MODES"),
+    "columns": ("COLUMNS", "DIAGNOSTICS", "FLAGS", "MODES"),
     "compiled": ("cache_folder", "physics_version"),
     "default_fleet": ("USES",),
     "faults": ("FAULTS", "Fault"),
@@ -44,14 +45,17 @@ _HOMES = {
     "parameters": ("CellParameters",),
     "population": ("Population", "draw_population"),
     "protocol": ("parse_protocol",),
+    "sensors": ("PROFILES", "Sensors"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "COLUMNS",
+    "DIAGNOSTICS",
     "FAULTS",
     "FLAGS",
     "MODES",
+    "PROFILES",
     "USES",
     "CellParameters",
     "CellResult",
@@ -65,6 +69,7 @@ __all__ = [
     "Pack",
     "PackResult",
     "Population",
+    "Sensors",
     "UnknownCellError",
     "cache_folder",
     "cell_names",
