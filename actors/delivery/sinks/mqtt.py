@@ -150,9 +150,10 @@ class MqttSink:
         if self._own:
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        # Loads kernels, and may compile them. Later, nobody would answer the broker meanwhile.
-        none = pa.RecordBatch.from_pylist([], SCHEMAS[self._stream])
-        encode(none, self._stream, self._target.payload)
+        if not self._visit:
+            # Loads kernels, and may compile them. Later, nobody would answer the broker meanwhile.
+            none = pa.RecordBatch.from_pylist([], SCHEMAS[self._stream])
+            encode(none, self._stream, self._target.payload)
         with self._using:
             answer = self._first()
             if str(answer) == _OLD_BROKER:
