@@ -44,6 +44,7 @@ def make_batch(
         "mode": pa.array([MODES[v % 3] for v in vehicle]).dictionary_encode(),
         "model_version": pa.array(["1.0.0"] * len(seq)).dictionary_encode(),
         "flags": pa.array(np.zeros(len(seq), np.int32)),
+        "diagnostics": pa.array(np.zeros(len(seq), np.int32)),
     }
     for position, field in enumerate(FIELDS[stream]):
         if field.name not in columns:

@@ -21,7 +21,7 @@ from datasets.schema import FIELDS, PAYLOADS, STREAMS, Field, Payload, Stream, j
 from tests.support import make_batch
 
 GOLDEN = Path(__file__).parents[1] / "data"
-NEW = Field("insulation_resistance", pa.float32(), "kOhm", "Of a hypothetical version 2", 1, since=2, default=500.0)
+NEW = Field("insulation_resistance", pa.float32(), "kOhm", "Of a hypothetical version 3", 1, since=3, default=500.0)
 
 
 def messages(stream: Stream, payload: Payload) -> list[bytes]:
@@ -64,41 +64,42 @@ def test_messages_of_version_1_are_read_for_good(stream: Stream, payload: Payloa
     value = (GOLDEN / f"{stream}-v1.{payload}").read_bytes()
     expected = json.loads((GOLDEN / f"{stream}-v1.json").read_text())
     expected["ts"] = datetime.fromisoformat(expected["ts"])
+    expected |= {field.name: field.default for field in FIELDS[stream] if field.since > 1}
     assert decode(value, stream) == expected
 
 
-def version_2(stream: Stream) -> Reader:
-    return Reader(stream, (*FIELDS[stream], NEW), 2)
+def version_3(stream: Stream) -> Reader:
+    return Reader(stream, (*FIELDS[stream], NEW), 3)
 
 
-def of_version_2(stream: Stream, payload: Payload) -> bytes:
-    record: dict[str, Any] = orjson.loads(messages(stream, "json")[0]) | {"schema": 2, NEW.name: 123.5}
+def of_version_3(stream: Stream, payload: Payload) -> bytes:
+    record: dict[str, Any] = orjson.loads(messages(stream, "json")[0]) | {"schema": 3, NEW.name: 123.5}
     if payload == "json":
         return orjson.dumps(record)
-    return version_2(stream).to_avro(record | {"ts": datetime.fromisoformat(record["ts"])})
+    return version_3(stream).to_avro(record | {"ts": datetime.fromisoformat(record["ts"])})
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("stream", STREAMS)
 def test_old_reads_new(stream: Stream, payload: Payload) -> None:
     old = decode(messages(stream, payload)[0], stream)
-    assert decode(of_version_2(stream, payload), stream) == old | {"schema": 2}
+    assert decode(of_version_3(stream, payload), stream) == old | {"schema": 3}
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("stream", STREAMS)
 def test_new_reads_old_and_new(stream: Stream, payload: Payload) -> None:
-    reader = version_2(stream)
+    reader = version_3(stream)
     read = reader.from_json if payload == "json" else reader.from_avro
     old = messages(stream, payload)[0]
     assert read(old) == decode(old, stream) | {NEW.name: 500.0}
-    assert read(of_version_2(stream, payload))[NEW.name] == 123.5
+    assert read(of_version_3(stream, payload))[NEW.name] == 123.5
 
 
-def test_a_version_2_message_without_its_field_is_malformed() -> None:
-    record = orjson.loads(messages("telemetry", "json")[0]) | {"schema": 2}
+def test_a_version_3_message_without_its_field_is_malformed() -> None:
+    record = orjson.loads(messages("telemetry", "json")[0]) | {"schema": 3}
     with pytest.raises(Malformed, match="insulation_resistance, got none"):
-        version_2("telemetry").from_json(orjson.dumps(record))
+        version_3("telemetry").from_json(orjson.dumps(record))
 
 
 # What is refused

@@ -247,8 +247,8 @@ def test_a_drift_stays_within_the_sensors_range(cycles: Cycles, kind: str, sign:
 def test_the_bms_notices_what_is_large_and_nothing_else(cycles: Cycles, kind: str, severity: float, code: str) -> None:
     fleet = fleet_of(healthy(40), cycles)
     for k in range(20):
-        fleet.inject(k, Fault(kind, MIDNIGHT, severity))
-    codes = fleet.advance(DAY, HOUR)["diagnostics"][-1]
+        fleet.inject(k, Fault(kind, MIDNIGHT + 7.0 * HOUR, severity))
+    codes = fleet.advance(3 * DAY, HOUR)["diagnostics"][-1]
     assert np.all(codes[:20] & DIAGNOSTICS[code]), code
     assert np.all(codes[20:] == 0), "no false alarm"
 
