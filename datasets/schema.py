@@ -36,6 +36,7 @@ __all__ = [
     "Stream",
     "avro_schema",
     "json_schema",
+    "upgraded",
     "vehicle_id",
     "vehicle_index",
 ]
@@ -131,6 +132,18 @@ SCHEMA_VERSION = max(field.since for fields in FIELDS.values() for field in fiel
 SCHEMAS: dict[Stream, pa.Schema] = {
     stream: pa.schema([pa.field(f.name, f.type, nullable=False) for f in fields]) for stream, fields in FIELDS.items()
 }
+
+
+def upgraded(batch: pa.RecordBatch, stream: Stream) -> pa.RecordBatch:
+    """Rows of an older version of the schema, with the default of each column that came since."""
+    if len(batch.schema.names) == len(FIELDS[stream]):
+        return batch
+    missing = [
+        pa.repeat(pa.scalar(field.default, field.type), batch.num_rows)
+        for field in FIELDS[stream][len(batch.schema.names) :]
+    ]
+    return pa.record_batch([*batch.columns, *missing], schema=SCHEMAS[stream])
+
 
 # The seven model inputs: the reference system's names and our columns, in its order.
 MODEL_INPUTS: dict[str, str] = {

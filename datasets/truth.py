@@ -51,7 +51,13 @@ TRUTH: dict[str, tuple[str, str]] = {
 _SPAN_ROWS = 200_000
 _TIME = pa.timestamp("us", tz="UTC")
 _TEXT = pa.dictionary(pa.int32(), pa.string())
-_TYPES = {"fault": _TEXT, "cell": _TEXT, "outside_valid_range": pa.bool_(), "fault_onset_s": pa.float64(), "soh": pa.float64()}
+_TYPES = {
+    "fault": _TEXT,
+    "cell": _TEXT,
+    "outside_valid_range": pa.bool_(),
+    "fault_onset_s": pa.float64(),
+    "soh": pa.float64(),
+}
 TRUTH_SCHEMA = pa.schema(
     [
         pa.field("run_id", _TEXT, nullable=False),

@@ -25,7 +25,7 @@ import pyarrow as pa
 from actors.delivery.position import SUBSCRIBERS_S, Position
 from actors.delivery.sinks import SINKS, Sink, SinkUnavailable, Target
 from datasets.log import LogReader, extent
-from datasets.schema import STREAMS, Stream
+from datasets.schema import STREAMS, Stream, upgraded
 
 _RETRY_S = 1.0
 _HEAR_S = 0.2
@@ -166,7 +166,7 @@ class Replay:
             first, last = np.searchsorted(times, [self._begin_us, self._end_us])
             # Unwanted rows count as passed: those in front now, those at the end when the batch is done.
             log.position.move(frame.row + int(first))
-            log.batch = frame.batch.slice(int(first), int(last - first))
+            log.batch = upgraded(frame.batch.slice(int(first), int(last - first)), log.position.stream)
         heapq.heappush(queue, (int(_times(log.batch.slice(0, 1))[0]), id(log), log))
 
     def _deliver(self, log: _Log, until_us: int) -> None:
@@ -185,5 +185,5 @@ class Replay:
 
 
 def _times(batch: pa.RecordBatch) -> np.ndarray:
-    """ts of each row [us since 1970], ascending."""
-    return np.asarray(batch.column("ts").cast(pa.int64()).to_numpy())
+    """When each row had come [us since 1970], ascending: a late record counts by those that overtook it."""
+    return np.maximum.accumulate(batch.column("ts").cast(pa.int64()).to_numpy())

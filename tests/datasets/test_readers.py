@@ -69,7 +69,8 @@ def by_polars(run: Path) -> list[tuple[Any, ...]]:
 
     telemetry, predictions, truth = (pl.read_parquet(run / name) for name in (*STREAMS, "truth"))
     truth = truth.filter(pl.col("ts") == pl.col("ts").max())
-    both = telemetry.join(truth, on="vehicle_id", suffix="_really").join(predictions, on=["run_id", "vehicle_id", "seq"], how="left")
+    both = telemetry.join(truth, on="vehicle_id", suffix="_really")
+    both = both.join(predictions, on=["run_id", "vehicle_id", "seq"], how="left")
     found = both.group_by("vehicle_id").agg(
         pl.col("seq").count(), pl.col("rul").count(), pl.col("lli").max(), pl.col("battery_voltage").max()
     )
