@@ -16,10 +16,14 @@ import pytest
 from actors.fleet.plan import PopulationPlan, ShardPlan
 from actors.fleet.restart_points import RestartPoints
 from actors.fleet.shard import Shard
-from datasets.log import LogReader, LogWriter, extent, log_directory
+from datasets.log import LogFull, LogReader, LogWriter, extent, log_directory
 from datasets.log.cursor import Cursor, CursorFile
+from datasets.log.durable import replace_file
 from datasets.log.retention import Retention
 from datasets.schema import SCHEMAS
+from datasets.transmission import Transmission
+from datasets.truth import TRUTH_SCHEMA, TruthWriter, truth_directory, truth_times
+from tests.support import records
 
 VEHICLES = 20
 
@@ -194,3 +198,117 @@ def test_a_sealed_segment_is_plain_parquet(tmp_path: Path, vehicles: int, monkey
     for column_name in ("battery_voltage", "soh", "driving_speed", "distance_traveled"):
         found = duckdb.execute(f"SELECT {column_name} FROM '{path}'").fetchnumpy()[column_name]
         assert np.array_equal(found, table.column(column_name).to_numpy())
+
+
+# --- truth ------------------------------------------------------------------------------------------------------------
+
+DAY = 86_400
+ODD = Transmission(on_change=True, sleep_after_s=600.0, drop=0.05, late=0.1, repeat=0.05, clock_error_s=1.0)
+
+
+def truth(run: Path) -> pa.Table:
+    table = pq.read_table(run / "truth", partitioning=None)
+    ids = table.column("vehicle_id").cast(pa.string())
+    return table.set_column(1, "vehicle_id", ids).sort_by([("ts", "ascending"), ("vehicle_id", "ascending")])
+
+
+def plain(table: pa.Table) -> list[dict[str, Any]]:
+    return list(table.to_pylist())
+
+
+def daily(run: Path, **changes: Any) -> ShardPlan:
+    return plan(run, **{"telemetry_ticks": 600, "checkpoint_ticks": 7200} | changes)
+
+
+def test_truth_is_told_at_the_start_each_day_and_the_end(tmp_path: Path) -> None:
+    shard = Shard(daily(tmp_path))
+    shard.advance(2 * DAY + 6000)
+    shard.close()
+    rows = truth(tmp_path)
+    times = sorted(set(rows.column("ts").cast(pa.int64()).to_pylist()))
+    assert [t // 1_000_000 - 1_780_300_800 for t in times] == [0, DAY, 2 * DAY, 2 * DAY + 6000]
+    assert rows.num_rows == 4 * VEHICLES
+    assert rows.column_names == TRUTH_SCHEMA.names
+
+
+def test_truth_does_not_depend_on_blocks_or_on_a_kill(tmp_path: Path) -> None:
+    """Two runs: one in one block, one in odd blocks, left without closing in the middle of a day, and gone on with."""
+    whole = Shard(daily(tmp_path / "whole"))
+    whole.advance(3 * DAY)
+    whole.close()
+    killed = Shard(daily(tmp_path / "killed"))
+    for tick in (7000, DAY - 1, DAY + 5000, 2 * DAY + 100):
+        killed.advance(tick)
+    killed._log.close()  # as a killed process leaves it: no checkpoint of the last part, no truth of it
+    again = Shard(daily(tmp_path / "killed"))
+    again.advance(3 * DAY)
+    again.close()
+    assert plain(truth(tmp_path / "killed")) == plain(truth(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("vehicles", [20, 600, 7000])
+def test_truth_files_stay_few_and_small(tmp_path: Path, vehicles: int) -> None:
+    writer = TruthWriter(tmp_path, "run-test", 0, 0, vehicles, 0)
+    values = {field.name: np.zeros(vehicles) for field in TRUTH_SCHEMA}
+    values |= {"fault": np.full(vehicles, "none", object), "cell": np.full(vehicles, "chen2020", object)}
+    values["outside_valid_range"] = np.zeros(vehicles, dtype=np.bool_)
+    for day in range(40):
+        writer.add(day * DAY * 1_000_000, values)
+    writer.write()
+    files = list((tmp_path / "truth").glob("**/*.parquet"))
+    assert len(files) == {20: 1, 600: 2, 7000: 40}[vehicles]
+    assert sum(pq.read_metadata(file).num_rows for file in files) == 40 * vehicles
+    assert truth_times(truth_directory(tmp_path, 0))[0] == 40 * vehicles
+
+
+def test_truth_waits_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk at the end of a day: the shard waits, and nothing of the truth is missing afterwards."""
+    shard = Shard(daily(tmp_path, checkpoint_ticks=600))
+    shard.advance(DAY - 600)
+    full = {"now": True}
+
+    def no_room(path: Path, content: Any) -> None:
+        if full["now"]:
+            raise LogFull(28, f"no room for {path}")
+        replace_file(path, content)
+
+    monkeypatch.setattr("datasets.truth.replace_file", no_room)
+    assert "room on the volume" in shard.advance(DAY).waiting_for
+    full["now"] = False
+    assert shard.advance(DAY + 600).waiting_for == ""
+    shard.close()
+    assert truth(tmp_path).num_rows == 3 * VEHICLES
+
+
+# --- transmission -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_sent_does_not_depend_on_blocks_or_on_a_kill(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"transmission": ODD, "telemetry_ticks": 10, "checkpoint_ticks": 600}
+    whole = Shard(plan(tmp_path / "whole", **options))
+    status = whole.advance(7200)
+    whole.close()
+    assert status.sent.never > 0
+    assert status.records - status.sent.repeated + status.sent.held + status.sent.never == VEHICLES * 720
+    killed = Shard(plan(tmp_path / "killed", **options))
+    for tick in (610, 1300, 3333, 4000):
+        killed.advance(tick)
+    killed._log.close()
+    again = Shard(plan(tmp_path / "killed", **options))
+    assert again.advance(7200).sent == status.sent
+    again.close()
+    assert rows(tmp_path / "killed").equals(rows(tmp_path / "whole"))
+
+
+def test_shards_together_send_what_one_sends(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"transmission": ODD, "telemetry_ticks": 10}
+    one = Shard(plan(tmp_path / "one", **options))
+    one.advance(3600)
+    one.close()
+    for shard, first in enumerate((0, 8)):
+        part = plan(tmp_path / "two", **options, shard=shard, first_vehicle=first, vehicles=(8, 12)[shard])
+        half = Shard(part)
+        half.advance(3600)
+        half.close()
+    order = [("vehicle_id", "ascending"), ("seq", "ascending")]
+    assert plain(records(tmp_path / "two").sort_by(order)) == plain(records(tmp_path / "one").sort_by(order))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.prediction.plan import READER
-from datasets.schema import SCHEMAS, STREAMS
+from datasets.schema import FIELDS, SCHEMAS, STREAMS
 from tests.support import records
 from twin.books.ledger import Books, table, verify
 from twin.commands.replay import replay_run
