@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import parser, results_of  # noqa: E402
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle  # noqa: E402
-from physics import FleetLives, Population, draw_population  # noqa: E402
+from physics import PROFILES, FleetLives, Population, draw_population  # noqa: E402
 from physics.life import LONGEST_JUMP, TOLERANCE  # noqa: E402
 
 BOTH = {"chen2020": 0.5, "prada2013": 0.5}
@@ -62,7 +62,7 @@ def lived(population: Population, days: int, every: int, **options: Any) -> tupl
     """(SoH of shape (samples, vehicles), seconds of a core, vehicle-days simulated in full)."""
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
     begun = time.process_time()
-    fleet = FleetLives(population, cycles=cycles, start_s=START_S, **options)
+    fleet = FleetLives(population, cycles=cycles, start_s=START_S, sensors=PROFILES["ideal"], **options)
     soh = fleet.advance(days * fleet.day_ticks, every * fleet.day_ticks)["soh"]
     return soh, time.process_time() - begun, fleet.days_lived
 

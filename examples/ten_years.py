@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
-from physics import FleetLives, draw_population
+from physics import PROFILES, FleetLives, draw_population
 from physics.default_fleet import CELL_SHARES
 
 START_S = 1_767_225_600  # 2026-01-01, UTC
@@ -23,7 +23,8 @@ def main(years: int = 10) -> None:
     vehicles = np.arange(60)
     population = draw_population(1, vehicles, CELL_SHARES, oldest_years=0.0, start_s=START_S)
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
-    lives = FleetLives(population, cycles=cycles, start_s=START_S)
+    # What the batteries are, not what their vehicles report.
+    lives = FleetLives(population, cycles=cycles, start_s=START_S, sensors=PROFILES["ideal"])
     for year in range(1, years + 1):
         days = lives.advance(365 * lives.day_ticks, lives.day_ticks)
         worst, median, best = np.quantile(days["soh"][-1], (0.1, 0.5, 0.9))
