@@ -25,7 +25,6 @@ from actors.fleet.metrics import FleetCollector
 from actors.fleet.placement import shards_of
 from actors.fleet.plan import FleetPlan, PopulationPlan
 from actors.fleet.ray_cluster import RayCluster, first_cause
-from actors.fleet.sender import NOTHING_KEPT
 from actors.fleet.status import FleetStatus
 from actors.fleet.supervisor import FleetFailed, Supervisor
 from actors.prediction.plan import READER, PoolPlan, pool_name
@@ -435,9 +434,7 @@ def _counts(status: FleetStatus) -> dict[str, Any]:
             for sink in status.sinks
         },
         "log_cut_bytes": status.cut_bytes,
-        "transmission": {
-            name: sum(getattr(shard.sent, name) for shard in status.shards) for name in vars(NOTHING_KEPT)
-        },
+        "transmission": vars(status.sent),
     }
 
 

@@ -32,6 +32,10 @@ class FleetCollector(Collector):
         yield GaugeMetricFamily("ev_simulated_seconds", "Simulated time since the start", status.simulated_s)
         yield GaugeMetricFamily("ev_real_time_factor", "Simulated over real time, lately", status.real_time_factor)
         yield CounterMetricFamily("ev_telemetry_records", "Telemetry records made", status.records)
+        unsent = CounterMetricFamily("ev_unsent_records", "Telemetry never sent, or lost on its way", labels=["reason"])
+        for reason in ("unchanged", "asleep", "dropped"):
+            unsent.add_metric([reason], getattr(status.sent, reason))
+        yield unsent
         yield CounterMetricFamily("ev_predictions", "Predictions made", status.predictions)
         yield GaugeMetricFamily(
             "ev_predictor_backlog_records", "Telemetry the predictor has not looked at", status.predictor_backlog

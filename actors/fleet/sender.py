@@ -30,6 +30,9 @@ class Sent:
     repeated: int = 0
     held: int = 0
 
+    def __add__(self, other: Sent) -> Sent:
+        return Sent(**{name: count + getattr(other, name) for name, count in vars(self).items()})
+
     @property
     def never(self) -> int:
         """Records that are never sent, or never arrive."""

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from actors.delivery.shipper import ShipperStatus
 from actors.fleet.plan import FleetPlan
+from actors.fleet.sender import NOTHING_KEPT, Sent
 from actors.fleet.shard import ShardStatus
 from actors.latency import Latencies
 from actors.prediction.feeder import FeederStatus
@@ -98,6 +99,8 @@ class FleetStatus:
     """Damaged bytes cut off the ends of logs; their records were computed again."""
     prediction_latencies: Latencies = field(default_factory=Latencies)
     """From when a telemetry record was due to its logged prediction."""
+    sent: Sent = NOTHING_KEPT
+    """What became of the telemetry that was not just sent, of all shards."""
     shards: tuple[ShardStatus, ...] = ()
     sinks: tuple[SinkStatus, ...] = ()
     waiting: dict[str, str] = field(default_factory=dict)
@@ -139,6 +142,7 @@ def measure(
         prediction_latencies=sum((feeder.latencies for feeder in feeders), Latencies()),
         restarts=restarts,
         cut_bytes=sum(status.cut_bytes for status in statuses),
+        sent=sum((status.sent for status in statuses), NOTHING_KEPT),
         shards=statuses,
         sinks=tuple(
             _sink_status(target.name, made, nodes, [status for status in shippers if status.sink == target.name])

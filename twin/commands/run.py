@@ -86,7 +86,8 @@ def _summary(status: FleetStatus, directory: Path) -> None:
     rate = status.simulated_s / status.elapsed_s if status.elapsed_s else 0
     typer.echo(f"vehicles     {status.vehicles:,}, {human_time(status.simulated_s)} simulated")
     typer.echo(f"took         {human_time(status.elapsed_s)}, {rate:,.0f}x real time")
-    typer.echo(f"telemetry    {status.records:,} records")
+    never = f", {status.sent.never:,} never sent" if status.sent.never else ""
+    typer.echo(f"telemetry    {status.records:,} records{never}")
     typer.echo(f"predictions  {status.predictions:,}")
     for sink in status.sinks:
         left = f", {sum(sink.backlog.values()):,} waiting on disk" if any(sink.backlog.values()) else ""
