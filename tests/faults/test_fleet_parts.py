@@ -36,6 +36,20 @@ def test_shard_actor_killed(scene: Scene) -> None:
     scene.balance()
 
 
+def test_shard_actor_killed_while_vehicles_send_as_real_ones_do(scene: Scene) -> None:
+    """On change, lost, late, twice, with clocks that are off: each sink has what was sent, and the rest is counted."""
+    real = {"send_on_change": True, "drop": 0.05, "late": 0.1, "late_by": "1min", "repeat": 0.1, "clock_error": "2s"}
+    with scene.fleet(**real) as running:
+        victim = running.fleet.status().shards[1]
+        os.kill(victim.pid, signal.SIGKILL)
+        running.until("the shard's return", lambda s: s.shards[1].pid != victim.pid)
+        running.on(300.0)
+    ledger = scene.balance()
+    assert ledger.transmission is not None
+    assert ledger.transmission.balanced
+    assert min(ledger.transmission.unchanged, ledger.transmission.dropped, ledger.transmission.repeated) > 0
+
+
 def _kill_replicas() -> list[str]:
     """SIGKILL-like end of every predictor replica that runs now; their names."""
     killed = []
