@@ -92,6 +92,8 @@ from physics.layout import (
     TEMPERATURE,
     THROUGHPUT,
     TRACE_END,
+    TRUE,
+    TRUE_NAMES,
     USE,
     UTC_OFFSET,
     VEHICLE,
@@ -214,20 +216,36 @@ def advance_fleet(
                 row += 1
 
 
+@inner
+def tell_truth(block: FloatArray, work: FloatArray, c: CellModel) -> None:
+    """Write the state of all lanes to the TRUE rows, in the order of TRUE_NAMES."""
+    for k in range(LANES):
+        q_n, q_p = c.q_n * block[ACTIVE_N + k], c.q_p * block[ACTIVE_P + k]
+        x_n = 0.5 * (block[X_EMPTY + k] + block[X_FULL + k])
+        x_p = block[X_P + k] + (block[X_N + k] - x_n) * q_n / q_p
+        slope_n, slope_p = lookup(c.tables, 0, x_n)[1], lookup(c.tables, 1, x_p)[1]
+        work[TRUE + k] = soc_of(block, k)
+        work[TRUE + LANES + k] = soh_of(block, k, c)
+        work[TRUE + 2 * LANES + k] = pulse_resistance(block, k, c.t_ref, x_n, x_p, slope_n, slope_p, c)
+        work[TRUE + 3 * LANES + k] = block[Q_SEI + k]
+        work[TRUE + 4 * LANES + k] = block[PLATED + k]
+        work[TRUE + 5 * LANES + k] = block[DEAD + k]
+        work[TRUE + 6 * LANES + k] = block[Q_LAM + k]
+        work[TRUE + 7 * LANES + k] = block[ACTIVE_N + k]
+        work[TRUE + 8 * LANES + k] = block[ACTIVE_P + k]
+        work[TRUE + 9 * LANES + k] = block[FAILED + k]
+        work[TRUE + 10 * LANES + k] = block[FLAG_RANGE + k]
+
+
 @kernel
 def true_state(blocks: FloatArray, c: CellModel, out: FloatArray) -> None:
-    """State of charge, state of health and a cell's pulse resistance [Ohm] at 25 degC and half charge of all lanes;
-    `out`, shape (3, lanes)."""
+    """The rows of `tell_truth` for all blocks; `out`, shape (len(TRUE_NAMES), lanes)."""
+    work = np.zeros(WORK_SIZE)
     for j in range(blocks.shape[0]):
-        block = blocks[j]
-        for k in range(LANES):
-            q_n, q_p = c.q_n * block[ACTIVE_N + k], c.q_p * block[ACTIVE_P + k]
-            x_n = 0.5 * (block[X_EMPTY + k] + block[X_FULL + k])
-            x_p = block[X_P + k] + (block[X_N + k] - x_n) * q_n / q_p
-            out[0, j * LANES + k] = soc_of(block, k)
-            out[1, j * LANES + k] = soh_of(block, k, c)
-            slope_n, slope_p = lookup(c.tables, 0, x_n)[1], lookup(c.tables, 1, x_p)[1]
-            out[2, j * LANES + k] = pulse_resistance(block, k, c.t_ref, x_n, x_p, slope_n, slope_p, c)
+        tell_truth(blocks[j], work, c)
+        for row in range(out.shape[0]):
+            for k in range(LANES):
+                out[row, j * LANES + k] = work[TRUE + row * LANES + k]
 
 
 @kernel
@@ -486,59 +504,53 @@ class FleetPhysics:
         material lost. soh_resistance is the fresh over the present resistance of a pulse at 25 degC, before diffusion
         responds and without faults. outside_valid_range says whether the model has ever left its valid range.
         """
-        names = (
-            *(
-                "soc",
-                "soh",
-                "resistance",
-                "lli",
-                "sei",
-                "dead_lithium",
-                "plated_lithium",
-                "lam_lithium",
-                "lam_ne",
-                "lam_pe",
-            ),
-            *("soh_resistance", "sei_thickness_m", "fault_onset_s", "fault_severity", "failed"),
-        )
-        parts: dict[str, FloatArray] = {name: np.empty(len(self)) for name in names}
-        vehicle, fault, cell = (np.zeros(len(self), dtype=np.int64) for _ in range(3))
-        outside = np.zeros(len(self), dtype=np.bool_)
-        for index, group in enumerate(self._groups):
+        states = []
+        for group in self._groups:
+            states.append(np.empty((len(TRUE_NAMES), len(group.blocks) * LANES)))
+            true_state(group.blocks, group.model, states[-1])
+        return self._truth_of([state[:, : group.of.size] for state, group in zip(states, self._groups, strict=True)])
+
+    def _truth_of(self, states: list[FloatArray]) -> dict[str, Column]:
+        """What `truth` returns, from the TRUE rows of each group, shape (len(TRUE_NAMES), ..., its vehicles)."""
+        shape = (*states[0].shape[1:-1], len(self))
+        vehicle = np.zeros(len(self), dtype=np.int64)
+        out: dict[str, Column] = {}
+        fault, cell = np.zeros(len(self), dtype=np.int64), np.zeros(len(self), dtype=np.int64)
+        for index, (group, state) in enumerate(zip(self._groups, states, strict=True)):
             model, of = group.model, group.of
-            vehicle[of], cell[of] = group.row(VEHICLE), index
-            first = model.sei_initial / model.sei_length
-            one = np.ones(1)
+            soc, soh, cell_Ohm, q_sei, plated, dead, q_lam, active_n, active_p, failed, outside = state
+            first, one = model.sei_initial / model.sei_length, np.ones(1)
             fresh = instant_resistance(model, first * one, 0.0 * one, one, one)
-            metal = group.row(PLATED) + group.row(DEAD)
-            present = instant_resistance(model, group.row(Q_SEI), metal, group.row(ACTIVE_N), group.row(ACTIVE_P))
-            state = np.empty((3, len(group.blocks) * LANES))
-            true_state(group.blocks, model, state)
-            soc, soh, cell_Ohm = state[:, : of.size]
-            for name, values in (
-                ("soc", soc),
-                ("soh", soh),
-                ("resistance", cell_Ohm * model.series / model.parallel),
-                ("soh_resistance", fresh / present),
-                ("sei", (group.row(Q_SEI) - first) / model.inventory),
-                ("dead_lithium", group.row(DEAD) / model.inventory),
-                ("plated_lithium", group.row(PLATED) / model.inventory),
-                ("lam_lithium", group.row(Q_LAM) / model.inventory),
-                ("lam_ne", 1.0 - group.row(ACTIVE_N)),
-                ("lam_pe", 1.0 - group.row(ACTIVE_P)),
-                ("sei_thickness_m", group.row(Q_SEI) * model.sei_length / group.row(ACTIVE_N)),
-                ("fault_onset_s", group.row(FAULT_ONSET)),
-                ("fault_severity", group.row(FAULT_SEVERITY)),
-                ("failed", group.row(FAILED)),
-            ):
-                parts[name][of] = values
-            outside[of] = group.row(FLAG_RANGE) > 0.0
-            fault[of] = group.row(FAULT)
-        parts["lli"] = parts["sei"] + parts["dead_lithium"] + parts["plated_lithium"] + parts["lam_lithium"]
+            present = instant_resistance(model, q_sei, plated + dead, active_n, active_p)
+            sei = (q_sei - first) / model.inventory
+            values = {
+                "soc": soc,
+                "soh": soh,
+                "resistance": cell_Ohm * model.series / model.parallel,
+                "soh_resistance": fresh / present,
+                "lli": sei + (dead + plated + q_lam) / model.inventory,
+                "sei": sei,
+                "dead_lithium": dead / model.inventory,
+                "plated_lithium": plated / model.inventory,
+                "lam_lithium": q_lam / model.inventory,
+                "lam_ne": 1.0 - active_n,
+                "lam_pe": 1.0 - active_p,
+                "sei_thickness_m": q_sei * model.sei_length / active_n,
+                "fault_onset_s": np.broadcast_to(group.row(FAULT_ONSET), soc.shape),
+                "fault_severity": np.broadcast_to(group.row(FAULT_SEVERITY), soc.shape),
+                "failed": failed,
+                "outside_valid_range": outside > 0.0,
+            }
+            for name, value in values.items():
+                out.setdefault(name, np.empty(shape, dtype=value.dtype))[..., of] = value
+            vehicle[of], cell[of], fault[of] = group.row(VEHICLE), index, group.row(FAULT)
         # As objects: each name is there once, and not once for each vehicle.
         faults, cells = np.array(FAULTS, dtype=object), np.array([group.cell for group in self._groups], dtype=object)
-        told = {"outside_valid_range": outside, "fault": faults[fault], "cell": cells[cell]}
-        return {"vehicle": vehicle, **parts, **told}
+        return out | {
+            "vehicle": np.broadcast_to(vehicle, shape),
+            "fault": np.broadcast_to(faults[fault], shape),
+            "cell": np.broadcast_to(cells[cell], shape),
+        }
 
     def parts(self) -> dict[str, list[Column]]:
         """What `snapshot` joins along the first axis, without a copy: a large fleet has no room for two of it."""

@@ -37,7 +37,7 @@ from physics.compiled import inner, kernel
 from physics.constants import GAS_CONSTANT
 from physics.duty import TRIPS, trip
 from physics.faults import fault_of
-from physics.fleet import ROWS_OF, CellGroup, FleetPhysics, Samples
+from physics.fleet import ROWS_OF, CellGroup, FleetPhysics, Samples, tell_truth
 from physics.kernel import capacity_of, refresh_capacity, refresh_cells, step_cells
 from physics.layout import (
     ACTIVE_N,
@@ -64,6 +64,7 @@ from physics.layout import (
     TRACE,
     TRACE_END,
     TRACE_START,
+    TRUE_NAMES,
     USE,
     UTC_OFFSET,
     VEHICLE,
@@ -144,11 +145,14 @@ EXPOSED: Final = _rows(EXPOSURES)  # weighted sums of the exposures on these day
 SKIPPED: Final = _rows(EXPOSURES)  # exposures of the days skipped
 SAMPLED_DAY: Final = _rows()  # days since the start at SAMPLE_0; between the two samples one interpolates
 LIVED_DAY: Final = _rows()  # days since the start at SAMPLE_1
-SAMPLE_0: Final = _rows(len(COLUMNS))
-SAMPLE_1: Final = _rows(len(COLUMNS))
+KEPT: Final = len(COLUMNS) + len(TRUE_NAMES)  # what is reported, then what is true
+SAMPLE_0: Final = _rows(KEPT)
+SAMPLE_1: Final = _rows(KEPT)
 LIFE_SIZE: Final = _counts["life"] * LANES
 
-_GROWS: Final = np.array([column.grows for column in COLUMNS])
+_GROWS: Final = np.array(
+    [*(column.grows for column in COLUMNS), *(name not in ("soc", "failed", "outside") for name in TRUE_NAMES)]
+)
 
 
 @kernel
@@ -426,7 +430,8 @@ def _emit(
                 if _GROWS[s]:
                     before = life[SAMPLE_0 + s * LANES + k]
                     value = before + share * (value - before)
-                    value = np.rint(value * steps[s]) / steps[s]
+                    if s < steps.size:  # a report has its resolution, the truth has none
+                        value = np.rint(value * steps[s]) / steps[s]
                 samples[s, day // every - day_0 // every - 1, column] = value
 
 
@@ -538,6 +543,7 @@ def live(
                         _begin_day(block, life, k, seed, dt, c, cycle_ticks)
             measure_pulses(block, work, c)
             report(block, work, bms, c)
+            tell_truth(block, work, c)
             for k in range(LANES):
                 if over[k]:
                     clear_flags(block, k)
@@ -592,6 +598,7 @@ def _begin(
         refresh_cells(block, work, c)
         pack_extremes(block, c)
         report(block, work, bms, c)
+        tell_truth(block, work, c)
         for s in range(len(_GROWS)):
             for k in range(LANES):
                 life[SAMPLE_1 + s * LANES + k] = work[SAMPLE + s * LANES + k]
@@ -647,6 +654,7 @@ class FleetLives(FleetPhysics):
         self._longest_jump, self._tolerance = longest_jump, tolerance
         self._cycle_m = np.array([float(np.sum(0.5 * (v[1:] + v[:-1]))) for v in cycles])
         self._lives = []
+        self._true: list[FloatArray] = []
         for group in self._groups:
             life = np.zeros((len(group.blocks), LIFE_SIZE))
             _begin(
@@ -676,12 +684,13 @@ class FleetLives(FleetPhysics):
             raise ValueError(
                 f"expected whole days ({self.day_ticks} steps each), got {ticks} steps, sampled every {sample_every}"
             )
+        self._true.clear()
         return super().advance(ticks, sample_every, compact=compact)
 
     def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: Samples) -> None:
         day = self.tick // self.day_ticks
         count = (self.tick + ticks) // sample_every - self.tick // sample_every
-        part = np.empty((len(COLUMNS), count, group.of.size))
+        part = np.empty((KEPT, count, group.of.size))
         self.days_lived += live(
             group.blocks,
             self._lives[self._groups.index(group)],
@@ -702,6 +711,12 @@ class FleetLives(FleetPhysics):
         )
         for out, rows in zip(samples, ROWS_OF.values(), strict=True):
             out[:, :count, group.of] = part[(rows - SAMPLE) // LANES]
+        self._true.append(part[len(COLUMNS) :])
+
+    def truth_series(self) -> dict[str, Any]:
+        """`truth` at the samples of the last `advance`, by the same interpolation: arrays of shape (samples, vehicles).
+        `truth` itself may be some days ahead, because vehicles jump."""
+        return self._truth_of(self._true)
 
     def parts(self) -> dict[str, Any]:
         return super().parts() | {"lives": list(self._lives)}

@@ -137,7 +137,7 @@ class Shard:
         self._last: dict[str, np.ndarray] = {}
         self._due_ns: int | None = None
         self._checkpoint_path = plan.run_dir / "checkpoints" / f"shard-{plan.shard:04d}.npz"
-        self._truth_due = False
+        self._told: list[tuple[int, dict[str, np.ndarray]]] = []
         self._truth = self._restore()
         self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
         self._checkpoint_bytes = sum(part.nbytes for parts in self._physics.parts().values() for part in parts)
@@ -210,8 +210,8 @@ class Shard:
             self._keep_last(samples)
             if self._sender:
                 self._sender.send(samples, tick // period)
-            if until_tick == plan.next_truth(tick):
-                truth.add(plan.time_us(until_tick), self._physics.truth())
+            for row in self._truth_since(tick):
+                truth.add(*row)
         return truth
 
     def advance(self, until_tick: int, due_ns: int | None = None) -> ShardStatus:
@@ -231,11 +231,11 @@ class Shard:
 
     def _step(self, until_tick: int) -> _Running | _NoRoom:
         """Step to `until_tick`, at most to the next time of truth. Returns the state that follows."""
-        self._truth_due = until_tick == self._plan.next_truth(self._physics.tick)
-        period = self._plan.telemetry_ticks
-        first_seq = self._physics.tick // period
+        period, tick = self._plan.telemetry_ticks, self._physics.tick
+        first_seq = tick // period
         samples = self._physics.advance(until_tick - self._physics.tick, period, compact=True)
         self._keep_last(samples)
+        self._told += self._truth_since(tick)
         batch = self._sent(self._sender, samples, first_seq) if self._sender else self._batch(samples)
         state: _Running | _NoRoom = self._appended(batch) if batch.num_rows else _Running()
         self._checkpoint_due |= until_tick - self._checkpoint_tick >= self._plan.checkpoint_ticks
@@ -304,8 +304,7 @@ class Shard:
         if isinstance(state, _NoRoom):
             return state
         try:
-            if self._truth_due:
-                self._tell_truth()
+            self._tell_truth()
             if self._checkpoint_due:
                 self._checkpoint()
         except LogFull:
@@ -337,10 +336,22 @@ class Shard:
         replace_file(self._checkpoint_path, lambda file: _save_arrays(file, self._parts()))
         self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
 
+    def _truth_since(self, tick: int) -> list[tuple[int, dict[str, np.ndarray]]]:
+        """(time, truth) of the times of truth after `tick`, up to now."""
+        plan, now, physics = self._plan, self._physics.tick, self._physics
+        if not isinstance(physics, FleetLives):
+            return [(plan.time_us(now), physics.truth())] if now == plan.next_truth(tick) else []
+        series, period = physics.truth_series(), plan.telemetry_ticks
+        return [
+            (plan.time_us(period * seq), {name: values[row] for name, values in series.items()})
+            for row, seq in enumerate(range(tick // period + 1, now // period + 1))
+        ]
+
     def _tell_truth(self) -> None:
-        """Keep what no vehicle reports, as it is now, for the next checkpoint. LogFull if a whole span has no room."""
-        self._truth.add(self._plan.time_us(self._physics.tick), self._physics.truth())
-        self._truth_due = False
+        """Keep the truth that was told for the next checkpoint. LogFull if a whole span has no room; the rest waits."""
+        while self._told:
+            self._truth.add(*self._told[0])
+            self._told.pop(0)
 
     def inject(self, vehicle: int, kind: str, onset_s: float, severity: float) -> None:
         """Give a vehicle a fault, from the next block on. An unknown kind raises ValueError.
@@ -395,6 +406,7 @@ class Shard:
             if isinstance(self._state, _NoRoom) and self._state.block is not None:
                 self._state = self._appended(self._state.block)
             if not isinstance(self._state, _NoRoom) or self._state.block is None:
+                self._told.append((self._plan.time_us(self._physics.tick), self._physics.truth()))
                 self._tell_truth()
                 self._checkpoint()
         except LogFull:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -38,8 +39,15 @@ def test_shard_actor_killed(scene: Scene) -> None:
 
 def test_shard_actor_killed_while_vehicles_send_as_real_ones_do(scene: Scene) -> None:
     """On change, lost, late, twice, with clocks that are off: each sink has what was sent, and the rest is counted."""
-    real = {"send_on_change": True, "drop": 0.05, "late": 0.1, "late_by": "1min", "repeat": 0.1, "clock_error": "2s"}
-    with scene.fleet(**real) as running:
+    real: dict[str, Any] = {
+        "send_on_change": True,
+        "drop": 0.05,
+        "late": 0.1,
+        "late_by": "1min",
+        "repeat": 0.1,
+        "clock_error": "2s",
+    }
+    with scene.fleet(late_by="1min", **real) as running:
         victim = running.fleet.status().shards[1]
         os.kill(victim.pid, signal.SIGKILL)
         running.until("the shard's return", lambda s: s.shards[1].pid != victim.pid)
