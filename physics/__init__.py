@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from physics.life import Duty, FleetLives, Life, simulate_life
     from physics.pack import Pack
     from physics.parameters import CellParameters
+    from physics.policy import Policy
     from physics.population import Population, draw_population
     from physics.protocol import parse_protocol
+    from physics.rng import Keys
     from physics.sensors import PROFILES, Sensors
 
 _HOMES = {
@@ -43,9 +45,11 @@ _HOMES = {
     "life": ("Duty", "FleetLives", "Life", "simulate_life"),
     "pack": ("Pack",),
     "parameters": ("CellParameters",),
+    "policy": ("Policy",),
     "population": ("Population", "draw_population"),
     "protocol": ("parse_protocol",),
     "sensors": ("PROFILES", "Sensors"),
+    "rng": ("Keys",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -64,10 +68,12 @@ __all__ = [
     "FleetLives",
     "FleetPhysics",
     "GroupsResult",
+    "Keys",
     "LabResult",
     "Life",
     "Pack",
     "PackResult",
+    "Policy",
     "Population",
     "Sensors",
     "UnknownCellError",

@@ -17,7 +17,7 @@ import numpy as np
 
 from physics.compiled import inner
 from physics.constants import KELVIN
-from physics.rng import uniform
+from physics.rng import Keys, days_key, uniform
 
 Months = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
 
@@ -101,16 +101,17 @@ def mean_temperature_C(city: int) -> float:
 
 
 @inner
-def _anomaly(seed: int, city: int, day: int) -> float:
+def _anomaly(keys: Keys, city: int, day: int) -> float:
     """Anomaly of one city and day [K]: a sum of four uniforms, scaled to `_ANOMALY_K` standard deviation."""
+    key = days_key(keys, day - 1)  # it holds at the day's first moment, so a fork's weather begins to differ only there
     total = 0.0
     for k in range(4):
-        total += uniform(seed, _STREAM, city, 4 * day + k)
+        total += uniform(key, _STREAM, city, 4 * day + k)
     return (total - 2.0) * math.sqrt(3.0) * _ANOMALY_K
 
 
 @inner
-def ambient_K(seed: int, city: int, local_s: float) -> float:
+def ambient_K(keys: Keys, city: int, local_s: float) -> float:
     """Air temperature [K] at `local_s`, seconds since 1970-01-01 on the city's clock."""
     days = local_s / 86400.0
     day = math.floor(days)
@@ -121,6 +122,6 @@ def ambient_K(seed: int, city: int, local_s: float) -> float:
     mean = (1.0 - late) * _MEAN[city, before] + late * _MEAN[city, after]
     swing = (1.0 - late) * _SWING[city, before] + late * _SWING[city, after]
     through = days - day
-    anomaly = (1.0 - through) * _anomaly(seed, city, day) + through * _anomaly(seed, city, day + 1)
+    anomaly = (1.0 - through) * _anomaly(keys, city, day) + through * _anomaly(keys, city, day + 1)
     ambient: float = KELVIN + mean + anomaly + swing * math.cos(2.0 * math.pi * (through - 15.0 / 24.0))
     return ambient

@@ -1,4 +1,4 @@
-"""A vehicle's days: when it drives and which trace. They are a pure function of (seed, vehicle, day), so only the next
+"""A vehicle's days: when it drives and which trace. They are a pure function of (keys, vehicle, day), so only the next
 entry is stored.
 
 A day has up to three trips, 0, 1 and 2. Each repeats one speed trace. After a trip the vehicle parks, charges fast on
@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from physics.compiled import inner
 from physics.parameters import FloatArray
-from physics.rng import uniform
+from physics.rng import Keys, days_key, uniform
 
 _TRIP: Final = 200
 _HABIT: Final = 201
@@ -57,16 +57,19 @@ LONGEST_TRIP_S: Final = float(_LONGEST_S.max())
 
 @inner
 def _leg(
-    seed: int, vehicle: int, use: int, day: int, k: int, after: float, dt: float, cycle_ticks: npt.NDArray[np.int64]
+    keys: Keys, vehicle: int, use: int, day: int, k: int, after: float, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
     """(start, end, cycle) of leg `k` of a professional's day, not before `after`; cycle -1 where there is none."""
     if _HOURS[use, k] < 0.0:
         return after, after, -1
-    hour = _HOURS[use, k] + uniform(seed, _OWNER, vehicle, 8) + 0.5 * uniform(seed, _TRIP, vehicle, 16 * day + 3 + k)
-    choice = 0 if uniform(seed, _TRIP, vehicle, 16 * day + 6 + k) < 0.5 else 1
+    days = days_key(keys, day)
+    hour = (
+        _HOURS[use, k] + uniform(keys.owner, _OWNER, vehicle, 8) + 0.5 * uniform(days, _TRIP, vehicle, 16 * day + 3 + k)
+    )
+    choice = 0 if uniform(days, _TRIP, vehicle, 16 * day + 6 + k) < 0.5 else 1
     cycle = min(_ROUTES[use, choice], cycle_ticks.size - 1)
     once = cycle_ticks[cycle] * dt
-    share = uniform(seed, _TRIP, vehicle, 16 * day + 9 + k)
+    share = uniform(days, _TRIP, vehicle, 16 * day + 9 + k)
     wanted = _SHORTEST_S[use] + share * (_LONGEST_S[use] - _SHORTEST_S[use])
     start = max(hour * 3600.0, after + _PAUSE_S[use]) if k > 0 else hour * 3600.0
     return start, start + min(max(1.0, math.floor(wanted / once)) * once, _LONGEST_S[use]), cycle
@@ -74,26 +77,27 @@ def _leg(
 
 @inner
 def _professional(
-    seed: int, vehicle: int, use: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
+    keys: Keys, vehicle: int, use: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
     weekday = (day + 3) % 7
     works = _WORKDAY[use] if weekday < 5 else (_SATURDAY[use] if weekday == 5 else _SUNDAY[use])
-    if uniform(seed, _TRIP, vehicle, 16 * day) >= works:
+    if uniform(days_key(keys, day), _TRIP, vehicle, 16 * day) >= works:
         return 0.0, 0.0, -1
     start, end, cycle = 0.0, 0.0, -1
     for k in range(which + 1):
-        start, end, cycle = _leg(seed, vehicle, use, day, k, end, dt, cycle_ticks)
+        start, end, cycle = _leg(keys, vehicle, use, day, k, end, dt, cycle_ticks)
     return start, end, cycle
 
 
 @inner
 def _commute(
-    seed: int, vehicle: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
+    keys: Keys, vehicle: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
+    days = days_key(keys, day)
     workday = (day + 3) % 7 < 5
-    at_work = workday and uniform(seed, _TRIP, vehicle, 16 * day) < WORKS
-    goes_out = at_work or uniform(seed, _TRIP, vehicle, 16 * day + 1) < LEISURE
-    errand = at_work and uniform(seed, _TRIP, vehicle, 16 * day + 2) < ERRAND
+    at_work = workday and uniform(days, _TRIP, vehicle, 16 * day) < WORKS
+    goes_out = at_work or uniform(days, _TRIP, vehicle, 16 * day + 1) < LEISURE
+    errand = at_work and uniform(days, _TRIP, vehicle, 16 * day + 2) < ERRAND
     if not goes_out or (which == 1 and not errand):
         return 0.0, 0.0, -1
     cycles = cycle_ticks.size
@@ -103,19 +107,19 @@ def _commute(
     for k in range(which + 1):
         if k == 1 and not errand:
             continue
-        jitter = uniform(seed, _TRIP, vehicle, 16 * day + 3 + k) - 0.5
+        jitter = uniform(days, _TRIP, vehicle, 16 * day + 3 + k) - 0.5
         if k == 1:
             hour = 12.5 + 2.0 * jitter
-            route, repeats = uniform(seed, _TRIP, vehicle, 16 * day + 8), 1
+            route, repeats = uniform(days, _TRIP, vehicle, 16 * day + 8), 1
         elif at_work:
-            usual = uniform(seed, _OWNER, vehicle, k)
+            usual = uniform(keys.owner, _OWNER, vehicle, k)
             hour = (6.5 if k == 0 else 16.0) + 2.5 * usual + 0.5 * jitter
-            route = uniform(seed, _OWNER, vehicle, 3)
-            repeats = 1 + int(3.0 * uniform(seed, _OWNER, vehicle, 4))
+            route = uniform(keys.owner, _OWNER, vehicle, 3)
+            repeats = 1 + int(3.0 * uniform(keys.owner, _OWNER, vehicle, 4))
         else:
             hour = (10.5 if k == 0 else 17.0) + (3.0 if k == 0 else 6.0) * jitter
-            route = uniform(seed, _TRIP, vehicle, 16 * day + 6)
-            repeats = 1 + int(3.0 * uniform(seed, _TRIP, vehicle, 16 * day + 7))
+            route = uniform(days, _TRIP, vehicle, 16 * day + 6)
+            repeats = 1 + int(3.0 * uniform(days, _TRIP, vehicle, 16 * day + 7))
         cycle = min(int(route * cycles), cycles - 1)
         once = cycle_ticks[cycle] * dt
         while repeats > 1 and repeats * once > _LONGEST_S[COMMUTER]:
@@ -127,7 +131,7 @@ def _commute(
 
 @inner
 def trip(
-    seed: int, vehicle: int, use: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
+    keys: Keys, vehicle: int, use: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
     """(start, end, cycle) of trip 0, 1 or 2 of a local day, start and end in seconds of that day; cycle -1: no such
     trip.
@@ -135,8 +139,8 @@ def trip(
     `cycle_ticks`: steps of one run through each cycle, shape (cycles,). 1970-01-01 was a Thursday.
     """
     if use == COMMUTER:
-        return _commute(seed, vehicle, day, which, dt, cycle_ticks)
-    return _professional(seed, vehicle, use, day, which, dt, cycle_ticks)
+        return _commute(keys, vehicle, day, which, dt, cycle_ticks)
+    return _professional(keys, vehicle, use, day, which, dt, cycle_ticks)
 
 
 @inner
@@ -146,14 +150,14 @@ def what_follows(use: int, which: int) -> int:
 
 
 @inner
-def plugs_in(seed: int, vehicle: int, use: int, day: int, habit: float) -> bool:
+def plugs_in(keys: Keys, vehicle: int, use: int, day: int, habit: float) -> bool:
     """Does the owner plug in on this evening? Professionals always do."""
-    return use != COMMUTER or bool(uniform(seed, _HABIT, vehicle, day) < habit)
+    return use != COMMUTER or bool(uniform(days_key(keys, day), _HABIT, vehicle, day) < habit)
 
 
 @inner
 def find_event(
-    seed: int,
+    keys: Keys,
     vehicle: int,
     use: int,
     day: int,
@@ -170,7 +174,7 @@ def find_event(
     while True:
         if event >= EVENTS:
             event, day = 0, day + 1
-        begin, end, cycle = trip(seed, vehicle, use, day, event // 2, dt, cycle_ticks)
+        begin, end, cycle = trip(keys, vehicle, use, day, event // 2, dt, cycle_ticks)
         if cycle >= 0:
             moment = 86400.0 * day - utc_offset_s - start_s + (begin if event % 2 == 0 else end)
             return math.ceil(moment / dt), day, event

@@ -1,15 +1,16 @@
 """A fleet that drives, parks and charges: the whole simulation of one shard.
 
-Results depend only on (population, cycles, start, step) and the tick. They depend neither on how vehicles are divided
-into shards nor on how many ticks a call advances. Vehicles with the same kind of cell share blocks.
+Results depend only on (population, cycles, start, step), forks and the tick. They depend neither on how vehicles are
+divided into shards nor on how many ticks a call advances. Vehicles with the same kind of cell share blocks.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -105,10 +106,12 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.modal import CellModel, cell_model, equilibrium_voltage, instant_resistance
+from physics.modal import CellModel, cell_model, equilibrium_voltage, instant_resistance, table_value
 from physics.pack import age_pack, pack_extremes
 from physics.parameters import FloatArray
+from physics.policy import Policy
 from physics.population import Population, aged_limits
+from physics.rng import Keys
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from physics.vehicle import (
     CHARGER_MARGIN_V,
@@ -163,7 +166,7 @@ def advance_fleet(
     capacity_ticks: int,
     dt: float,
     start_s: float,
-    seed: int,
+    keys: Keys,
     c: CellModel,
     bms: Bms,
     traces: FloatArray,
@@ -189,7 +192,7 @@ def advance_fleet(
             now_s = start_s + tick * dt
             if tick % capacity_ticks == 0:
                 work[NOW : NOW + LANES] = now_s
-                refresh_climate(block, work, seed)
+                refresh_climate(block, work, keys)
                 apply_faults(block, work, PACK_COOLING_SCALE, c)
                 refresh_capacity(block, c)
                 age_pack(block, work, c)
@@ -200,7 +203,7 @@ def advance_fleet(
                 refresh_cells(block, work, c)
                 pack_extremes(block, c)
             if tick >= next_plan:
-                next_plan = follow_plans(block, tick, seed, start_s, dt, cycle_start, cycle_ticks)
+                next_plan = follow_plans(block, tick, keys, start_s, dt, cycle_start, cycle_ticks)
             read_traces(block, work, traces)
             ask_cells(block, work, c)
             step_cells(block, work, c)
@@ -253,7 +256,7 @@ def _set_up(
     blocks: FloatArray,
     dt: float,
     start_s: float,
-    seed: int,
+    keys: Keys,
     c: CellModel,
     cycle_ticks: npt.NDArray[np.int64],
     new: bool,
@@ -267,17 +270,40 @@ def _set_up(
             offset = block[UTC_OFFSET + k]
             today = math.floor((start_s + offset) / 86400.0)
             tick, day, event = find_event(
-                seed, int(block[VEHICLE + k]), int(block[USE + k]), today, 0, offset, start_s, dt, cycle_ticks
+                keys, int(block[VEHICLE + k]), int(block[USE + k]), today, 0, offset, start_s, dt, cycle_ticks
             )
             block[NEXT_EVENT + k] = tick
             block[DAY + k] = day
             block[EVENT + k] = event
-            block[TEMPERATURE + k] = ambient_K(seed, int(block[CITY + k]), start_s + offset)
+            block[TEMPERATURE + k] = ambient_K(keys, int(block[CITY + k]), start_s + offset)
         rest_cells(block, c)
         block[COUNTED : COUNTED + LANES] = 0.0
         block[COUNTED_AT : COUNTED_AT + LANES] = start_s
         if new:
             begin_bms(block, work, c)
+
+
+@kernel
+def _plan_anew(blocks: FloatArray, dt: float, start_s: float, keys: Keys, cycle_ticks: npt.NDArray[np.int64]) -> None:
+    """Find the next entry of the plans that have come to the day `keys.turn`, from where days are others."""
+    for j in range(blocks.shape[0]):
+        block = blocks[j]
+        for k in range(LANES):
+            if block[DAY + k] >= keys.turn:
+                tick, day, event = find_event(
+                    keys,
+                    int(block[VEHICLE + k]),
+                    int(block[USE + k]),
+                    keys.turn,
+                    0,
+                    block[UTC_OFFSET + k],
+                    start_s,
+                    dt,
+                    cycle_ticks,
+                )
+                block[NEXT_EVENT + k] = tick
+                block[DAY + k] = day
+                block[EVENT + k] = event
 
 
 @dataclass(eq=False)
@@ -294,19 +320,50 @@ class CellGroup:
         """One row of the layout for these vehicles, shape (n,)."""
         return self.blocks.reshape(len(self.blocks), -1, LANES)[:, offset // LANES].reshape(-1)[: self.of.size]
 
+    def put(self, offset: int, values: FloatArray | npt.NDArray[np.int64] | float) -> None:
+        """Set one row, to one value or shape (n,); spare lanes repeat the last vehicle."""
+        full = np.broadcast_to(np.asarray(values, dtype=np.float64), (self.of.size,))
+        rows = self.blocks.reshape(len(self.blocks), -1, LANES)
+        rows[:, offset // LANES] = full[_lanes(self.of.size)].reshape(-1, LANES)
 
-def first_blocks(population: Population, of: npt.NDArray[np.int64], model: CellModel, sensors: Sensors) -> FloatArray:
-    """Blocks of the vehicles at positions `of`, at rest, plugged in; spare lanes repeat the last vehicle."""
-    p = population
-    count = -(-of.size // LANES)
-    blocks = np.zeros((count, BLOCK_SIZE))
-    rows = blocks.reshape(count, -1, LANES)
-    lanes = np.minimum(np.arange(count * LANES), of.size - 1)
+    def follow(self, policy: Policy) -> None:
+        """Let these vehicles be used by a policy from now on."""
+        for offset, value in (
+            (HABIT, policy.plug_habit),
+            (CHARGER, policy.charger_W),
+            (STANDBY, policy.standby_W),
+        ):
+            if value is not None:
+                self.put(offset, value)
+        if policy.soc_limit is not None:
+            model, empty = self.model, self.row(X_EMPTY)
+            x_n = empty + policy.soc_limit * (self.row(X_FULL) - empty)
+            q_n, q_p = model.q_n * self.row(ACTIVE_N), model.q_p * self.row(ACTIVE_P)
+            x_p = self.row(X_P) + (self.row(X_N) - x_n) * q_n / q_p
+            limit = table_value(model, 1, x_p) - table_value(model, 0, x_n)
+            self.put(CHARGE_LIMIT, np.minimum(limit, model.voltage_max - CHARGER_MARGIN_V))
 
-    def put(offset: int, values: FloatArray | npt.NDArray[np.int64] | float) -> None:
-        full = np.broadcast_to(np.asarray(values, dtype=np.float64), (of.size,))
-        rows[:, offset // LANES] = full[lanes].reshape(count, LANES)
 
+def _lanes(vehicles: int) -> npt.NDArray[np.int64]:
+    """Which vehicle is in each lane of their blocks: spare lanes repeat the last one."""
+    return np.minimum(np.arange(-(-vehicles // LANES) * LANES), vehicles - 1)
+
+
+def taken(blocks: FloatArray, lanes: npt.NDArray[np.int64]) -> FloatArray:
+    """Blocks, shape (blocks, rows LANES), of the vehicles in these lanes of other blocks, shape (n,)."""
+    rows = blocks.reshape(len(blocks), -1, LANES)
+    lanes = lanes[_lanes(lanes.size)]
+    out = np.empty((lanes.size // LANES, rows.shape[1], LANES))
+    for row in range(rows.shape[1]):
+        out[:, row] = rows[:, row].reshape(-1)[lanes].reshape(-1, LANES)
+    return out.reshape(len(out), -1)
+
+
+def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, sensors: Sensors) -> CellGroup:
+    """The vehicles at positions `of`, with this cell, at rest, plugged in."""
+    p, model = population, cell_model(load_cell(cell))
+    group = CellGroup(of, cell, model, np.zeros((_lanes(of.size).size // LANES, BLOCK_SIZE)))
+    put = group.put
     inventory, x_full, x_empty = aged_limits(model, p.sei_thickness_m[of])
     x_n = x_empty + p.initial_soc[of] * (x_full - x_empty)
     put(X_N, x_n)
@@ -348,10 +405,10 @@ def first_blocks(population: Population, of: npt.NDArray[np.int64], model: CellM
         (FAULT_SEVERITY, p.fault_severity),
     ):
         put(offset, values[of])
-    errors = draw_errors(p.seed, p.vehicle[of], sensors)
+    errors = draw_errors(p.keys.sensors, p.vehicle[of], sensors)
     for number, part in enumerate(fields(errors)):
         put(NOISE_KEY + number * LANES, getattr(errors, part.name))
-    return blocks
+    return group
 
 
 def _reading(values: Column, name: str) -> Column:
@@ -386,7 +443,7 @@ class FleetPhysics:
         for k, speeds in enumerate(cycles):
             if np.ndim(speeds) != 1 or len(speeds) < 2 or not np.all(np.isfinite(speeds)) or np.min(speeds) < 0.0:
                 raise ValueError(f"cycles[{k}] must be a 1-D array of at least two finite speeds >= 0 in m/s")
-        self.seed = population.seed  # of a large fleet, the population takes a fifth of what the blocks take
+        self.keys = population.keys  # of a large fleet, the population takes a fifth of what the blocks take
         self.sensors = sensors
         self._bms = bms_of(sensors)
         self.tick = 0
@@ -404,8 +461,7 @@ class FleetPhysics:
         for index, name in enumerate(population.cells):
             of = self._in_order(np.flatnonzero(population.cell == index))
             if of.size:
-                model = cell_model(load_cell(name))
-                group = CellGroup(of, name, model, first_blocks(population, of, model, sensors))
+                group = first_group(population, of, name, sensors)
                 self._set_up(group, new=True)
                 self._groups.append(group)
 
@@ -415,8 +471,67 @@ class FleetPhysics:
         for group in self._groups:
             self._set_up(group, new=False)
 
+    def fork(
+        self,
+        *,
+        of: Sequence[int] | npt.NDArray[np.int64] | None = None,
+        day_seed: int | None = None,
+        policy: Policy | None = None,
+    ) -> Self:
+        """A fleet of the same vehicles, as they are now, that goes on apart. This one stays as it is.
+
+        of        positions, shape (n,), ascending; default: all
+        day_seed  of other days and other weather. They begin with the next day that has begun in no city. Until
+                  then all goes on as planned: a fork is the same to the bit.
+        policy    what owners do differently from now on
+
+        With neither the fork does what this fleet will do, to the bit. Forks with one `day_seed` have the same days. A
+        snapshot does not hold the seed of the days: to restore a fork's, make the fork again.
+        """
+        chosen = np.arange(len(self)) if of is None else np.asarray(of)
+        if chosen.ndim != 1 or chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer):
+            raise ValueError(f"expected a non-empty 1-D array of positions, got shape {chosen.shape} {chosen.dtype}")
+        if chosen[0] < 0 or chosen[-1] >= len(self) or np.any(np.diff(chosen) <= 0):
+            raise ValueError(f"expected ascending positions from 0 to {len(self) - 1}")
+        if day_seed is not None and not 0 <= day_seed < 2**63:
+            raise ValueError(f"day_seed must be from 0 to 2**63 - 1, got {day_seed}")
+        fork = copy(self)
+        fork._vehicles = chosen.size
+        fork._samples = fork._room_for(0)
+        fork._keep(chosen)
+        if policy is not None and policy.changes:
+            fork._follow(policy)
+        if day_seed is not None and day_seed != self.keys.days:
+            fork._turn(day_seed)
+        return fork
+
+    def _keep(self, chosen: npt.NDArray[np.int64]) -> None:
+        """Copy the vehicles at these positions, and only these."""
+        groups, self._groups = self._groups, []
+        for group in groups:
+            lanes = np.flatnonzero(np.isin(group.of, chosen))
+            if lanes.size:
+                of, blocks = np.searchsorted(chosen, group.of[lanes]), taken(group.blocks, lanes)
+                self._groups.append(replace(group, of=of, blocks=blocks))
+
+    def _follow(self, policy: Policy) -> None:
+        for group in self._groups:
+            group.follow(policy)
+
+    def _turn(self, day_seed: int) -> None:
+        now_s = self.start_s + self.tick * self.step_s
+        offsets = [city.utc_offset_s for city in CITIES]
+        today, turn = (math.floor((now_s + offset) / 86400.0) for offset in (min(offsets), max(offsets)))
+        turn += 1
+        if self.keys.turn > today and self.keys.turn != turn:
+            raise ValueError("the days of an earlier fork have not begun in every city: fork half a day later")
+        before = self.keys.before if self.keys.turn == turn else self.keys.days
+        self.keys = self.keys._replace(days=day_seed, before=before, turn=turn)
+        for group in self._groups:
+            _plan_anew(group.blocks, self.step_s, float(self.start_s), self.keys, self._cycle_ticks)
+
     def _set_up(self, group: CellGroup, *, new: bool) -> None:
-        args = self.step_s, float(self.start_s), self.seed, group.model, self._cycle_ticks, new
+        args = self.step_s, float(self.start_s), self.keys, group.model, self._cycle_ticks, new
         _set_up(group.blocks, *args)
 
     def _in_order(self, of: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -465,7 +580,7 @@ class FleetPhysics:
             self._capacity_ticks,
             self.step_s,
             float(self.start_s),
-            self.seed,
+            self.keys,
             group.model,
             self._bms,
             self._traces,

@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ from physics.compiled import inner, kernel
 from physics.constants import GAS_CONSTANT
 from physics.duty import TRIPS, trip
 from physics.faults import fault_of
-from physics.fleet import ROWS_OF, CellGroup, FleetPhysics, Samples, tell_truth
+from physics.fleet import ROWS_OF, CellGroup, FleetPhysics, Samples, taken, tell_truth
 from physics.kernel import capacity_of, refresh_capacity, refresh_cells, step_cells
 from physics.layout import (
     ACTIVE_N,
@@ -79,7 +79,9 @@ from physics.maths import clip
 from physics.modal import CellModel
 from physics.pack import age_pack, balance, pack_extremes
 from physics.parameters import FloatArray
+from physics.policy import Policy
 from physics.population import Population, draw_population
+from physics.rng import Keys
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from physics.vehicle import (
     CHARGING,
@@ -160,7 +162,7 @@ def _next_phase(
     block: FloatArray,
     life: FloatArray,
     k: int,
-    seed: int,
+    keys: Keys,
     dt: float,
     cycle_start: IntArray,
     cycle_ticks: IntArray,
@@ -172,7 +174,7 @@ def _next_phase(
         phase = int(life[PHASE + k])
         which = phase // 2
         if phase % 2 == 0:
-            begin, end, cycle = trip(seed, vehicle, use, day, which, dt, cycle_ticks)
+            begin, end, cycle = trip(keys, vehicle, use, day, which, dt, cycle_ticks)
             ticks = WINDOW * round((end - begin) / (dt * WINDOW)) if cycle >= 0 else 0
             if ticks > 0 and block[FAILED + k] == 0.0:
                 block[MODE + k] = DRIVING
@@ -185,19 +187,19 @@ def _next_phase(
                 block[MODE + k] = PARKED
                 block[SPEED + k] = 0.0
                 block[TRACE_START + k], block[TRACE_END + k], block[TRACE + k] = 0.0, 1.0, 0.0
-                arrive(block, k, seed, vehicle, use, day, which)
-            life[UNTIL + k] = _standing_until(block, k, day, which + 1, clock, seed, dt, cycle_ticks)
+                arrive(block, k, keys, vehicle, use, day, which)
+            life[UNTIL + k] = _standing_until(block, k, day, which + 1, clock, keys, dt, cycle_ticks)
         life[PHASE + k] = phase + 1.0
 
 
 @kernel
 def _standing_until(
-    block: FloatArray, k: int, day: int, which: int, clock: float, seed: int, dt: float, cycle_ticks: IntArray
+    block: FloatArray, k: int, day: int, which: int, clock: float, keys: Keys, dt: float, cycle_ticks: IntArray
 ) -> float:
     """Time of day at which trip `which` starts; now, if there is no such trip today; midnight, after the last one."""
     if which >= TRIPS:
         return max(DAY_S, clock)
-    begin, _, cycle = trip(seed, int(block[VEHICLE + k]), int(block[USE + k]), day, which, dt, cycle_ticks)
+    begin, _, cycle = trip(keys, int(block[VEHICLE + k]), int(block[USE + k]), day, which, dt, cycle_ticks)
     return max(begin, clock) if cycle >= 0 else clock
 
 
@@ -242,13 +244,13 @@ def _slow(block: FloatArray, k: int, which: int, c: CellModel) -> float:
 
 @kernel
 def _expose(
-    exposures: FloatArray, block: FloatArray, k: int, day: int, film: float, seed: int, dt: float, c: CellModel,
+    exposures: FloatArray, block: FloatArray, k: int, day: int, film: float, keys: Keys, dt: float, c: CellModel,
     cycle_ticks: IntArray, cycle_m: FloatArray,
 ) -> None:  # fmt: skip
     """Add one day's exposures of a vehicle with a film of charge `film` to `exposures`, shape (EXPOSURES,)."""
     mean = 0.0
     for quarter in range(4):
-        t = ambient_K(seed, int(block[CITY + k]), DAY_S * day + DAY_S * (0.125 + 0.25 * quarter))
+        t = ambient_K(keys, int(block[CITY + k]), DAY_S * day + DAY_S * (0.125 + 0.25 * quarter))
         mean += 0.25 * t
         exposures[3] += 0.25 / film
         exposures[0] += 0.25 * math.exp(c.e_sei / GAS_CONSTANT * (1.0 / c.t_ref - 1.0 / t))
@@ -257,7 +259,7 @@ def _expose(
             (2.0 * c.e_diffusion_n - c.e_lam_n) / GAS_CONSTANT * (1.0 / max(mean, WARMED_K) - 1.0 / c.t_ref)
         )
         for which in range(TRIPS):
-            begin, end, cycle = trip(seed, int(block[VEHICLE + k]), int(block[USE + k]), day, which, dt, cycle_ticks)
+            begin, end, cycle = trip(keys, int(block[VEHICLE + k]), int(block[USE + k]), day, which, dt, cycle_ticks)
             if cycle >= 0:
                 metres = cycle_m[cycle] * (end - begin) / (cycle_ticks[cycle] * dt)
                 exposures[1] += metres
@@ -308,7 +310,7 @@ def _after_day(
     life: FloatArray,
     k: int,
     tolerance: float,
-    seed: int,
+    keys: Keys,
     dt: float,
     c: CellModel,
     cycle_ticks: IntArray,
@@ -322,7 +324,7 @@ def _after_day(
     sums, exposed, rates = np.empty(SLOW), np.empty(EXPOSURES), np.empty(SLOW)
     for e in range(EXPOSURES):
         exposed[e] = MEMORY * life[EXPOSED + e * LANES + k]
-    _expose(exposed, block, k, day, block[Q_SEI + k], seed, dt, c, cycle_ticks, cycle_m)
+    _expose(exposed, block, k, day, block[Q_SEI + k], keys, dt, c, cycle_ticks, cycle_m)
     for s in range(SLOW):
         sums[s] = MEMORY * life[SUM + s * LANES + k] + _slow(block, k, s, c) - life[STARTED + s * LANES + k]
         by = exposed[_COUNTED_BY[s]]
@@ -341,7 +343,7 @@ def _after_day(
         allowed = math.sqrt(tolerance / max(error, 1e-9))
         if error > tolerance and jumped > 1:
             half = jumped // 2
-            _jump(block, life, k, day - jumped, half, seed, dt, c, cycle_ticks, cycle_m)
+            _jump(block, life, k, day - jumped, half, keys, dt, c, cycle_ticks, cycle_m)
             life[NEXT_JUMP + k] = half
             return False
         _set_slow(block, k, mended, c)
@@ -361,7 +363,7 @@ def _jump(
     k: int,
     first: int,
     days: int,
-    seed: int,
+    keys: Keys,
     dt: float,
     c: CellModel,
     cycle_ticks: IntArray,
@@ -371,7 +373,7 @@ def _jump(
     skipped = np.zeros(EXPOSURES)
     film = _film(life[BEFORE + _FILM * LANES + k], c)
     for day in range(first, first + days):
-        _expose(skipped, block, k, day, film, seed, dt, c, cycle_ticks, cycle_m)
+        _expose(skipped, block, k, day, film, keys, dt, c, cycle_ticks, cycle_m)
     # The film grows during the jump, so the exposure over its thickness uses the mean thickness.
     after = _film(life[BEFORE + _FILM * LANES + k] + life[RATE + _FILM * LANES + k] * skipped[0], c)
     skipped[3] *= 2.0 * film / (film + after)
@@ -391,7 +393,7 @@ def _set_off(
     life: FloatArray,
     k: int,
     longest: int,
-    seed: int,
+    keys: Keys,
     dt: float,
     c: CellModel,
     cycle_ticks: IntArray,
@@ -406,7 +408,7 @@ def _set_off(
         life[BEFORE + s * LANES + k] = now[s]
     fade_a_day = max(_capacity_of(block, k, now, then, c), 1e-9)
     days = int(min(life[NEXT_JUMP + k], float(longest), LARGEST_FADE / fade_a_day))
-    _jump(block, life, k, int(life[NEXT_DAY + k]) + 1, max(days, 0), seed, dt, c, cycle_ticks, cycle_m)
+    _jump(block, life, k, int(life[NEXT_DAY + k]) + 1, max(days, 0), keys, dt, c, cycle_ticks, cycle_m)
 
 
 @kernel
@@ -437,20 +439,20 @@ def _emit(
 
 @kernel
 def _begin_day(
-    block: FloatArray, life: FloatArray, k: int, seed: int, dt: float, c: CellModel, cycle_ticks: IntArray
+    block: FloatArray, life: FloatArray, k: int, keys: Keys, dt: float, c: CellModel, cycle_ticks: IntArray
 ) -> None:
     life[CLOCK + k] = 0.0
     life[PHASE + k] = 0.0
     block[BLED + k] = 0.0
     block[COUNTED_AT + k] = DAY_S * life[NEXT_DAY + k] - block[UTC_OFFSET + k]
-    life[UNTIL + k] = _standing_until(block, k, int(life[NEXT_DAY + k]), 0, 0.0, seed, dt, cycle_ticks)
+    life[UNTIL + k] = _standing_until(block, k, int(life[NEXT_DAY + k]), 0, 0.0, keys, dt, cycle_ticks)
     for s in range(SLOW):
         life[STARTED + s * LANES + k] = _slow(block, k, s, c)
 
 
 @kernel
 def _window(
-    block: FloatArray, work: FloatArray, life: FloatArray, seed: int, dt: float, c: CellModel, bms: Bms
+    block: FloatArray, work: FloatArray, life: FloatArray, keys: Keys, dt: float, c: CellModel, bms: Bms
 ) -> None:
     """Choose each vehicle's step, and update what is held over a window."""
     for k in range(LANES):
@@ -460,7 +462,7 @@ def _window(
         work[DT + k] = step
         work[ELAPSED + k] = WINDOW * step
         if life[CLOCK + k] % CLIMATE_S < WINDOW * step:
-            climate_of(block, work, seed, k)
+            climate_of(block, work, keys, k)
     refresh_capacity(block, c)
     age_pack(block, work, c)
     update_bms(block, work, bms, c)
@@ -483,7 +485,7 @@ def live(
     day_1: int,
     every: int,
     dt: float,
-    seed: int,
+    keys: Keys,
     longest: int,
     tolerance: float,
     c: CellModel,
@@ -523,7 +525,7 @@ def live(
         ended = 0
         for k in range(LANES):
             if who[k] >= 0 and life[UNTIL + k] - life[CLOCK + k] < 1e-6:
-                _next_phase(block, life, k, seed, dt, cycle_start, cycle_ticks)
+                _next_phase(block, life, k, keys, dt, cycle_start, cycle_ticks)
             over[k] = who[k] >= 0 and life[CLOCK + k] > DAY_S - 1e-6
             ended += over[k]
             work[NOW + k] = DAY_S * life[NEXT_DAY + k] + life[CLOCK + k] - block[UTC_OFFSET + k]
@@ -534,13 +536,13 @@ def live(
                 if over[k]:
                     capacity_of(block, k, c)
                     update_vehicle(block, work, k, bms, c)
-                    over[k] = _after_day(block, life, k, tolerance, seed, dt, c, cycle_ticks, cycle_m)
+                    over[k] = _after_day(block, life, k, tolerance, keys, dt, c, cycle_ticks, cycle_m)
                     if over[k]:  # only now, because a jump taken back must leave no fault behind
                         fault_of(block, work, k, PACK_COOLING_SCALE, c)
                         balance(block, k, life[JUMPED + k] * block[BLED + k])
                         learn_soh(block, k, DAY_S * life[JUMPED + k], bms, c)
                     else:
-                        _begin_day(block, life, k, seed, dt, c, cycle_ticks)
+                        _begin_day(block, life, k, keys, dt, c, cycle_ticks)
             measure_pulses(block, work, c)
             report(block, work, bms, c)
             tell_truth(block, work, c)
@@ -553,8 +555,8 @@ def live(
                         life[SAMPLE_0 + s * LANES + k] = life[SAMPLE_1 + s * LANES + k]
                         life[SAMPLE_1 + s * LANES + k] = work[SAMPLE + s * LANES + k]
                     _emit(life, k, day_0, day_1, every, bms.steps, samples, who[k])
-                    _set_off(block, life, k, longest, seed, dt, c, cycle_ticks, cycle_m)
-                    _begin_day(block, life, k, seed, dt, c, cycle_ticks)
+                    _set_off(block, life, k, longest, keys, dt, c, cycle_ticks, cycle_m)
+                    _begin_day(block, life, k, keys, dt, c, cycle_ticks)
                     if life[LIVED_DAY + k] >= day_1:
                         j, lane = who[k] // LANES, who[k] % LANES
                         _move(block, k, blocks[j], lane, ROWS)
@@ -562,7 +564,7 @@ def live(
                         who[k] = -1
                         busy -= 1
             continue
-        _window(block, work, life, seed, dt, c, bms)
+        _window(block, work, life, keys, dt, c, bms)
         for _ in range(WINDOW):
             read_traces(block, work, traces)
             ask_cells(block, work, c)
@@ -576,7 +578,7 @@ def _begin(
     blocks: FloatArray,
     lives: FloatArray,
     start_s: float,
-    seed: int,
+    keys: Keys,
     dt: float,
     c: CellModel,
     bms: Bms,
@@ -593,8 +595,8 @@ def _begin(
             life[NEXT_DAY + k] = life[FIRST_DAY + k]
             life[NEXT_JUMP + k] = 1.0
             block[MODE + k] = PARKED
-            _begin_day(block, life, k, seed, dt, c, cycle_ticks)
-        refresh_climate(block, work, seed)
+            _begin_day(block, life, k, keys, dt, c, cycle_ticks)
+        refresh_climate(block, work, keys)
         refresh_cells(block, work, c)
         pack_extremes(block, c)
         report(block, work, bms, c)
@@ -605,13 +607,36 @@ def _begin(
 
 
 @kernel
-def _hours(seed: int, vehicle: IntArray, use: IntArray, day: int, dt: float, cycle_ticks: IntArray) -> FloatArray:
+def _fork(
+    blocks: FloatArray, lives: FloatArray, forget: bool, keys: Keys, dt: float, c: CellModel,
+    cycle_ticks: IntArray, cycle_m: FloatArray,
+) -> None:  # fmt: skip
+    """Make the jump that each vehicle has made after its last day again, over other days. With `forget` take it back,
+    and begin anew with the rates."""
+    for j in range(blocks.shape[0]):
+        block, life = blocks[j], lives[j]
+        for k in range(LANES):
+            jumped = int(life[JUMPED + k])
+            if jumped > 0:
+                days = 0 if forget else jumped
+                _jump(block, life, k, int(life[NEXT_DAY + k]) - jumped, days, keys, dt, c, cycle_ticks, cycle_m)
+            if forget:
+                life[NEXT_JUMP + k] = 1.0
+                for s in range(SLOW):
+                    life[SUM + s * LANES + k] = 0.0
+                for e in range(EXPOSURES):
+                    life[EXPOSED + e * LANES + k] = 0.0
+            _begin_day(block, life, k, keys, dt, c, cycle_ticks)
+
+
+@kernel
+def _hours(keys: Keys, vehicle: IntArray, use: IntArray, day: int, dt: float, cycle_ticks: IntArray) -> FloatArray:
     """Time on the road in the four weeks from `day` [s], shape (n,)."""
     out = np.zeros(vehicle.size)
     for k in range(vehicle.size):
         for d in range(day, day + 28):
             for which in range(TRIPS):
-                begin, end, cycle = trip(seed, vehicle[k], use[k], d, which, dt, cycle_ticks)
+                begin, end, cycle = trip(keys, vehicle[k], use[k], d, which, dt, cycle_ticks)
                 out[k] += end - begin if cycle >= 0 else 0.0
     return out
 
@@ -658,7 +683,7 @@ class FleetLives(FleetPhysics):
         for group in self._groups:
             life = np.zeros((len(group.blocks), LIFE_SIZE))
             _begin(
-                group.blocks, life, float(start_s), population.seed, drive_step_s, group.model, self._bms,
+                group.blocks, life, float(start_s), population.keys, drive_step_s, group.model, self._bms,
                 self._cycle_ticks,
             )  # fmt: skip
             self._lives.append(life)
@@ -672,11 +697,44 @@ class FleetLives(FleetPhysics):
         fleet.take_over(self._groups)
         return fleet
 
+    def fork(
+        self,
+        *,
+        of: Sequence[int] | IntArray | None = None,
+        day_seed: int | None = None,
+        policy: Policy | None = None,
+    ) -> Self:
+        """As `FleetPhysics.fork`, but each vehicle's other days and policy begin right after the last day it has lived,
+        which may be some days ahead of the tick. With a policy its rates of aging are learned anew."""
+        return super().fork(of=of, day_seed=day_seed, policy=policy)
+
+    def _keep(self, chosen: IntArray) -> None:
+        lanes = [np.flatnonzero(np.isin(group.of, chosen)) for group in self._groups]
+        super()._keep(chosen)
+        self._lives = [taken(life, of) for life, of in zip(self._lives, lanes, strict=True) if of.size]
+        self.population = self.population.at(chosen)
+        self.days_lived = 0
+
+    def _follow(self, policy: Policy) -> None:
+        super()._follow(policy)
+        self._begin_fork(forget=True)
+
+    def _turn(self, day_seed: int) -> None:
+        self.keys = self.keys._replace(days=day_seed)
+        self.population = replace(self.population, keys=self.keys)
+        self._begin_fork(forget=False)
+
+    def _begin_fork(self, *, forget: bool) -> None:
+        for group, life in zip(self._groups, self._lives, strict=True):
+            _fork(
+                group.blocks, life, forget, self.keys, self._drive_step_s, group.model, self._cycle_ticks, self._cycle_m
+            )
+
     def _in_order(self, of: IntArray) -> IntArray:
         # Vehicles that drive most come last, because the queue is emptied from its end.
         p = self.population
         today = int(self.start_s // DAY_S)
-        return of[np.argsort(_hours(p.seed, p.vehicle[of], p.use[of], today, self.step_s, self._cycle_ticks))]
+        return of[np.argsort(_hours(p.keys, p.vehicle[of], p.use[of], today, self.step_s, self._cycle_ticks))]
 
     def advance(self, ticks: int, sample_every: int, *, compact: bool = False) -> dict[str, Any]:
         """As `FleetPhysics.advance`. Both arguments count steps and must be whole days."""
@@ -684,7 +742,7 @@ class FleetLives(FleetPhysics):
             raise ValueError(
                 f"expected whole days ({self.day_ticks} steps each), got {ticks} steps, sampled every {sample_every}"
             )
-        self._true.clear()
+        self._true = []
         return super().advance(ticks, sample_every, compact=compact)
 
     def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: Samples) -> None:
@@ -698,7 +756,7 @@ class FleetLives(FleetPhysics):
             day + ticks // self.day_ticks,
             max(1, sample_every // self.day_ticks),
             self._drive_step_s,
-            self.seed,
+            self.keys,
             self._longest_jump,
             self._tolerance,
             group.model,

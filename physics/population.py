@@ -1,4 +1,4 @@
-"""The vehicles of a fleet. Every value is a pure function of (seed, vehicle index): it does not matter which others are
+"""The vehicles of a fleet. Every value is a pure function of (keys, vehicle index): it does not matter which others are
 drawn.
 
 Capacity spreads by 1.2 % and resistance by 5 %. That is the order that studies of cells of one type report (Rumpf et
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from physics.faults import BAD_ELECTROLYTE, FAULTS, SEVERITIES
 from physics.modal import CellModel, cell_model, equilibrium_voltage, stoichiometry_limits, table_value
 from physics.pack import Pack
 from physics.parameters import FloatArray
-from physics.rng import normals, uniforms
+from physics.rng import Keys, normals, uniforms
 
 IntArray = npt.NDArray[np.int64]
 
@@ -53,7 +53,7 @@ MONTH_H: Final = 730.5
 class Population:
     """The vehicles of a fleet or of a shard; every array has shape (n,)."""
 
-    seed: int
+    keys: Keys
     cells: tuple[str, ...]
     """Names of the cells in this fleet."""
     cell: IntArray
@@ -102,6 +102,12 @@ class Population:
     def __len__(self) -> int:
         return int(self.vehicle.size)
 
+    def at(self, positions: IntArray) -> Population:
+        """Some of the vehicles, by their positions, shape (m,)."""
+        columns = ((part.name, getattr(self, part.name)) for part in fields(self))
+        chosen: dict[str, Any] = {name: v[positions] for name, v in columns if isinstance(v, np.ndarray)}
+        return replace(self, **chosen)
+
 
 def grown_film(
     model: CellModel, thickness_m: FloatArray, seconds: FloatArray, temperature_K: FloatArray, b_V: FloatArray
@@ -125,7 +131,7 @@ def lost_lithium(model: CellModel, thickness_m: FloatArray) -> FloatArray:
 
 
 def draw_population(
-    seed: int,
+    seed: int | Keys,
     vehicles: IntArray,
     cells: str | Mapping[str, float] = "chen2020",
     *,
@@ -137,13 +143,15 @@ def draw_population(
 ) -> Population:
     """Draw vehicles by their indices, shape (n,), not negative and without repetition.
 
+    seed           of all random draws, or one for each role of chance
     cells          a cell's name, or names with their shares of the fleet
     use            one of `default_fleet.USES` for all; default: all of them by `default_fleet.USE_SHARES`
     oldest_years   vehicles are between new and this old
     fault_share    share of vehicles that get a fault within ten years of `start_s`
     drains         parked vehicles supply their 12 V side, and cells discharge themselves
     """
-    vehicle = _checked(seed, vehicles)
+    keys = seed if isinstance(seed, Keys) else Keys.of(seed)
+    vehicle = _checked(keys, vehicles)
     shares = {cells: 1.0} if isinstance(cells, str) else dict(cells)
     if not shares or not all(math.isfinite(s) and s > 0.0 for s in shares.values()):
         raise ValueError(f"expected cells with shares above 0, got {cells!r}")
@@ -153,26 +161,30 @@ def draw_population(
         )
     names = tuple(load_cell(name).name for name in shares)
     bounds = np.cumsum(np.array(list(shares.values()))) / sum(shares.values())
-    cell = np.searchsorted(bounds[:-1], uniforms(seed, 15, vehicle), side="right")
+    cell = np.searchsorted(bounds[:-1], uniforms(keys.manufacture, 15, vehicle), side="right")
 
-    def spread(stream: int, low: float, high: float) -> FloatArray:
-        return low + (high - low) * uniforms(seed, stream, vehicle)
+    def spread(stream: int, low: float, high: float, key: int = keys.owner) -> FloatArray:
+        return low + (high - low) * uniforms(key, stream, vehicle)
 
     if use is None:
-        use_of = np.searchsorted(np.cumsum(list(USE_SHARES.values()))[:-1], uniforms(seed, 14, vehicle), side="right")
+        use_of = np.searchsorted(
+            np.cumsum(list(USE_SHARES.values()))[:-1], uniforms(keys.owner, 14, vehicle), side="right"
+        )
     elif use in USES:
         use_of = np.full(vehicle.size, USES.index(use))
     else:
         raise ValueError(f"expected a use of {', '.join(USES)}, got {use!r}")
-    city = np.minimum((uniforms(seed, 9, vehicle) * len(CITIES)).astype(np.int64), len(CITIES) - 1)
-    soc_limit = np.where(uniforms(seed, 7, vehicle) < 0.7, 0.8, np.where(uniforms(seed, 7, vehicle, 1) < 0.6, 0.9, 1.0))
+    city = np.minimum((uniforms(keys.owner, 9, vehicle) * len(CITIES)).astype(np.int64), len(CITIES) - 1)
+    soc_limit = np.where(
+        uniforms(keys.owner, 7, vehicle) < 0.7, 0.8, np.where(uniforms(keys.owner, 7, vehicle, 1) < 0.6, 0.9, 1.0)
+    )
     age = spread(11, 0.0, oldest_years)
     year_km = spread(12, 9000.0, 24000.0) * np.array(USE_DISTANCE)[use_of]
     temperature = np.array([mean_temperature_C(k) for k in range(len(CITIES))])[city] + KELVIN + WARMER_K
     # A vehicle mostly rests near the limit it is charged to, less what the day's trips take.
     usual_soc = soc_limit - 0.15
-    sei_scale = 1.0 + SEI_SD * normals(seed, 13, vehicle, limit=2.5)
-    fault, onset, severity = _draw_faults(seed, vehicle, fault_share, start_s)
+    sei_scale = 1.0 + SEI_SD * normals(keys.manufacture, 13, vehicle, limit=2.5)
+    fault, onset, severity = _draw_faults(keys.faults, vehicle, fault_share, start_s)
     sei_scale = np.where(fault == BAD_ELECTROLYTE, sei_scale * (1.0 + severity), sei_scale)
     film, weak_capacity, weak_resistance, leak = (np.empty(vehicle.size) for _ in range(4))
     pack = Pack()
@@ -187,21 +199,21 @@ def draw_population(
             model, np.array([0.5 * (model.x_full + model.x_empty)]), np.array([model.inventory])
         )
         leak[of] = model.nominal_Ah / (MONTH_H * half_V)
-    worse = 1.0 + 0.5 * normals(seed, 16, vehicle, limit=1.8)
+    worse = 1.0 + 0.5 * normals(keys.manufacture, 16, vehicle, limit=1.8)
     return Population(
-        seed=seed,
+        keys=keys,
         cells=names,
         cell=cell,
         vehicle=vehicle,
-        capacity_scale=1.0 + CAPACITY_SD * normals(seed, 1, vehicle),
-        resistance_scale=1.0 + RESISTANCE_SD * normals(seed, 2, vehicle),
+        capacity_scale=1.0 + CAPACITY_SD * normals(keys.manufacture, 1, vehicle),
+        resistance_scale=1.0 + RESISTANCE_SD * normals(keys.manufacture, 2, vehicle),
         sei_scale=sei_scale,
-        speed_scale=1.0 + SPEED_SD * normals(seed, 3, vehicle, limit=2.0),
+        speed_scale=1.0 + SPEED_SD * normals(keys.owner, 3, vehicle, limit=2.0),
         mass_kg=CURB_MASS_KG + spread(4, 75.0, 400.0),
         auxiliary_W=spread(5, 200.0, 500.0),
         standby_W=spread(22, *STANDBY_W) if drains else np.zeros(vehicle.size),
-        self_discharge=spread(23, *SELF_DISCHARGE) * leak if drains else np.zeros(vehicle.size),
-        charger_W=np.where(uniforms(seed, 6, vehicle) < 0.5, *CHARGERS_W),
+        self_discharge=spread(23, *SELF_DISCHARGE, keys.manufacture) * leak if drains else np.zeros(vehicle.size),
+        charger_W=np.where(uniforms(keys.owner, 6, vehicle) < 0.5, *CHARGERS_W),
         plug_habit=spread(8, 0.3, 1.0),
         soc_limit=soc_limit,
         city=city,
@@ -213,14 +225,14 @@ def draw_population(
         use=use_of,
         weak_capacity=weak_capacity * worse,
         weak_resistance=weak_resistance * worse,
-        hot_share=pack.hot_share * (0.5 + uniforms(seed, 17, vehicle)),
+        hot_share=pack.hot_share * (0.5 + uniforms(keys.manufacture, 17, vehicle)),
         fault=fault,
         fault_onset_s=onset,
         fault_severity=severity,
     )
 
 
-def _checked(seed: int, vehicles: IntArray) -> IntArray:
+def _checked(keys: Keys, vehicles: IntArray) -> IntArray:
     vehicle = np.asarray(vehicles)
     if vehicle.ndim != 1 or vehicle.size == 0 or not np.issubdtype(vehicle.dtype, np.integer):
         raise ValueError(
@@ -229,8 +241,9 @@ def _checked(seed: int, vehicles: IntArray) -> IntArray:
     vehicle = vehicle.astype(np.int64)
     if vehicle.min() < 0 or np.unique(vehicle).size != vehicle.size:
         raise ValueError("vehicle indices must not be negative or repeated")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed must be from 0 to 2**63 - 1, got {seed}")
+    for seed in keys:
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"seed must be from 0 to 2**63 - 1, got {seed}")
     return vehicle
 
 

@@ -2,11 +2,13 @@
 
 The hash is splitmix64 (Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195), chained over the four words. Streams
 keep unrelated draws apart. A new draw takes a new stream, so that old draws never change.
+
+A fleet's seed has five roles (`Keys`), so that its future can be drawn anew while its vehicles and owners stay.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,34 @@ _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 _TO_UNIT: Final = 2.0**-53
+
+
+class Keys(NamedTuple):
+    """The seed of each role of chance, each from 0 to 2**63 - 1."""
+
+    manufacture: int
+    """What left the factory: the spread of cells and packs."""
+    owner: int
+    """Who has the vehicle: use, city, age, driver, charger and fixed habits."""
+    days: int
+    """What happens from day to day: weather, trips, whether the owner plugs in."""
+    sensors: int
+    """How sensors err, and their noise."""
+    faults: int
+    before: int
+    """`days` before the local day `turn` (days since 1970): a fork's today is as it was planned."""
+    turn: int
+
+    @classmethod
+    def of(cls, seed: int) -> Keys:
+        """One seed in all roles."""
+        return cls(seed, seed, seed, seed, seed, before=seed, turn=0)
+
+
+@inner
+def days_key(keys: Keys, day: int) -> int:
+    """The key of what happens on a local day."""
+    return keys.days if day >= keys.turn else keys.before
 
 
 @inner

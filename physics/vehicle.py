@@ -65,6 +65,7 @@ from physics.layout import (
 from physics.maths import clip
 from physics.modal import CellModel
 from physics.parameters import FloatArray
+from physics.rng import Keys
 
 IntArray = npt.NDArray[np.int64]
 
@@ -126,9 +127,9 @@ COOLER_COP: Final = 2.5
 
 
 @inner
-def climate_of(block: FloatArray, work: FloatArray, seed: int, k: int) -> None:
+def climate_of(block: FloatArray, work: FloatArray, keys: Keys, k: int) -> None:
     """Ambient temperature and cabin power of one vehicle at NOW."""
-    ambient = ambient_K(seed, int(block[CITY + k]), work[NOW + k] + block[UTC_OFFSET + k])
+    ambient = ambient_K(keys, int(block[CITY + k]), work[NOW + k] + block[UTC_OFFSET + k])
     block[AMBIENT + k] = ambient
     outside = ambient - KELVIN
     heating = HEATING_W_K * max(COMFORT_LOW_C - outside, 0.0)
@@ -137,18 +138,18 @@ def climate_of(block: FloatArray, work: FloatArray, seed: int, k: int) -> None:
 
 
 @inner
-def refresh_climate(block: FloatArray, work: FloatArray, seed: int) -> None:
+def refresh_climate(block: FloatArray, work: FloatArray, keys: Keys) -> None:
     """`climate_of` for all lanes; called every simulated minute."""
     for k in range(LANES):
-        climate_of(block, work, seed, k)
+        climate_of(block, work, keys, k)
 
 
 @inner
-def arrive(block: FloatArray, k: int, seed: int, vehicle: int, use: int, day: int, which: int) -> None:
+def arrive(block: FloatArray, k: int, keys: Keys, vehicle: int, use: int, day: int, which: int) -> None:
     """After a trip: plug in the vehicle, which is already parked, if its plan and its state of charge say so."""
     follows = what_follows(use, which)
     soc = soc_of(block, k)
-    home = (follows == HOME) and (plugs_in(seed, vehicle, use, day, block[HABIT + k]) or soc < PLUG_ALWAYS_BELOW)
+    home = (follows == HOME) and (plugs_in(keys, vehicle, use, day, block[HABIT + k]) or soc < PLUG_ALWAYS_BELOW)
     fast = (follows == FAST) and soc < FAST_BELOW
     if (home or fast) and block[FAILED + k] == 0.0:
         block[MODE + k] = FAST_CHARGING if fast else CHARGING
@@ -156,7 +157,7 @@ def arrive(block: FloatArray, k: int, seed: int, vehicle: int, use: int, day: in
 
 @inner
 def follow_plans(
-    block: FloatArray, tick: int, seed: int, start_s: float, dt: float, cycle_start: IntArray, cycle_ticks: IntArray
+    block: FloatArray, tick: int, keys: Keys, start_s: float, dt: float, cycle_start: IntArray, cycle_ticks: IntArray
 ) -> float:
     """Let every vehicle whose plan says so set off, arrive or plug in; returns the tick of the block's next entry."""
     soonest = 1e18
@@ -166,7 +167,7 @@ def follow_plans(
             use = int(block[USE + k])
             late = tick - int(block[NEXT_EVENT + k])
             if event % 2 == 0 and block[FAILED + k] == 0.0:
-                cycle = trip(seed, vehicle, use, day, event // 2, dt, cycle_ticks)[2]
+                cycle = trip(keys, vehicle, use, day, event // 2, dt, cycle_ticks)[2]
                 block[MODE + k] = DRIVING
                 block[TRACE_START + k] = cycle_start[cycle]
                 block[TRACE_END + k] = cycle_start[cycle] + cycle_ticks[cycle] + 1
@@ -176,10 +177,10 @@ def follow_plans(
                 block[TRACE_START + k] = 0.0
                 block[TRACE_END + k] = 1.0
                 block[TRACE + k] = 0.0
-                arrive(block, k, seed, vehicle, use, day, event // 2)
+                arrive(block, k, keys, vehicle, use, day, event // 2)
             block[SPEED + k] = 0.0
             next_tick, next_day, next_event = find_event(
-                seed, vehicle, use, day, event + 1, block[UTC_OFFSET + k], start_s, dt, cycle_ticks
+                keys, vehicle, use, day, event + 1, block[UTC_OFFSET + k], start_s, dt, cycle_ticks
             )
             block[NEXT_EVENT + k] = next_tick
             block[DAY + k] = next_day

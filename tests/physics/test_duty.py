@@ -14,6 +14,7 @@ from physics.default_fleet import USE_SHARES, USES
 from physics.duty import LONGEST_TRIP_S, TRIPS, trip
 from physics.layout import CURRENT_HIGH, CURRENT_LOW, DT, LANES, MODE, PUMP, SPEED, TEMPERATURE, WORK_SIZE
 from physics.modal import cell_model
+from physics.rng import Keys
 from physics.sensors import PROFILES
 from physics.vehicle import CHARGING, FAST_CHARGING, ask_cells
 
@@ -43,7 +44,7 @@ def city(name: str) -> int:
 
 
 def legs(use: str, vehicle: int, day: int, ticks: np.ndarray) -> list[tuple[float, float]]:
-    found = (trip(3, vehicle, USES.index(use), day, which, 1.0, ticks) for which in range(TRIPS))
+    found = (trip(Keys.of(3), vehicle, USES.index(use), day, which, 1.0, ticks) for which in range(TRIPS))
     return [(begin, end) for begin, end, cycle in found if cycle >= 0]
 
 

@@ -24,7 +24,7 @@ from physics.modal import (
     sphere_response,
     sphere_roots,
 )
-from physics.rng import normals, uniform, uniforms
+from physics.rng import Keys, normals, uniform, uniforms
 
 
 def test_exp_and_log() -> None:
@@ -84,8 +84,8 @@ def test_climate_follows_the_normals() -> None:
     for k, city in enumerate(CITIES):
         # 40 Januaries of one seed: hours of the day against the normals of January
         days = [365.2425 * year + 15 for year in range(40)]
-        afternoon = [ambient_K(1, k, day * math.floor(d) + 15 * 3600) - 273.15 for d in days]
-        before_dawn = [ambient_K(1, k, day * math.floor(d) + 3 * 3600) - 273.15 for d in days]
+        afternoon = [ambient_K(Keys.of(1), k, day * math.floor(d) + 15 * 3600) - 273.15 for d in days]
+        before_dawn = [ambient_K(Keys.of(1), k, day * math.floor(d) + 3 * 3600) - 273.15 for d in days]
         assert np.mean(afternoon) == pytest.approx(city.daily_max_C[0], abs=1.8)
         assert np.mean(before_dawn) == pytest.approx(city.daily_min_C[0], abs=1.8)
 
@@ -95,15 +95,17 @@ def test_plans_are_in_order(use: int) -> None:
     """Forty days of fifty vehicles: trips do not overlap, and the search for entries finds each of them."""
     ticks = np.array([1369, 765, 600, 1800], dtype=np.int64)
     for vehicle in range(50):
-        tick, day, event = find_event(3, vehicle, use, 20_000, 0, 3600.0, 86400.0 * 20_000, 1.0, ticks)
+        tick, day, event = find_event(Keys.of(3), vehicle, use, 20_000, 0, 3600.0, 86400.0 * 20_000, 1.0, ticks)
         last, entries = -(10**9), 0
         while day < 20_040:
-            begin, end, cycle = trip(3, vehicle, use, day, event // 2, 1.0, ticks)
+            begin, end, cycle = trip(Keys.of(3), vehicle, use, day, event // 2, 1.0, ticks)
             assert 0 <= cycle < 4
             assert 0.0 < begin < end < 86400.0
             assert tick > last
             last, entries = tick, entries + 1
-            tick, day, event = find_event(3, vehicle, use, day, event + 1, 3600.0, 86400.0 * 20_000, 1.0, ticks)
+            tick, day, event = find_event(
+                Keys.of(3), vehicle, use, day, event + 1, 3600.0, 86400.0 * 20_000, 1.0, ticks
+            )
         assert entries % 2 == 0
         assert entries > 40
 

@@ -1,0 +1,39 @@
+"""What an owner or an operator can decide about a vehicle, for a fork of a fleet (`FleetPhysics.fork`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Final
+
+_RANGES: Final = {
+    "soc_limit": (0.3, 1.0),
+    "plug_habit": (0.0, 1.0),
+    "charger_W": (500.0, 50_000.0),
+    "standby_W": (0.0, 1000.0),
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The same for all vehicles of a fork, from now on. None: as it is."""
+
+    soc_limit: float | None = None
+    """State of charge at which charging at home ends; the charger keeps to its voltage in the cell as it is now."""
+    plug_habit: float | None = None
+    """Probability of plugging in at home on an evening above half charge."""
+    charger_W: float | None = None
+    """AC power from the wall at home."""
+    standby_W: float | None = None
+    """While parked."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and low <= value <= high):
+                raise ValueError(f"expected {name} from {low:g} to {high:g}, got {value}")
+
+    @property
+    def changes(self) -> bool:
+        """Does it say anything?"""
+        return any(getattr(self, part.name) is not None for part in fields(self))
