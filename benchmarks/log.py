@@ -1,7 +1,7 @@
 """A record in the sealed log: its bytes and the time to write it, in shards of every size, beside pyarrow's defaults.
 And the core time of a shard with its log beside that of its bare kernel.
 
-python benchmarks/log.py [--quick]
+python benchmarks/log.py [--quick] [--sensors typical]
 Prints and writes benchmarks/results/log.json. The blocks are those that the supervisor asks for as fast as it goes. The
 peer writes the same blocks with `pyarrow.parquet.write_table` (Snappy, dictionaries). Times are core time, in turn, so
 a busy machine matters less; files go to the page cache.
@@ -29,6 +29,7 @@ from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.log import Frame, LogReader, log_directory
 from datasets.log.segments import write_sealed
 from physics import FleetPhysics, draw_population
+from physics.sensors import DEFAULT_SENSORS, PROFILES
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,17 @@ class Measured:
         }
 
 
-def plan_of(run: Path, vehicles: int) -> FleetPlan:
+def plan_of(run: Path, vehicles: int, sensors: str) -> FleetPlan:
     return FleetPlan(
         run_dir=run, run_id="run-benchmark", log_id="log", vehicles=vehicles, shards=1,
         population=PopulationPlan(1, (("chen2020", 1.0),), None, 10.0, 0.02), start_s=1_780_297_200, step_s=1.0,
-        telemetry_ticks=2, predict_ticks=5, checkpoint_ticks=600, pace=math.inf,
+        telemetry_ticks=2, predict_ticks=5, checkpoint_ticks=600, pace=math.inf, sensors=PROFILES[sensors],
     )  # fmt: skip
 
 
-def last_block(run: Path, vehicles: int, blocks: int) -> tuple[float, pa.RecordBatch]:
+def last_block(run: Path, vehicles: int, blocks: int, sensors: str) -> tuple[float, pa.RecordBatch]:
     """Bytes a record of a log of so many blocks, and the rows of its last block."""
-    plan = plan_of(run, vehicles)
+    plan = plan_of(run, vehicles, sensors)
     shard = Shard(plan.shard_plans()[0])
     longest = plan.longest_block(vehicles)
     for block in range(blocks):
@@ -97,9 +98,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.thread_time() - begun
 
 
-def measure(folder: Path, vehicles: int, size: Size) -> Measured:
+def measure(folder: Path, vehicles: int, size: Size, sensors: str) -> Measured:
     """The last block, written both ways in turn."""
-    size_of_one, batch = last_block(folder / "run", vehicles, size.blocks)
+    size_of_one, batch = last_block(folder / "run", vehicles, size.blocks, sensors)
     table, peer = pa.Table.from_batches([batch]), folder / "peer.parquet"
     ours, theirs = [], []
     for _ in range(size.repeats):
@@ -132,16 +133,16 @@ def core_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - begun
 
 
-def rate(run: Path, vehicles: int, size: Size) -> Rate:
+def rate(run: Path, vehicles: int, size: Size, sensors: str) -> Rate:
     """Block by block in turn, after two that are not counted."""
-    plan = plan_of(run, vehicles)
+    plan = plan_of(run, vehicles, sensors)
     shard, longest, who = Shard(plan.shard_plans()[0]), plan.longest_block(vehicles), plan.population
     population = draw_population(
         who.seed, np.arange(vehicles), dict(who.cells), use=who.use, oldest_years=who.oldest_years,
         fault_share=who.fault_share, start_s=plan.start_s,
     )  # fmt: skip
     cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
-    physics = FleetPhysics(population, cycles=cycles, start_s=plan.start_s)
+    physics = FleetPhysics(population, cycles=cycles, start_s=plan.start_s, sensors=plan.sensors)
     kernel_s, shard_s = [], []
     for block in range(size.shard_blocks + 2):
         kernel_s.append(core_seconds(lambda: physics.advance(longest, plan.telemetry_ticks, compact=True)))
@@ -153,12 +154,14 @@ def rate(run: Path, vehicles: int, size: Size) -> Rate:
 
 
 def main() -> None:
-    arguments = parser(__doc__).parse_args()
+    flags = parser(__doc__)
+    flags.add_argument("--sensors", choices=list(PROFILES), default=DEFAULT_SENSORS)
+    arguments = flags.parse_args()
     size = QUICK if arguments.quick else Size()
     found = []
     for vehicles in size.vehicles:
         with tempfile.TemporaryDirectory() as name:
-            found.append(measure(Path(name), vehicles, size))
+            found.append(measure(Path(name), vehicles, size, arguments.sensors))
         one = found[-1]
         print(
             f"{vehicles:9,} vehicles a shard: {one.bytes:5.1f} bytes a record ({one.ratios['bytes_over_peer']:.2f} of "
@@ -168,13 +171,14 @@ def main() -> None:
     rates = []
     for vehicles in size.shards:
         with tempfile.TemporaryDirectory() as name:
-            rates.append(rate(Path(name), vehicles, size))
+            rates.append(rate(Path(name), vehicles, size, arguments.sensors))
         of = rates[-1]
         print(
             f"{vehicles:9,} vehicles a shard: {of.shard_ns:5.0f} ns of core a vehicle-step with the log, "
             f"{of.kernel_ns:.0f} by the bare kernel: {of.kernel_over_shard:.0%} of its rate"
         )
     result = {
+        "sensors": arguments.sensors,
         "records": [asdict(one) | one.ratios for one in found],
         "shards": [asdict(of) | {"kernel_over_shard": of.kernel_over_shard} for of in rates],
     }

@@ -1,19 +1,21 @@
 """Writes the documentation of settings and columns from their definitions (`make docs`).
 
-The files are docs/settings.md, docs/*.schema.json, and the tables of docs/telemetry.md. A test checks that they are
-current.
+The files are docs/settings.md, docs/*.schema.json, and tables of docs/telemetry.md and docs/reports.md. A test checks
+that they are current.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from datasets.schema import FIELDS, STREAMS, Stream, json_schema  # noqa: E402
+from physics.sensors import PROFILES  # noqa: E402
 from twin.settings import GROUPS, Group, default_of, extra_of, form_of  # noqa: E402
 
 _HEAD = """# Which settings are there?
@@ -85,11 +87,31 @@ def telemetry_page(page: str) -> str:
     return page
 
 
+def profiles_table() -> str:
+    """The figures of every profile, a row each."""
+    rows: dict[str, list[str]] = {}
+    for profile in PROFILES.values():
+        for part, value in asdict(profile).items():
+            figures = value if isinstance(value, dict) else {"": value}
+            for name, figure in figures.items():
+                if part not in ("name", "knows_all"):
+                    rows.setdefault(f"{part}.{name}".rstrip("."), []).append(f"{figure:g}")
+    lines = [f"| Figure | {' | '.join(PROFILES)} |", "|---" * (1 + len(PROFILES)) + "|"]
+    return "\n".join([*lines, *(f"| `{name}` | {' | '.join(figures)} |" for name, figures in rows.items())])
+
+
+def reports_page(page: str) -> str:
+    """docs/reports.md with a new table of profiles."""
+    start = page.index("| Figure |")
+    return page[:start] + profiles_table() + page[page.index("\n\n", start) :]
+
+
 def documents() -> dict[Path, str]:
     """Every file made here, with its content."""
     docs = ROOT / "docs"
     found = {docs / "settings.md": settings_page()}
     found[docs / "telemetry.md"] = telemetry_page((docs / "telemetry.md").read_text())
+    found[docs / "reports.md"] = reports_page((docs / "reports.md").read_text())
     return found | {
         docs / f"{stream}.schema.json": json.dumps(json_schema(stream), indent=2) + "\n" for stream in STREAMS
     }

@@ -44,11 +44,15 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (cell.cell, cell.EXAMPLE),
     (schema.schema, schema.EXAMPLE),
 )
-_VALIDATE = ((validate.physics, validate.EXAMPLE), (validate.life, validate.EXAMPLE_LIFE))
+_VALIDATE = (
+    (validate.physics, validate.EXAMPLE),
+    (validate.life, validate.EXAMPLE_LIFE),
+    (validate.reports, validate.EXAMPLE_REPORTS),
+)
 _FIRST = 5
 
 app = typer.Typer(help="A digital twin of an EV battery fleet.", pretty_exceptions_enable=False)
-validation = typer.Typer(help="Compare the physics with independent references.", no_args_is_help=True)
+validation = typer.Typer(help="Compare physics and reports with independent references.", no_args_is_help=True)
 for _group, _commands in ((app, _COMMANDS), (validation, _VALIDATE)):
     for _command, _example in _commands:
         _group.command(epilog=plain(f"Example: {_example}"))(_command)

@@ -1,4 +1,4 @@
-"""`twin validate`: the physics against independent references."""
+"""`twin validate`: the physics, and what vehicles report, against independent references."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 EXAMPLE = "twin validate physics --quick"
 EXAMPLE_LIFE = "twin validate life"
+EXAMPLE_REPORTS = "twin validate reports"
 
 
 def physics(
@@ -38,3 +39,15 @@ def life(
     from twin.show.life_study import validate_life
 
     validate_life(quick=quick, out=out, say=typer.echo)
+
+
+def reports(
+    vehicles: Annotated[int, typer.Option("--vehicles", help="sound ones of each cell, and as many faulty ones")] = 500,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="new folder \\[default: runs/validate-reports-<time>]")
+    ] = None,
+) -> None:
+    """Compare what vehicles report with what is true and with real vehicles. Write tables."""
+    from twin.show.reports_study import validate_reports
+
+    validate_reports(vehicles=vehicles, out=out, say=typer.echo)
