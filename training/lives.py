@@ -18,8 +18,8 @@ import pandas as pd
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.schema import MODEL_INPUTS
 from physics import FleetLives, draw_population
-from physics.sensors import PROFILES
 from physics.default_fleet import CELL_SHARES
+from physics.sensors import PROFILES
 
 END_OF_LIFE_SOH = 0.8
 HORIZON_DAYS = 730.0
