@@ -188,7 +188,7 @@ def _seen(name: str, values: FloatArray, parked: np.ndarray, sensors: Sensors) -
     return Seen(name, float(noise), float(expected), float(np.round(steps.min(), 6)), part.resolution)
 
 
-def _thresholds(told: dict[str, FloatArray], parked_A: FloatArray, series: int) -> dict[str, np.ndarray]:
+def _thresholds(told: dict[str, FloatArray], parked_A: FloatArray, series: float) -> dict[str, np.ndarray]:
     """Which vehicles three simple looks at the day's records call faulty, by `THRESHOLDS`."""
     mean_V, mean_C = told["battery_voltage"] / series, told["battery_temperature"]
     outside = [
