@@ -19,7 +19,6 @@ from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.schema import MODEL_INPUTS
 from physics import PROFILES, FleetLives, draw_population
 from physics.default_fleet import CELL_SHARES
-from physics.sensors import PROFILES
 
 END_OF_LIFE_SOH = 0.8
 HORIZON_DAYS = 730.0
