@@ -193,13 +193,24 @@ def json_schema(stream: Stream, fields: tuple[Field, ...] = ()) -> dict[str, Any
         if field.vss:
             described["vss"] = field.vss
         properties[field.name] = described
-    return {
+    schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"EV battery fleet twin: {stream}",
         "type": "object",
         "required": ["schema", *(f.name for f in fields or FIELDS[stream] if f.since == 1)],
         "properties": properties,
     }
+    # A message has all fields of its version.
+    later = sorted({f.since for f in fields or FIELDS[stream]} - {1})
+    if later:
+        schema["allOf"] = [
+            {
+                "if": {"properties": {"schema": {"minimum": version}}},
+                "then": {"required": [f.name for f in fields or FIELDS[stream] if f.since == version]},
+            }
+            for version in later
+        ]
+    return schema
 
 
 def avro_schema(stream: Stream, fields: tuple[Field, ...] = ()) -> dict[str, Any]:

@@ -86,7 +86,8 @@ def test_a_replay_into_a_folder_of_any_name(name: Path, old: Path, twin: Twin) -
         assert answer.code == 0, answer.err
         assert said in answer.err
     for stream in STREAMS:
-        assert records(name.absolute(), stream).equals(records(OLD, stream))
+        before = records(OLD, stream)  # of schema 1
+        assert records(name.absolute(), stream).select(before.column_names).equals(before)
 
 
 def test_a_cell_from_a_file_and_into_a_folder_of_any_name(name: Path, twin: Twin) -> None:
