@@ -43,12 +43,12 @@ def same(one: Telemetry, other: Telemetry, of: Any = slice(None)) -> bool:
 def grown(request: pytest.FixtureRequest, cycles: Cycles) -> FleetPhysics:
     """A fleet that has been under way for some time."""
     fleet: FleetPhysics = request.param(cycles)
-    ahead(fleet, 40 if isinstance(fleet, FleetLives) else 1)
+    ahead(fleet, 20 if isinstance(fleet, FleetLives) else 1)
     return fleet
 
 
 def horizon(fleet: FleetPhysics) -> int:
-    return 60 if isinstance(fleet, FleetLives) else 3
+    return 25 if isinstance(fleet, FleetLives) else 3
 
 
 # --- roles of chance --------------------------------------------------------------------------------------------------
