@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from datasets.log import LogDamaged
 from datasets.log.durable import make_directory, replace_file
-from datasets.schema import vehicle_id
 
 TRUTH: dict[str, tuple[str, str]] = {
     "soc": ("", "State of charge, 0 to 1"),
@@ -84,19 +84,22 @@ def _span(vehicles: int, time_us: int) -> str:
     return datetime.fromtimestamp(time_us // 1_000_000, UTC).strftime(form)
 
 
-class TruthWriter:
-    """Collects and writes the truth of one shard. `upto_us`: go on from this simulated time [us since 1970]."""
+def truth_ticks(step_s: float) -> int:
+    """Steps between two times of truth: a simulated day."""
+    return max(1, round(86_400.0 / step_s))
 
-    def __init__(self, run_dir: Path, run_id: str, shard: int, first_vehicle: int, vehicles: int, upto_us: int) -> None:
-        self._directory = truth_directory(run_dir, shard)
-        self._vehicles = vehicles
-        codes = np.arange(vehicles, dtype=np.int32)
-        ids = pa.array([vehicle_id(first_vehicle + k) for k in range(vehicles)])
-        self._keys = {
-            "run_id": pa.DictionaryArray.from_arrays(np.zeros_like(codes), pa.array([run_id])),
-            "vehicle_id": pa.DictionaryArray.from_arrays(codes, ids),
-        }
-        self._name = _span(vehicles, upto_us)
+
+class TruthWriter:
+    """Collects and writes the truth of one shard. LogDamaged if what is there cannot be read.
+
+    keys     run_id and vehicle_id of each vehicle
+    upto_us  go on from this simulated time [us since 1970]
+    """
+
+    def __init__(self, directory: Path, keys: Mapping[str, pa.DictionaryArray], upto_us: int) -> None:
+        self._directory, self._keys = directory, dict(keys)
+        self._vehicles = len(keys["vehicle_id"])
+        self._name = _span(self._vehicles, upto_us)
         self._rows, self._written = self._read(upto_us), True
         self.last_us = pc.max(self._rows.column("ts")).cast(pa.int64()).as_py()
         """Time of the last row [us since 1970], None before the first."""
@@ -109,6 +112,8 @@ class TruthWriter:
             rows = pq.read_table(self._path(), schema=TRUTH_SCHEMA, partitioning=None)
         except FileNotFoundError:
             return TRUTH_SCHEMA.empty_table()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise _damaged(self._path(), error) from error
         return rows.filter(pc.less_equal(rows.column("ts"), pa.scalar(upto_us, _TIME)))
 
     def add(self, time_us: int, truth: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -139,11 +144,20 @@ class TruthWriter:
             self._written = True
 
 
+def _damaged(path: Path, error: Exception) -> LogDamaged:
+    why = " ".join(str(error).split())
+    return LogDamaged(f"{path} cannot be read ({why}); move it away to go on without the rows that it held")
+
+
 def truth_times(directory: Path) -> tuple[int, datetime | None, datetime | None]:
-    """(rows, first time, last time) of a shard's truth on the disk; (0, None, None) if there is none."""
+    """(rows, first time, last time) of a shard's truth on the disk; (0, None, None) if there is none. LogDamaged if it
+    cannot be read."""
     rows, times = 0, []
     for path in sorted(directory.glob("*.parquet")):
-        metadata = pq.read_metadata(path)
+        try:
+            metadata = pq.read_metadata(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise _damaged(path, error) from error
         rows += metadata.num_rows
         column = metadata.schema.to_arrow_schema().get_field_index("ts")
         for group in range(metadata.num_row_groups):

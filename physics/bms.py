@@ -326,14 +326,21 @@ def _zero_A(block: FloatArray, days: float, k: int) -> tuple[float, float]:
 
 
 @inner
+def _soh_in_the_end(block: FloatArray, k: int, c: CellModel) -> float:
+    """The state of health at which a BMS's estimate would settle: off by its bias, or always 1."""
+    biased = clip(soh_of(block, k, c) * (1.0 + block[SOH_BIAS + k]), 0.0, 1.0)
+    soh: float = 1.0 if block[SOH_BIAS + k] == SOH_FIXED else biased
+    return soh
+
+
+@inner
 def begin_bms(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """What the BMS believes at the beginning: right but for its own biases."""
     measure_pulses(block, work, c)
     for k in range(LANES):
         block[SOC_BMS + k] = clip(soc_of(block, k) + block[SOC_BIAS + k], 0.0, 1.0)
         block[SOC_SD + k] = 0.02
-        believed = 1.0 if block[SOH_BIAS + k] == SOH_FIXED else soh_of(block, k, c) * (1.0 + block[SOH_BIAS + k])
-        block[SOH_BMS + k] = clip(believed, 0.0, 1.0)
+        block[SOH_BMS + k] = _soh_in_the_end(block, k, c)
 
 
 @inner
@@ -353,8 +360,7 @@ def measure_pulses(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 @inner
 def learn_soh(block: FloatArray, k: int, elapsed_s: float, s: Bms, c: CellModel) -> None:
     """Let the BMS's state of health follow the capacity, as far off as it is for this vehicle."""
-    target = soh_of(block, k, c) * (1.0 + block[SOH_BIAS + k])
-    target = 1.0 if block[SOH_BIAS + k] == SOH_FIXED else clip(target, 0.0, 1.0)
+    target = _soh_in_the_end(block, k, c)
     block[SOH_BMS + k] += (1.0 - exp(-elapsed_s / s.soh_s)) * (target - block[SOH_BMS + k])
 
 

@@ -146,21 +146,27 @@ def _parse_sensors(value: object) -> object:
     if isinstance(value, str):
         if value in PROFILES:
             return value
-        figures = _yaml_of(Path(value), f"expected one of {', '.join(PROFILES)}, or a file of figures")
+        try:
+            figures = _read_yaml(Path(value))
+        except ValueError as error:
+            raise ValueError(f"expected one of {', '.join(PROFILES)}, or a file of figures; {error}") from None
     if not isinstance(figures, Mapping):
         raise ValueError(f"expected one of {', '.join(PROFILES)}, or a file with figures, got {value!r}")
     return Sensors.of(figures).figures()
 
 
-def _yaml_of(path: Path, expected: str) -> object:
+def _read_yaml(path: Path) -> object:
+    """What a YAML file holds. A ValueError says in one line why it cannot be read."""
     import yaml
 
     try:
         return yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ValueError(f"{expected}; cannot read {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise ValueError(f"{expected}; {path} is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 ({error.reason})") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: a day that no calendar has
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 SensorProfile = Annotated[
@@ -703,16 +709,10 @@ def _plain(name: str, field: FieldInfo, value: Any) -> Any:
 def _from_file(config: Path | None) -> dict[str, Any]:
     if config is None:
         return {}
-    import yaml
-
     try:
-        values = yaml.safe_load(config.read_text())
-    except OSError as error:
-        raise BadInput(f"--config: cannot read {config}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"--config: {config} is not text in UTF-8 ({error.reason})") from error
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: a day that no calendar has
-        raise BadInput(f"--config: {config} is not YAML: {' '.join(str(error).split())}") from error
+        values = _read_yaml(config)
+    except ValueError as error:
+        raise BadInput(f"--config: {error}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -15,6 +15,7 @@ from datasets.log import DIRECT_ROWS, SEGMENT_BYTES
 from datasets.log.retention import Retention
 from datasets.names import Fsync
 from datasets.transmission import PLAIN, Transmission
+from datasets.truth import truth_ticks
 from models.features import is_predicted
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 
@@ -83,7 +84,7 @@ class ShardPlan:
         In fast-forward each sample tells it, and no block ends for it."""
         if self.fast_forward:
             return 1 << 62
-        day = max(1, round(86_400.0 / self.step_s))
+        day = truth_ticks(self.step_s)
         return (tick // day + 1) * day
 
     def holds(self, vehicle: int) -> bool:

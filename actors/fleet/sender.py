@@ -96,15 +96,15 @@ class Sender:
             here = self._held["arrives"] <= seq
             parts.append({name: values[here] for name, values in self._held.items() if name != "arrives"})
             self._held = {name: values[~here] for name, values in self._held.items()}
-        # A copy follows a record, so it is later than it by at least one period.
-        steps = max(1, int(self._how.late_by_s / self._period_s))
-        delay = 1 + (uniforms(self._seed, _DELAY, self._vehicle, seq) * steps).astype(np.int64) if late.any() else None
-        for lanes, by in ((np.flatnonzero(late), delay), (np.flatnonzero(twice), None)):
+        arrives = np.full(self._vehicle.size, seq)
+        if late.any():
+            steps = max(1, int(self._how.late_by_s / self._period_s))
+            delay = 1 + (uniforms(self._seed, _DELAY, self._vehicle, seq) * steps).astype(np.int64)
+            arrives += np.where(late, delay, 0)
+        # A copy comes one period behind its record.
+        for lanes, behind in ((np.flatnonzero(late), 0), (np.flatnonzero(twice), 1)):
             if lanes.size:
-                after = by[lanes] if by is not None else np.ones(lanes.size, dtype=np.int64)
-                if by is None and delay is not None:
-                    after = after + np.where(late[lanes], delay[lanes], 0)
-                self._hold(_taken(now, lanes, seq) | {"arrives": seq + after})
+                self._hold(_taken(now, lanes, seq) | {"arrives": arrives[lanes] + behind})
         return parts
 
     def _due(self, now: _Columns, seq: int) -> np.ndarray:

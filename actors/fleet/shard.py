@@ -27,7 +27,7 @@ from datasets.log.durable import replace_file
 from datasets.log.retention import retain, saves
 from datasets.memory import give_back
 from datasets.schema import FIELDS, SCHEMAS, vehicle_id
-from datasets.truth import TruthWriter
+from datasets.truth import TruthWriter, truth_directory
 from physics import Fault, FleetLives, FleetPhysics, draw_population
 
 _log = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ class Shard:
             if self._sender:
                 self._sender.restore(newest)
         now_us = plan.time_us(self._physics.tick)
-        truth = TruthWriter(plan.run_dir, plan.run_id, plan.shard, plan.first_vehicle, plan.vehicles, now_us)
+        truth = TruthWriter(truth_directory(plan.run_dir, plan.shard), self._keys_of(1), now_us)
         if self._physics.tick == 0:
             truth.add(now_us, self._physics.truth())
         period = plan.telemetry_ticks
@@ -247,21 +247,20 @@ class Shard:
 
     def _keys_of(self, records: int) -> dict[str, pa.DictionaryArray]:
         """The columns that are the same in all blocks of so many records a vehicle."""
-        codes = np.tile(np.arange(self._plan.vehicles, dtype=np.int32), records)
+        return self._keys_at(np.tile(np.arange(self._plan.vehicles, dtype=np.int32), records))
+
+    def _keys_at(self, lanes: np.ndarray) -> dict[str, pa.DictionaryArray]:
+        """Who reports each row: `lanes` are the vehicles' positions, shape (rows,) int32."""
         return {
-            "run_id": pa.DictionaryArray.from_arrays(np.zeros_like(codes), pa.array([self._plan.run_id])),
-            "vehicle_id": pa.DictionaryArray.from_arrays(codes, self._ids),
+            "run_id": pa.DictionaryArray.from_arrays(np.zeros_like(lanes), pa.array([self._plan.run_id])),
+            "vehicle_id": pa.DictionaryArray.from_arrays(lanes, self._ids),
         }
 
     def _sent(self, sender: Sender, samples: dict[str, np.ndarray], first_seq: int) -> pa.RecordBatch:
         """The telemetry rows that arrive, of vehicles that do not just send everything."""
         arrived, plan = sender.send(samples, first_seq), self._plan
-        lanes = arrived["lane"].astype(np.int32)
+        keys = self._keys_at(arrived["lane"].astype(np.int32))
         ts = plan.time_us(0) + (arrived["seq"] + 1) * round(plan.telemetry_ticks * plan.step_s * 1e6)
-        keys = {
-            "run_id": pa.DictionaryArray.from_arrays(np.zeros_like(lanes), pa.array([plan.run_id])),
-            "vehicle_id": pa.DictionaryArray.from_arrays(lanes, self._ids),
-        }
         when = {"seq": arrived["seq"], "ts": pa.array(ts + arrived["clock_us"], pa.timestamp("us", tz="UTC"))}
         return _telemetry(keys | when, arrived)
 

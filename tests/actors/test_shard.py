@@ -16,7 +16,7 @@ import pytest
 from actors.fleet.plan import PopulationPlan, ShardPlan
 from actors.fleet.restart_points import RestartPoints
 from actors.fleet.shard import Shard
-from datasets.log import LogFull, LogReader, LogWriter, extent, log_directory
+from datasets.log import LogDamaged, LogFull, LogReader, LogWriter, extent, log_directory
 from datasets.log.cursor import Cursor, CursorFile
 from datasets.log.durable import replace_file
 from datasets.log.retention import Retention
@@ -248,7 +248,9 @@ def test_truth_does_not_depend_on_blocks_or_on_a_kill(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("vehicles", [20, 600, 7000])
 def test_truth_files_stay_few_and_small(tmp_path: Path, vehicles: int) -> None:
-    writer = TruthWriter(tmp_path, "run-test", 0, 0, vehicles, 0)
+    keys = {"run_id": ["run-test"] * vehicles, "vehicle_id": [f"EV-{k:06d}" for k in range(vehicles)]}
+    arrays = {name: pa.array(values).dictionary_encode() for name, values in keys.items()}
+    writer = TruthWriter(truth_directory(tmp_path, 0), arrays, 0)
     values = {field.name: np.zeros(vehicles) for field in TRUTH_SCHEMA}
     values |= {"fault": np.full(vehicles, "none", object), "cell": np.full(vehicles, "chen2020", object)}
     values["outside_valid_range"] = np.zeros(vehicles, dtype=np.bool_)
@@ -259,6 +261,21 @@ def test_truth_files_stay_few_and_small(tmp_path: Path, vehicles: int) -> None:
     assert len(files) == {20: 1, 600: 2, 7000: 40}[vehicles]
     assert sum(pq.read_metadata(file).num_rows for file in files) == 40 * vehicles
     assert truth_times(truth_directory(tmp_path, 0))[0] == 40 * vehicles
+
+
+def test_damaged_truth_is_not_written_over(tmp_path: Path) -> None:
+    """It is said in one line which file it is and what to do; the rows before it are not dropped in silence."""
+    shard = Shard(daily(tmp_path))
+    shard.advance(DAY)
+    shard.close()
+    [file] = (tmp_path / "truth").glob("**/*.parquet")
+    file.write_bytes(file.read_bytes()[:200])
+    for look in (lambda: Shard(daily(tmp_path)), lambda: truth_times(file.parent)):
+        with pytest.raises(LogDamaged, match=r"cannot be read .*; move it away to go on") as error:
+            look()
+        assert str(file) in str(error.value)
+        assert "\n" not in str(error.value)
+    assert file.stat().st_size == 200
 
 
 def test_truth_waits_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from actors.fleet.plan import vehicle_ranges
 from datasets.log import Cursor, CursorFile, LogDamaged, LogReader, extent, log_directory, readers_in
 from datasets.names import utc_text
 from datasets.schema import STREAMS, Stream, vehicle_index
-from datasets.truth import truth_directory, truth_times
+from datasets.truth import truth_directory, truth_ticks, truth_times
 from models.features import is_predicted
 from twin.books import peers
 from twin.books.peers import Count, PeerSilent, Seen, compare
@@ -228,7 +228,10 @@ class Books:
         """The truth on the disk against what is due by the telemetry that was made: a row a vehicle at the start, after
         each simulated day and at the end. Lost is what a restart elsewhere did not bring along. None where there is no
         truth, as in runs of older versions and on other nodes."""
-        rows, first, last = truth_times(truth_directory(self.directory, shard.shard))
+        try:
+            rows, first, last = truth_times(truth_directory(self.directory, shard.shard))
+        except LogDamaged as error:
+            raise Different(str(error)) from error
         if first is None or last is None:
             return None
         start, step_s = self.settings.clock.start, self.settings.clock.step
@@ -236,7 +239,7 @@ class Books:
         # Where not every record is sent, their number does not tell the time; the driver knew it last.
         sampled_s = self.made("telemetry", shard.shard) // shard.vehicles * period_s
         now = start + timedelta(seconds=sampled_s if self.whole else self._simulated_s())
-        day = timedelta(seconds=step_s * max(1, round(86_400.0 / step_s)))
+        day = timedelta(seconds=step_s * truth_ticks(step_s))
         lost = shard.vehicles * math.ceil(max(first - start, timedelta()) / day)
         waiting = shard.vehicles * max(math.floor((now - start) / day) - math.floor((last - start) / day), 0)
         made = lost + rows + waiting

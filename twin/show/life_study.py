@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +18,7 @@ from training.validation.life import LifeTables, Row, life_tables, render
 from training.validation.reference import ReferenceMissing
 from twin.errors import BadInput, RunFailed
 from twin.run_directory import filling, new_directory, stamp
+from twin.show.facts import plain
 from twin.show.plots import BLUE, GREEN, GREY, INK, RED, save, styled
 
 _COLOURS: Final = (BLUE, GREEN, INK, GREY, RED)
@@ -49,11 +48,11 @@ def validate_life(*, quick: bool = False, out: Path | None = None, say: Callable
             for cell in dict.fromkeys(row.cell for row in tables.calendar)
         },
         "missed": tables.missed(),
-        "calendar": [_plain(r) | {"residual_points": round(r.residual_points, 3)} for r in tables.calendar],
-        "cycling": [_plain(r) | {"residual_points": round(r.residual_points, 3)} for r in tables.cycling],
-        "sensitivity": [_plain(r) | {"factor": round(r.factor, 4), "met": r.met} for r in tables.sensitivity],
-        "cities": [_plain(r) for r in tables.cities],
-        "field": [_plain(r) for r in tables.field],
+        "calendar": [plain(r) | {"residual_points": round(r.residual_points, 3)} for r in tables.calendar],
+        "cycling": [plain(r) | {"residual_points": round(r.residual_points, 3)} for r in tables.cycling],
+        "sensitivity": [plain(r) | {"factor": round(r.factor, 4), "met": r.met} for r in tables.sensitivity],
+        "cities": [plain(r) for r in tables.cities],
+        "field": [plain(r) for r in tables.field],
     }
     with filling(folder) as temporary:
         (temporary / "life.txt").write_text(text + "\n")
@@ -64,17 +63,6 @@ def validate_life(*, quick: bool = False, out: Path | None = None, say: Callable
     if tables.missed():
         raise RunFailed(f"goals missed: {'; '.join(tables.missed())}; the tables are in {folder}")
     return folder
-
-
-def _plain(record: Any) -> dict[str, Any]:
-    """The fields, rounded; None for NaN, which JSON does not have."""
-
-    def number(value: Any) -> Any:
-        if isinstance(value, float):
-            return round(value, 6) if math.isfinite(value) else None
-        return value
-
-    return {key: number(value) for key, value in dataclasses.asdict(record).items()}
 
 
 def draw(tables: LifeTables) -> Figure:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +18,7 @@ from training.validation.electrical import GOAL_K, ElectricalRow, Trace, electri
 from training.validation.reference import ReferenceMissing, load_pybamm
 from twin.errors import BadInput, RunFailed
 from twin.run_directory import filling, new_directory, stamp
+from twin.show.facts import plain
 from twin.show.physics_figure import draw
 from twin.show.plots import save, styled
 
@@ -72,13 +71,13 @@ def validate_physics(
         },
         "quick": quick,
         "seconds": round(time.perf_counter() - began, 1),
-        "electrical": [_plain(row) | {"met": row.met} for row in rows],
-        "aging": [_plain(row) | {"ratio_percent": _number(row.ratio_percent)} for row in aging_rows],
+        "electrical": [plain(row) | {"met": row.met} for row in rows],
+        "aging": [plain(row) | {"ratio_percent": plain(row.ratio_percent)} for row in aging_rows],
         "beyond_20_percent": {
-            "losses": [_plain(row) for row in knee_rows],
-            "cases": [_plain(row) for row in knee_summaries],
+            "losses": [plain(row) for row in knee_rows],
+            "cases": [plain(row) for row in knee_summaries],
         },
-        "pack": [_plain(row) for row in pack_rows],
+        "pack": [plain(row) for row in pack_rows],
     }
     with filling(folder) as temporary:
         (temporary / "validation.txt").write_text(text + "\n")
@@ -92,17 +91,6 @@ def validate_physics(
         which = ", ".join(f"{row.peak_C:g}C at {row.ambient_C:g} degC" for row in missed)
         raise RunFailed(f"goals missed: {which}; the tables are in {folder}")
     return folder
-
-
-def _plain(row: ElectricalRow | AgingRow | knee.KneeRow | knee.KneeSummary | groups.PackRow) -> dict[str, Any]:
-    return {key: _number(value) for key, value in dataclasses.asdict(row).items()}
-
-
-def _number(value: Any) -> Any:
-    """Rounded; None for NaN, which JSON does not have."""
-    if isinstance(value, (float, np.floating)):
-        return round(float(value), 6) if math.isfinite(value) else None
-    return value
 
 
 def _electrical_text(rows: list[ElectricalRow]) -> list[str]:

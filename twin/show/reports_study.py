@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +14,7 @@ from physics import physics_version
 from training.validation.reports import FIELD_SOC, render, reports
 from twin.errors import BadInput
 from twin.run_directory import filling, new_directory, stamp
+from twin.show.facts import plain
 
 
 def validate_reports(*, vehicles: int = 500, out: Path | None = None, say: Callable[[str], None] = print) -> Path:
@@ -32,21 +30,10 @@ def validate_reports(*, vehicles: int = 500, out: Path | None = None, say: Calla
         "vehicles": vehicles,
         "seconds": round(time.perf_counter() - began, 1),
         "field_soc_points": dict(zip(("mean", "sd"), FIELD_SOC, strict=True)),
-        "reports": [_plain(dataclasses.asdict(one)) for one in found],
+        "reports": [plain(one) for one in found],
     }
     with filling(folder) as temporary:
         (temporary / "reports.txt").write_text(text + "\n")
         (temporary / "reports.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
     say(f"\n{text}\n\nwritten to {folder}")
     return folder
-
-
-def _plain(value: Any) -> Any:
-    """Rounded, also inside lists and mappings; None for NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    return value
