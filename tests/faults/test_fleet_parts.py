@@ -47,7 +47,7 @@ def test_shard_actor_killed_while_vehicles_send_as_real_ones_do(scene: Scene) ->
         "repeat": 0.1,
         "clock_error": "2s",
     }
-    with scene.fleet(late_by="1min", **real) as running:
+    with scene.fleet(**real) as running:
         victim = running.fleet.status().shards[1]
         os.kill(victim.pid, signal.SIGKILL)
         running.until("the shard's return", lambda s: s.shards[1].pid != victim.pid)
