@@ -34,7 +34,7 @@ class Size:
     """`memory`: vehicles of the small and of the large fleet."""
 
     vehicles: int = 10_000
-    minutes: int = 20
+    minutes: int = 60
     repeats: int = 15
     starts: int = 3
     memory: tuple[int, int] = (2_000, 100_000)

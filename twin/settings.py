@@ -327,7 +327,11 @@ class Clock(Group):
     predict_every: Duration | None = _setting(
         None, "period of predictions", default_text="5s; 30d where telemetry is daily or rarer"
     )
-    checkpoint_every: Duration = _setting(600.0, "simulated time between checkpoints", default_text="10min")
+    checkpoint_every: Duration = _setting(
+        600.0,
+        "simulated time between checkpoints; longer where they would take more than 1 % of a shard's time",
+        default_text="10min",
+    )
     pace: Pace = _setting(
         math.inf, "simulated seconds per real second: 1 is real time, max is as fast as possible", default_text="max"
     )
