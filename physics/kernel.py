@@ -44,6 +44,7 @@ from physics.layout import (
     DT,
     DYING,
     ENERGY_OUT,
+    ENTHALPY,
     ENTROPY_N,
     ENTROPY_P,
     FILM,
@@ -274,13 +275,15 @@ def _currents_and_lithium(block: FloatArray, work: FloatArray, c: CellModel) -> 
 
 
 @inner
-def _look_up(work: FloatArray, tables: FloatArray) -> None:
-    """Second third: open-circuit potentials, their slopes and entropic changes at the surface stoichiometries."""
+def _look_up(block: FloatArray, work: FloatArray, tables: FloatArray) -> None:
+    """Second third: open-circuit potentials, their slopes and entropic changes at the surface stoichiometries. And the
+    enthalpy at the mean ones."""
     for k in range(LANES):
         work[ENTROPY_N + k] = lookup(tables, 2, work[SURFACE_N + k])[0]
         work[ENTROPY_P + k] = lookup(tables, 3, work[SURFACE_P + k])[0]
         work[OCP_N + k], work[SLOPE_N + k] = lookup(tables, 0, work[SURFACE_N + k])
         work[OCP_P + k], work[SLOPE_P + k] = lookup(tables, 1, work[SURFACE_P + k])
+        work[ENTHALPY + k] = lookup(tables, 5, block[X_P + k])[0] - lookup(tables, 4, block[X_N + k])[0]
 
 
 @inner
@@ -325,13 +328,8 @@ def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -
         missed = voltage + block[R_LINEAR + k] * current + eta - work[V_LINEAR + k]
         block[DRIFT + k] = block[DRIFT + k] + 0.5 * missed
 
-        # --- heat: of the cell's own current (without the film's drop), and of a short inside it ----------
-        short = block[LEAK + k] * block[VOLTAGE + k]
-        heat = (
-            (current + short) * (ocp_p - ocp_n - voltage - i_n * film)
-            + (current + short) * temperature * (entropy_n - entropy_p)
-            + short * voltage
-        )
+        # --- heat, by the first law: the enthalpy that the reaction gives off, less what leaves at the terminals ----
+        heat = (current + block[LEAK + k] * block[VOLTAGE + k]) * work[ENTHALPY + k] - current * voltage
         t_end = block[AMBIENT + k] + (heat + work[PUMP + k]) * block[THERMAL_RESISTANCE + k]
         t_free = t_end + block[DECAY_T + k] * (temperature - t_end)
         t_new = clip(t_free, T_HARD_MIN, T_HARD_MAX)
@@ -399,7 +397,7 @@ def step_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     CURRENT_HIGH.
     """
     _currents_and_lithium(block, work, c)
-    _look_up(work, c.tables)
+    _look_up(block, work, c.tables)
     _voltage_heat_and_aging(block, work, c)
 
 

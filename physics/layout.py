@@ -208,6 +208,7 @@ SLOPE_N: Final = _rows(of="work")
 SLOPE_P: Final = _rows(of="work")
 ENTROPY_N: Final = _rows(of="work")  # dU/dT at the surface [V/K]
 ENTROPY_P: Final = _rows(of="work")
+ENTHALPY: Final = _rows(of="work")  # of the cell at its mean stoichiometries, as a potential [V]
 
 NOISE: Final = _rows(8, of="work")  # of one reading of each sensor, of unit standard deviation
 

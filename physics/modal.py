@@ -281,10 +281,12 @@ def _lines(curve: Curve) -> FloatArray:
 
 
 def cell_tables(cell: CellParameters) -> FloatArray:
-    """The four curves of a cell as the kernel reads them, flat."""
-    n, p = cell.negative, cell.positive
-    curves = (n.ocp_V, p.ocp_V, n.entropic_change_V_K, p.entropic_change_V_K)
-    return np.ascontiguousarray(np.stack([_lines(curve) for curve in curves]).reshape(-1))
+    """The curves of a cell as the kernel reads them, flat: open-circuit potentials, entropic changes, and enthalpies
+    U - T dU/dT (as potentials), each of the negative electrode, then of the positive."""
+    electrodes, t_ref = (cell.negative, cell.positive), cell.reference_temperature_K
+    curves = [_lines(e.ocp_V) for e in electrodes] + [_lines(e.entropic_change_V_K) for e in electrodes]
+    curves += [_lines(e.ocp_V) - t_ref * _lines(e.entropic_change_V_K) for e in electrodes]
+    return np.ascontiguousarray(np.stack(curves).reshape(-1))
 
 
 def table_value(model: CellModel, table: int, x: FloatArray) -> FloatArray:

@@ -45,7 +45,7 @@ class NaiveCell:
 
     def table(self, which: int, x: float) -> float:
         k = min(int(x * TABLE_CELLS), TABLE_CELLS - 1)
-        a, b = self.c.tables.reshape(4, TABLE_CELLS, 2)[which, k]
+        a, b = self.c.tables.reshape(-1, TABLE_CELLS, 2)[which, k]
         return float(a + b * x)
 
     def arrhenius(self, energy: float) -> float:
@@ -106,7 +106,8 @@ class NaiveCell:
         diffusion = 2.0 * rt_f * c.transport * (series(c.ln_p, u_p) - series(c.ln_n, u_n))
         V: float = U_p + eta_p - U_n - eta_n - i * ohmic - i_n * film + diffusion
         # Heat
-        Q = current * (U_p - U_n - V - i_n * film) + current * self.T * (entropy[0] - entropy[1])
+        H_n, H_p = (self.table(k, x) - c.t_ref * self.table(2 + k, x) for k, x in ((0, self.x_n), (1, self.x_p)))
+        Q = current * (H_p - H_n - V)
         T_end = self.ambient + Q / c.cooling
         self.T = T_end + math.exp(-c.cooling * dt / c.heat_capacity) * (self.T - T_end)
         # SEI, at the temperature before the step's heat

@@ -34,14 +34,28 @@ def test_charge_and_lithium_balance(current: np.ndarray, soc: float, ambient_C: 
 
 @FEW
 @given(current=profiles, soc=st.floats(0.2, 0.8))
-def test_energy_balance(current: np.ndarray, soc: float) -> None:
-    """Heat is what the open-circuit voltage of the surfaces gives and the terminals do not get, plus entropy."""
+def test_heat_warms(current: np.ndarray, soc: float) -> None:
     run = simulate_cell("chen2020", current, initial_soc=soc, sei=False)
     model_heat = run.heat_W
     rise = np.diff(np.concatenate([[25.0], run.temperature_C]))
     loss = np.exp(-MODEL.cooling / MODEL.heat_capacity)
     before = np.concatenate([[25.0], run.temperature_C[:-1]]) - 25.0
     assert rise == pytest.approx((1 - loss) * (model_heat / MODEL.cooling - before), abs=1e-9)
+
+
+@pytest.mark.parametrize("film_m", [None, 300e-9])
+@pytest.mark.parametrize("cell", ["chen2020", "prada2013"])
+@pytest.mark.parametrize("rate", [0.5, 2.0])
+def test_first_law(cell: str, film_m: float | None, rate: float) -> None:
+    """From a state back to the same one, all net electrical energy has become heat. Out fast, back slowly."""
+    amps = rate * load_cell(cell).nominal_capacity_Ah
+    out, back = np.full(1200, amps), np.full(3600, -amps / 3.0)
+    current = np.concatenate([out, np.zeros(7200), back, np.zeros(14400)])
+    run = simulate_cell(
+        cell, current, initial_soc=0.8, sei=False, plating=False, lam=False, voltage_limits=False, sei_thickness_m=film_m
+    )
+    assert run.temperature_C[-1] == pytest.approx(25.0, abs=0.02)
+    assert run.heat_W.sum() == pytest.approx(-np.sum(run.voltage_V * run.current_A), rel=0.004)
 
 
 def test_one_long_step_equals_many_short_at_constant_current() -> None:

@@ -18,6 +18,7 @@ FINE = {"x_n": 30, "x_s": 15, "x_p": 30, "r_n": 60, "r_p": 60}
 
 OPTIONS = {
     "thermal": "lumped",
+    "heat of mixing": "true",
     "SEI": "ec reaction limited",
     "SEI film resistance": "distributed",
     "SEI porosity change": "true",
