@@ -122,7 +122,6 @@ R_F: Final = GAS_CONSTANT / FARADAY
 INV_R: Final = 1.0 / GAS_CONSTANT
 L2_ARRAY: Final = np.array(L2)
 WEIGHT_ARRAY: Final = np.array(WEIGHT)
-_TABLE_SIZE: Final = 2 * TABLE_CELLS
 
 X_SURFACE_MIN: Final = 1e-4
 X_MEAN_MIN: Final = 2e-3  # the current is cut before a mean stoichiometry leaves [this, 1 - this]
@@ -136,8 +135,8 @@ PLANNED_BELOW_V: Final = 1e-3  # an upper limit this far below the cell's own is
 
 @inner
 def lookup(tables: FloatArray, table: int, x: float) -> tuple[float, float]:
-    """Value and slope of one of a cell's tables at x."""
-    k = table * _TABLE_SIZE + 2 * int(clip(x, 0.0, 0.9999999) * TABLE_CELLS)
+    """Value and slope at x of one of a cell's tables: 0 U_n, 1 U_p, 2 dU_n/dT, 3 dU_p/dT."""
+    k = table % 2 * (4 * TABLE_CELLS) + table // 2 * 2 + 4 * int(clip(x, 0.0, 0.9999999) * TABLE_CELLS)
     slope = tables[k + 1]
     return tables[k] + slope * x, slope
 
@@ -275,15 +274,22 @@ def _currents_and_lithium(block: FloatArray, work: FloatArray, c: CellModel) -> 
 
 
 @inner
-def _look_up(block: FloatArray, work: FloatArray, tables: FloatArray) -> None:
+def _enthalpy(tables: FloatArray, electrode: int, x: float, t_ref: float) -> float:
+    """U - T dU/dT of an electrode at x [V], which does not depend on temperature."""
+    return lookup(tables, electrode, x)[0] - t_ref * lookup(tables, 2 + electrode, x)[0]
+
+
+@inner
+def _look_up(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Second third: open-circuit potentials, their slopes and entropic changes at the surface stoichiometries. And the
     enthalpy at the mean ones."""
+    tables, t_ref = c.tables, c.t_ref
     for k in range(LANES):
         work[ENTROPY_N + k] = lookup(tables, 2, work[SURFACE_N + k])[0]
         work[ENTROPY_P + k] = lookup(tables, 3, work[SURFACE_P + k])[0]
         work[OCP_N + k], work[SLOPE_N + k] = lookup(tables, 0, work[SURFACE_N + k])
         work[OCP_P + k], work[SLOPE_P + k] = lookup(tables, 1, work[SURFACE_P + k])
-        work[ENTHALPY + k] = lookup(tables, 5, block[X_P + k])[0] - lookup(tables, 4, block[X_N + k])[0]
+        work[ENTHALPY + k] = _enthalpy(tables, 1, block[X_P + k], t_ref) - _enthalpy(tables, 0, block[X_N + k], t_ref)
 
 
 @inner
@@ -397,7 +403,7 @@ def step_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     CURRENT_HIGH.
     """
     _currents_and_lithium(block, work, c)
-    _look_up(block, work, c.tables)
+    _look_up(block, work, c)
     _voltage_heat_and_aging(block, work, c)
 
 

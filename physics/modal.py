@@ -281,17 +281,16 @@ def _lines(curve: Curve) -> FloatArray:
 
 
 def cell_tables(cell: CellParameters) -> FloatArray:
-    """The curves of a cell as the kernel reads them, flat: open-circuit potentials, entropic changes, and enthalpies
-    U - T dU/dT (as potentials), each of the negative electrode, then of the positive."""
-    electrodes, t_ref = (cell.negative, cell.positive), cell.reference_temperature_K
-    curves = [_lines(e.ocp_V) for e in electrodes] + [_lines(e.entropic_change_V_K) for e in electrodes]
-    curves += [_lines(e.ocp_V) - t_ref * _lines(e.entropic_change_V_K) for e in electrodes]
-    return np.ascontiguousarray(np.stack(curves).reshape(-1))
+    """The curves of a cell as the kernel reads them, flat from shape (2, TABLE_CELLS, 2, 2): negative and positive
+    electrode; pieces; open-circuit potential and its change with temperature, side by side in the cache; a and b."""
+    electrodes = (cell.negative, cell.positive)
+    pieces = [np.stack([_lines(e.ocp_V), _lines(e.entropic_change_V_K)], axis=1) for e in electrodes]
+    return np.ascontiguousarray(np.stack(pieces).reshape(-1))
 
 
 def table_value(model: CellModel, table: int, x: FloatArray) -> FloatArray:
-    """What the kernel reads from a table (0: U_n, 1: U_p), vectorised: same pieces, same values."""
-    pieces = model.tables.reshape(-1, TABLE_CELLS, 2)[table]
+    """What the kernel reads from a table (0: U_n, 1: U_p, 2: dU_n/dT, 3: dU_p/dT), vectorised: same pieces, same values."""
+    pieces = model.tables.reshape(2, TABLE_CELLS, 2, 2)[table % 2, :, table // 2]
     k = np.clip((np.asarray(x) * TABLE_CELLS).astype(np.int64), 0, TABLE_CELLS - 1)
     return np.asarray(pieces[k, 0] + pieces[k, 1] * x, dtype=np.float64)
 
