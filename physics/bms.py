@@ -70,6 +70,7 @@ from physics.layout import (
     NOISE_KEY,
     NOW,
     ODOMETER,
+    PARALLEL,
     PLATED,
     Q_SEI,
     R_GAIN,
@@ -296,7 +297,7 @@ def pulse_resistance(
 
 
 @inner
-def _capacity_C(c: CellModel) -> float:
+def capacity_C_of(c: CellModel) -> float:
     """Charge of a fresh nominal cell between its voltage limits at rest [C]."""
     capacity: float = c.area * c.q_n * (c.x_full - c.x_empty)
     return capacity
@@ -367,7 +368,7 @@ def learn_soh(block: FloatArray, k: int, elapsed_s: float, s: Bms, c: CellModel)
 @inner
 def update_vehicle(block: FloatArray, work: FloatArray, k: int, s: Bms, c: CellModel) -> None:
     """Count, correct, check: everything one vehicle's BMS does about every simulated minute, at NOW."""
-    capacity_C = _capacity_C(c)
+    capacity_C = capacity_C_of(c)
     span = c.x_full - c.x_empty
     per_soc = c.q_n / c.q_p * span
     resting_A = RESTING_C_RATE * c.nominal_Ah
@@ -384,9 +385,9 @@ def update_vehicle(block: FloatArray, work: FloatArray, k: int, s: Bms, c: CellM
     charge = block[COUNTED + k]
     block[COUNTED + k] = 0.0
     soc = block[SOC_BMS + k]
-    soc -= (charge * (1.0 + block[A_GAIN + k]) + zero_A / c.parallel * elapsed_s) * inv_capacity
+    soc -= (charge * (1.0 + block[A_GAIN + k]) + zero_A / block[PARALLEL + k] * elapsed_s) * inv_capacity
     sd = block[SOC_SD + k]
-    sd += (s.gain_A * abs(charge) + s.zero_A / c.parallel * elapsed_s) * inv_capacity
+    sd += (s.gain_A * abs(charge) + s.zero_A / block[PARALLEL + k] * elapsed_s) * inv_capacity
     sd += DRAINS_A_DAY * elapsed_s * (1.0 / _DAY_S)
 
     # --- correct: one step of the filter after each rest ------------------------------------------------
@@ -457,9 +458,8 @@ def _two_bytes(word: np.uint64) -> float:
 @inner
 def report(block: FloatArray, work: FloatArray, s: Bms, c: CellModel) -> None:
     """Write what 128 vehicles report at NOW to the SAMPLE rows, as their sensors and their BMS have it."""
-    capacity_C = _capacity_C(c)
+    capacity_C = capacity_C_of(c)
     highest_V = PACK_RANGE * c.voltage_max * c.series
-    inv_parallel = 1.0 / c.parallel
     _draw_noise(block, work)
     for k in range(LANES):
         now_s = work[NOW + k]
@@ -471,7 +471,7 @@ def report(block: FloatArray, work: FloatArray, s: Bms, c: CellModel) -> None:
             block[V_ZERO + k] + _wrong(block, days, V_OFFSET, DRIFT_MAX_V, k) + s.noise_V * work[NOISE + 0 * LANES + k]
         )
         pack_V = clip(voltage * c.series * (1.0 + block[V_GAIN + k]) + off_V, 0.0, highest_V)
-        pack_A = current * c.parallel * (1.0 + block[A_GAIN + k]) + zero_A + s.noise_A * work[NOISE + 1 * LANES + k]
+        pack_A = current * block[PARALLEL + k] * (1.0 + block[A_GAIN + k]) + zero_A + s.noise_A * work[NOISE + 1 * LANES + k]
         pack_A = clip(pack_A, -A_RANGE, A_RANGE)
         work[_PACK_V + k] = pack_V
         work[_PACK_A + k] = pack_A
@@ -509,12 +509,12 @@ def report(block: FloatArray, work: FloatArray, s: Bms, c: CellModel) -> None:
         air += block[K_GAIN + k] * (air - 25.0) + block[AIR_ZERO + k] + s.noise_K * work[NOISE + 7 * LANES + k]
         work[_AIR_C + k] = clip(air, LOWEST_C, HIGHEST_C)
         since_s = now_s - block[COUNTED_AT + k]
-        pending = block[COUNTED + k] * (1.0 + block[A_GAIN + k]) + zero_A * inv_parallel * since_s
+        pending = block[COUNTED + k] * (1.0 + block[A_GAIN + k]) + zero_A / block[PARALLEL + k] * since_s
         counted = clip(block[SOC_BMS + k] - pending / (capacity_C * block[SOH_BMS + k]), 0.0, 1.0)
         work[_SOC + k] = soc_of(block, k) if s.knows_all > 0.5 else counted
         work[_SOH + k] = soh_of(block, k, c) if s.knows_all > 0.5 else block[SOH_BMS + k]
         work[_CYCLES + k] = block[THROUGHPUT + k] * (1.0 + block[A_GAIN + k]) / (2.0 * c.nominal_Ah)
-        per_pack = (1.0 + block[R_GAIN + k]) * c.series * inv_parallel
+        per_pack = (1.0 + block[R_GAIN + k]) * c.series / block[PARALLEL + k]
         work[_PACK_OHM + k] = block[R_PULSE + k] * per_pack
         work[_PACK_OHM_25 + k] = block[R_PULSE_25 + k] * per_pack
         work[_MODE + k] = block[MODE + k]

@@ -3,8 +3,9 @@
 Monthly means of the daily minimum and maximum [degC], rounded to whole degrees (take them as good to 1 K), after the
 1991-2020 normals that the national services report to the WMO (World Weather Information Service,
 worldweather.wmo.int; NOAA U.S. Climate Normals, ncei.noaa.gov; DWD; Met Office). Within a day the temperature is a
-cosine with its maximum at 15:00 local solar-zone time. A seeded anomaly is added for each city and day (standard
-deviation about 3 K). It is interpolated linearly from one day to the next.
+cosine with its maximum at 15:00 local solar-zone time. Weather is a seeded anomaly of each city, one part from day to
+day and one in spells of five days, interpolated linearly. Daily means deviate from the season's by a standard deviation
+of about 3 K, and correlate by 0.7 with those of the day before, as station records of middle latitudes do.
 """
 
 from __future__ import annotations
@@ -91,8 +92,10 @@ CITIES: Final = (
 _MEAN: Final = np.array([[0.5 * (a + b) for a, b in zip(c.daily_min_C, c.daily_max_C, strict=True)] for c in CITIES])
 _SWING: Final = np.array([[0.5 * (b - a) for a, b in zip(c.daily_min_C, c.daily_max_C, strict=True)] for c in CITIES])
 _STREAM: Final = 100
+_SPELLS: Final = 101
+SPELL_DAYS: Final = 5
 _DAYS_A_YEAR: Final = 365.2425
-_ANOMALY_K: Final = 3.0
+_ANOMALY_K: Final = 2.7  # of each part, at its nodes; interpolation takes some of it
 
 
 def mean_temperature_C(city: int) -> float:
@@ -101,13 +104,27 @@ def mean_temperature_C(city: int) -> float:
 
 
 @inner
-def _anomaly(keys: Keys, city: int, day: int) -> float:
-    """Anomaly of one city and day [K]: a sum of four uniforms, scaled to `_ANOMALY_K` standard deviation."""
-    key = days_key(keys, day - 1)  # it holds at the day's first moment, so a fork's weather begins to differ only there
+def _anomaly(keys: Keys, city: int, day: int, stream: int, span: int) -> float:
+    """Anomaly of one city at the beginning of a day: a sum of four uniforms, scaled to a standard deviation of 1. It
+    acts on the `span` days before, too, so a fork's weather begins to differ only after them."""
+    key = days_key(keys, day - span)
     total = 0.0
     for k in range(4):
-        total += uniform(key, _STREAM, city, 4 * day + k)
-    return (total - 2.0) * math.sqrt(3.0) * _ANOMALY_K
+        total += uniform(key, stream, city, 4 * day + k)
+    return (total - 2.0) * math.sqrt(3.0)
+
+
+@inner
+def _weather_K(keys: Keys, city: int, days: float) -> float:
+    """Deviation from the season's normal [K]: from day to day, and spells of some days, half of the variance each."""
+    day = math.floor(days)
+    spell = day - day % SPELL_DAYS
+    through, along = days - day, (days - spell) / SPELL_DAYS
+    fast = (1.0 - through) * _anomaly(keys, city, day, _STREAM, 1)
+    fast += through * _anomaly(keys, city, day + 1, _STREAM, 1)
+    slow = (1.0 - along) * _anomaly(keys, city, spell, _SPELLS, SPELL_DAYS)
+    slow += along * _anomaly(keys, city, spell + SPELL_DAYS, _SPELLS, SPELL_DAYS)
+    return _ANOMALY_K * (fast + slow)
 
 
 @inner
@@ -122,6 +139,5 @@ def ambient_K(keys: Keys, city: int, local_s: float) -> float:
     mean = (1.0 - late) * _MEAN[city, before] + late * _MEAN[city, after]
     swing = (1.0 - late) * _SWING[city, before] + late * _SWING[city, after]
     through = days - day
-    anomaly = (1.0 - through) * _anomaly(keys, city, day) + through * _anomaly(keys, city, day + 1)
-    ambient: float = KELVIN + mean + anomaly + swing * math.cos(2.0 * math.pi * (through - 15.0 / 24.0))
+    ambient: float = KELVIN + mean + _weather_K(keys, city, days) + swing * math.cos(2.0 * math.pi * (through - 15.0 / 24.0))
     return ambient

@@ -5,7 +5,8 @@ A day has up to three trips, 0, 1 and 2. Each repeats one speed trace. After a t
 the road, or is plugged in at home (after trip 2). There are four kinds of use:
 
 commuter       out and back on the same route. On workdays 92 % go to work, and 15 % of these run an errand at noon.
-               On all other days 65 % go out. Charges at home by its owner's habit, and always when below half charge.
+               On all other days 65 % go out. Three weeks of the year are holidays. On one day in fifty it makes a
+               long trip, as long_distance does. Charges at home by its owner's habit, and always when below half charge.
 delivery       six days a week, city rounds in the morning and the afternoon, depot charger every evening
 taxi           nearly every day, three shifts of two to three hours in town, fast charge between them when below 60 %
 long_distance  most workdays, motorway in two or three legs with fast charges between them
@@ -27,13 +28,17 @@ from physics.rng import Keys, days_key, uniform
 
 _TRIP: Final = 200
 _HABIT: Final = 201
+_WEEK: Final = 203
 _OWNER: Final = 202
 
 COMMUTER: Final = 0
+LONG_DISTANCE: Final = 3
 
 WORKS: Final = 0.92
 ERRAND: Final = 0.15
 LEISURE: Final = 0.65
+HOLIDAYS: Final = 0.06  # share of weeks
+TRAVELS: Final = 0.02  # share of days
 TRIPS: Final = 3
 EVENTS: Final = 2 * TRIPS  # entries of a day: start and end of three trips
 
@@ -83,6 +88,13 @@ def _professional(
     works = _WORKDAY[use] if weekday < 5 else (_SATURDAY[use] if weekday == 5 else _SUNDAY[use])
     if uniform(days_key(keys, day), _TRIP, vehicle, 16 * day) >= works:
         return 0.0, 0.0, -1
+    return _legs(keys, vehicle, use, day, which, dt, cycle_ticks)
+
+
+@inner
+def _legs(
+    keys: Keys, vehicle: int, use: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
+) -> tuple[float, float, int]:
     start, end, cycle = 0.0, 0.0, -1
     for k in range(which + 1):
         start, end, cycle = _leg(keys, vehicle, use, day, k, end, dt, cycle_ticks)
@@ -94,7 +106,8 @@ def _commute(
     keys: Keys, vehicle: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
     days = days_key(keys, day)
-    workday = (day + 3) % 7 < 5
+    monday = day - (day + 3) % 7
+    workday = (day + 3) % 7 < 5 and uniform(days_key(keys, monday), _WEEK, vehicle, monday) >= HOLIDAYS
     at_work = workday and uniform(days, _TRIP, vehicle, 16 * day) < WORKS
     goes_out = at_work or uniform(days, _TRIP, vehicle, 16 * day + 1) < LEISURE
     errand = at_work and uniform(days, _TRIP, vehicle, 16 * day + 2) < ERRAND
@@ -130,6 +143,12 @@ def _commute(
 
 
 @inner
+def travels(keys: Keys, vehicle: int, use: int, day: int) -> bool:
+    """Does a commuter make a long trip on this day?"""
+    return use == COMMUTER and bool(uniform(days_key(keys, day), _TRIP, vehicle, 16 * day + 15) < TRAVELS)
+
+
+@inner
 def trip(
     keys: Keys, vehicle: int, use: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
@@ -138,15 +157,17 @@ def trip(
 
     `cycle_ticks`: steps of one run through each cycle, shape (cycles,). 1970-01-01 was a Thursday.
     """
+    if travels(keys, vehicle, use, day):
+        return _legs(keys, vehicle, LONG_DISTANCE, day, which, dt, cycle_ticks)
     if use == COMMUTER:
         return _commute(keys, vehicle, day, which, dt, cycle_ticks)
     return _professional(keys, vehicle, use, day, which, dt, cycle_ticks)
 
 
 @inner
-def what_follows(use: int, which: int) -> int:
+def what_follows(keys: Keys, vehicle: int, use: int, day: int, which: int) -> int:
     """STAYS, HOME (the charger there) or FAST (a charger on the road) after trip `which`."""
-    return int(_AFTER[use, which])
+    return int(_AFTER[LONG_DISTANCE if travels(keys, vehicle, use, day) else use, which])
 
 
 @inner

@@ -32,6 +32,7 @@ from physics.layout import (
     LANES,
     MODE,
     NOW,
+    PARALLEL,
     SPEED,
     TEMPERATURE,
     THERMAL_RESISTANCE,
@@ -138,7 +139,7 @@ def fault_of(block: FloatArray, work: FloatArray, k: int, cooling_scale: float, 
     block[COOLING_HEALTH + k] = max(1.0 - lost, 0.0)
     block[COOLING_SCALE + k] = cooling_scale * max(1.0 - 0.5 * lost, 0.1)
     if begun & (kind == _SHORT):
-        drained = block[VOLTAGE + k] * severity * min(elapsed_s, since) / c.parallel
+        drained = block[VOLTAGE + k] * severity * min(elapsed_s, since) / block[PARALLEL + k]
         block[WEAK_SHIFT + k] -= drained * block[INV_Q_N + k] / block[AREA + k]
     if begun & (since < elapsed_s) & (kind == _IMBALANCE):
         block[WEAK_SHIFT + k] -= severity * (c.x_full - c.x_empty)

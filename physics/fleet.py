@@ -30,6 +30,7 @@ from physics.bms import (
 )
 from physics.cells import load_cell
 from physics.climate import CITIES, ambient_K
+from physics.constants import KELVIN
 from physics.columns import COLUMNS, NAMES, TYPES
 from physics.compiled import inner, kernel
 from physics.duty import find_event, resample
@@ -50,7 +51,6 @@ from physics.layout import (
     AUXILIARY,
     BLOCK_SIZE,
     CAPACITY_REFRESH_S,
-    CHARGE_LIMIT,
     CHARGER,
     CITY,
     COOLING_HEALTH,
@@ -74,11 +74,13 @@ from physics.layout import (
     LEAK,
     MASS,
     MODE,
+    MODEL,
     NEXT_EVENT,
     NOISE_KEY,
     NOW,
     ODOMETER,
     PACK_SEI,
+    PARALLEL,
     PLATED,
     PLATING_SCALE,
     Q_LAM,
@@ -86,6 +88,7 @@ from physics.layout import (
     REFRESH_S,
     RESISTANCE_SCALE,
     SEI_SCALE,
+    SOC_LIMIT,
     SPEED_SCALE,
     STANDBY,
     STRONG_CAPACITY,
@@ -98,6 +101,7 @@ from physics.layout import (
     USE,
     UTC_OFFSET,
     VEHICLE,
+    WARM_TO,
     WEAK_CAPACITY,
     WEAK_RESISTANCE,
     WORK_SIZE,
@@ -114,12 +118,13 @@ from physics.population import Population, aged_limits
 from physics.rng import Keys
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from physics.vehicle import (
-    CHARGER_MARGIN_V,
     CHARGING,
+    HEAT_BELOW_C,
     PACK_COOLING_SCALE,
     ask_cells,
     follow_plans,
     read_traces,
+    refresh_charging,
     refresh_climate,
 )
 
@@ -202,8 +207,9 @@ def advance_fleet(
             if tick % refresh_ticks == 0:
                 refresh_cells(block, work, c)
                 pack_extremes(block, c)
+                refresh_charging(block, c)
             if tick >= next_plan:
-                next_plan = follow_plans(block, tick, keys, start_s, dt, cycle_start, cycle_ticks)
+                next_plan = follow_plans(block, tick, keys, start_s, dt, cycle_start, cycle_ticks, c)
             read_traces(block, work, traces)
             ask_cells(block, work, c)
             step_cells(block, work, c)
@@ -332,16 +338,10 @@ class CellGroup:
             (HABIT, policy.plug_habit),
             (CHARGER, policy.charger_W),
             (STANDBY, policy.standby_W),
+            (SOC_LIMIT, policy.soc_limit),
         ):
             if value is not None:
                 self.put(offset, value)
-        if policy.soc_limit is not None:
-            model, empty = self.model, self.row(X_EMPTY)
-            x_n = empty + policy.soc_limit * (self.row(X_FULL) - empty)
-            q_n, q_p = model.q_n * self.row(ACTIVE_N), model.q_p * self.row(ACTIVE_P)
-            x_p = self.row(X_P) + (self.row(X_N) - x_n) * q_n / q_p
-            limit = table_value(model, 1, x_p) - table_value(model, 0, x_n)
-            self.put(CHARGE_LIMIT, np.minimum(limit, model.voltage_max - CHARGER_MARGIN_V))
 
 
 def _lanes(vehicles: int) -> npt.NDArray[np.int64]:
@@ -372,13 +372,12 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
     put(X_EMPTY, x_empty)
     put(Q_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(PACK_SEI, p.sei_thickness_m[of] / model.sei_length)
-    limit = equilibrium_voltage(model, x_empty + p.soc_limit[of] * (x_full - x_empty), inventory)
-    put(CHARGE_LIMIT, np.minimum(limit, model.voltage_max - CHARGER_MARGIN_V))
     put(AREA, model.area * p.capacity_scale[of])
     put(COOLING_SCALE, PACK_COOLING_SCALE)
     for offset in (ACTIVE_N, ACTIVE_P, PLATING_SCALE, LAM_SCALE, COOLING_HEALTH, TRACE_END):
         put(offset, 1.0)
     put(MODE, CHARGING)
+    put(WARM_TO, KELVIN + HEAT_BELOW_C)
     put(THROUGHPUT, p.charge_cycles[of] * 2.0 * model.nominal_Ah)
     put(ODOMETER, p.odometer_km[of] * 1000.0)
     put(UTC_OFFSET, np.array([city.utc_offset_s for city in CITIES])[p.city[of]])
@@ -395,6 +394,9 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
         (HABIT, p.plug_habit),
         (CITY, p.city),
         (USE, p.use),
+        (MODEL, p.model),
+        (PARALLEL, p.parallel),
+        (SOC_LIMIT, p.soc_limit),
         (WEAK_CAPACITY, p.weak_capacity),
         (WEAK_RESISTANCE, p.weak_resistance),
         (STRONG_CAPACITY, -p.weak_capacity),
@@ -641,7 +643,7 @@ class FleetPhysics:
             values = {
                 "soc": soc,
                 "soh": soh,
-                "resistance": cell_Ohm * model.series / model.parallel,
+                "resistance": cell_Ohm * model.series / group.row(PARALLEL),
                 "soh_resistance": fresh / present,
                 "lli": sei + (dead + plated + q_lam) / model.inventory,
                 "sei": sei,

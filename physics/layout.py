@@ -121,11 +121,18 @@ MASS: Final = _rows()  # with payload [kg]
 AUXILIARY: Final = _rows()  # while driving [W]
 STANDBY: Final = _rows()  # while parked [W]
 CHARGER: Final = _rows()  # AC power from the wall [W]
-CHARGE_LIMIT: Final = _rows()  # cell voltage of the SoC limit [V]
+SOC_LIMIT: Final = _rows()  # state of charge at which the owner lets charging end
+STOP_AT: Final = _rows()  # negative stoichiometry at which the BMS will have counted to where this charge ends
 CITY: Final = _rows()
 UTC_OFFSET: Final = _rows()  # [s]
 HABIT: Final = _rows()  # probability of plugging in on arrival
 USE: Final = _rows()  # index in default_fleet.USES
+MODEL: Final = _rows()  # index in car_models.CAR_MODELS
+PARALLEL: Final = _rows()  # cells in parallel in a group
+DRAG: Final = _rows()  # half the air's density times drag area [kg/m]
+ROLLING: Final = _rows()  # coefficient of rolling resistance
+FAST_POWER: Final = _rows()  # what the car asks of a fast charger now [W]
+WARM_TO: Final = _rows()  # battery temperature below which the heater is on while driving [K]
 
 # --- PACK: its weakest and its strongest cell group, as deviations from the mean (pack.py) ----------------------------
 WEAK_CAPACITY: Final = _rows()  # relative, below 0

@@ -92,7 +92,9 @@ from physics.vehicle import (
     arrive,
     ask_cells,
     climate_of,
+    depart,
     read_traces,
+    refresh_charging,
     refresh_climate,
 )
 
@@ -166,6 +168,7 @@ def _next_phase(
     dt: float,
     cycle_start: IntArray,
     cycle_ticks: IntArray,
+    c: CellModel,
 ) -> None:
     """Set off or arrive. Phase 2 w is the time before trip w, 2 w + 1 the trip. After the last trip comes midnight."""
     vehicle, use, day = int(block[VEHICLE + k]), int(block[USE + k]), int(life[NEXT_DAY + k])
@@ -182,12 +185,13 @@ def _next_phase(
                 block[TRACE_END + k] = cycle_start[cycle] + cycle_ticks[cycle] + 1
                 block[TRACE + k] = cycle_start[cycle]
                 life[UNTIL + k] = clock + ticks * dt
+                depart(block, k, keys, vehicle, use, day, which)
         else:
             if block[MODE + k] == DRIVING:
                 block[MODE + k] = PARKED
                 block[SPEED + k] = 0.0
                 block[TRACE_START + k], block[TRACE_END + k], block[TRACE + k] = 0.0, 1.0, 0.0
-                arrive(block, k, keys, vehicle, use, day, which)
+                arrive(block, k, keys, vehicle, use, day, which, c)
             life[UNTIL + k] = _standing_until(block, k, day, which + 1, clock, keys, dt, cycle_ticks)
         life[PHASE + k] = phase + 1.0
 
@@ -468,6 +472,7 @@ def _window(
     update_bms(block, work, bms, c)
     refresh_cells(block, work, c)
     pack_extremes(block, c)
+    refresh_charging(block, c)
 
 
 @inner
@@ -525,7 +530,7 @@ def live(
         ended = 0
         for k in range(LANES):
             if who[k] >= 0 and life[UNTIL + k] - life[CLOCK + k] < 1e-6:
-                _next_phase(block, life, k, keys, dt, cycle_start, cycle_ticks)
+                _next_phase(block, life, k, keys, dt, cycle_start, cycle_ticks, c)
             over[k] = who[k] >= 0 and life[CLOCK + k] > DAY_S - 1e-6
             ended += over[k]
             work[NOW + k] = DAY_S * life[NEXT_DAY + k] + life[CLOCK + k] - block[UTC_OFFSET + k]

@@ -35,6 +35,7 @@ from physics.layout import (
     LANES,
     MODE,
     PACK_SEI,
+    PARALLEL,
     Q_SEI,
     R_DYNAMIC,
     STRONG_CAPACITY,
@@ -112,7 +113,7 @@ def age_pack(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         shift = max(block[WEAK_SHIFT + k] - extra, -0.5)
         soc = (block[X_N + k] - block[X_EMPTY + k]) / span
         bleeds = (block[MODE + k] >= 2.0) & (soc > BALANCING_ABOVE)
-        step = BALANCING_A / c.parallel * elapsed_s * block[INV_Q_N + k] / block[AREA + k] if bleeds else 0.0
+        step = BALANCING_A / block[PARALLEL + k] * elapsed_s * block[INV_Q_N + k] / block[AREA + k] if bleeds else 0.0
         block[BLED + k] += step
         block[WEAK_SHIFT + k] = shift
         balance(block, k, step)

@@ -19,7 +19,7 @@ class Policy:
     """The same for all vehicles of a fork, from now on. None: as it is."""
 
     soc_limit: float | None = None
-    """State of charge at which charging at home ends; the charger keeps to its voltage in the cell as it is now."""
+    """State of charge at which charging at home ends."""
     plug_habit: float | None = None
     """Probability of plugging in at home on an evening above half charge."""
     charger_W: float | None = None

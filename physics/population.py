@@ -20,12 +20,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from physics.car_models import CAR_MODELS
 from physics.cells import load_cell
 from physics.climate import CITIES, mean_temperature_C
 from physics.constants import FARADAY, GAS_CONSTANT, KELVIN
-from physics.default_fleet import FAULT_SHARE, OLDEST_YEARS, USE_SHARES, USES
+from physics.default_fleet import FAULT_SHARE, MODEL_SHARES, OLDEST_YEARS, USE_SHARES, USES
 from physics.faults import BAD_ELECTROLYTE, FAULTS, SEVERITIES
-from physics.modal import CellModel, cell_model, equilibrium_voltage, stoichiometry_limits, table_value
+from physics.modal import PACK_VOLTAGE_V, CellModel, cell_model, equilibrium_voltage, stoichiometry_limits, table_value
 from physics.pack import Pack
 from physics.parameters import FloatArray
 from physics.rng import Keys, normals, uniforms
@@ -40,9 +41,10 @@ USE_DISTANCE: Final = (1.0, 1.6, 4.0, 2.5)
 """Yearly distance of each use relative to the commuter's."""
 YEAR_S: Final = 365.2425 * 86400.0
 WARMER_K: Final = 3.0
-PACK_RANGE_KM: Final = 380.0  # distance of one equivalent full cycle
-
-CURB_MASS_KG: Final = 1750.0
+VANS_DELIVER: Final = 0.8
+"""Share of delivery vehicles that are vans."""
+FLAT_BELOW_V: Final = 3.2
+"""At half charge. Such a cell is of lithium iron phosphate, and makers ask for full charges, so that the BMS can count."""
 CHARGERS_W: Final = (7200.0, 11000.0)
 STANDBY_W: Final = (4.0, 25.0)  # 0.2 to 1 % of a 60 kWh pack a day, the range that owners measure
 SELF_DISCHARGE: Final = (0.005, 0.015)  # of the charge in a month
@@ -78,7 +80,7 @@ class Population:
     plug_habit: FloatArray
     """Probability of plugging in at home on an evening above half charge."""
     soc_limit: FloatArray
-    """State of charge at which charging goes to constant voltage and ends."""
+    """State of charge at which its owner lets charging at home end."""
     city: IntArray
     """Index in `climate.CITIES`."""
     initial_soc: FloatArray
@@ -89,6 +91,10 @@ class Population:
     """Equivalent full cycles so far."""
     use: IntArray
     """Index in `default_fleet.USES`."""
+    model: IntArray
+    """Index in `car_models.CAR_MODELS`."""
+    parallel: FloatArray
+    """Cells in parallel in each group of its pack."""
     weak_capacity: FloatArray
     """Of the pack's weakest cell group relative to the mean, below 0; the strongest is its mirror image."""
     weak_resistance: FloatArray
@@ -136,6 +142,7 @@ def draw_population(
     cells: str | Mapping[str, float] = "chen2020",
     *,
     use: str | None = None,
+    model: str | None = None,
     oldest_years: float = OLDEST_YEARS,
     fault_share: float = FAULT_SHARE,
     start_s: float = 0.0,
@@ -146,6 +153,7 @@ def draw_population(
     seed           of all random draws, or one for each role of chance
     cells          a cell's name, or names with their shares of the fleet
     use            one of `default_fleet.USES` for all; default: all of them by `default_fleet.USE_SHARES`
+    model          one of `car_models.CAR_MODELS` for all; default: all of them by `default_fleet.MODEL_SHARES`
     oldest_years   vehicles are between new and this old
     fault_share    share of vehicles that get a fault within ten years of `start_s`
     drains         parked vehicles supply their 12 V side, and cells discharge themselves
@@ -174,10 +182,20 @@ def draw_population(
         use_of = np.full(vehicle.size, USES.index(use))
     else:
         raise ValueError(f"expected a use of {', '.join(USES)}, got {use!r}")
+    if model is None:
+        share = uniforms(keys.owner, 24, vehicle)
+        model_of = np.searchsorted(np.cumsum(list(MODEL_SHARES.values()))[:-1], share, side="right")
+        delivers = (use_of == USES.index("delivery")) & (uniforms(keys.owner, 25, vehicle) < VANS_DELIVER)
+        model_of = np.where(delivers, list(MODEL_SHARES).index("van"), model_of)
+    elif model in CAR_MODELS:
+        model_of = np.full(vehicle.size, list(CAR_MODELS).index(model))
+    else:
+        raise ValueError(f"expected a model of {', '.join(CAR_MODELS)}, got {model!r}")
+    kinds = tuple(CAR_MODELS.values())
     city = np.minimum((uniforms(keys.owner, 9, vehicle) * len(CITIES)).astype(np.int64), len(CITIES) - 1)
-    soc_limit = np.where(
-        uniforms(keys.owner, 7, vehicle) < 0.7, 0.8, np.where(uniforms(keys.owner, 7, vehicle, 1) < 0.6, 0.9, 1.0)
-    )
+    flat = np.array([_middle_V(cell_model(load_cell(name))) < FLAT_BELOW_V for name in names])[cell]
+    below_full = uniforms(keys.owner, 7, vehicle) < np.where(flat, 0.4, 0.88)
+    soc_limit = np.where(below_full, np.where(uniforms(keys.owner, 7, vehicle, 1) < 0.8, 0.8, 0.9), 1.0)
     age = spread(11, 0.0, oldest_years)
     year_km = spread(12, 9000.0, 24000.0) * np.array(USE_DISTANCE)[use_of]
     temperature = np.array([mean_temperature_C(k) for k in range(len(CITIES))])[city] + KELVIN + WARMER_K
@@ -186,19 +204,20 @@ def draw_population(
     sei_scale = 1.0 + SEI_SD * normals(keys.manufacture, 13, vehicle, limit=2.5)
     fault, onset, severity = _draw_faults(keys.faults, vehicle, fault_share, start_s)
     sei_scale = np.where(fault == BAD_ELECTROLYTE, sei_scale * (1.0 + severity), sei_scale)
-    film, weak_capacity, weak_resistance, leak = (np.empty(vehicle.size) for _ in range(4))
+    film, weak_capacity, weak_resistance, leak, parallel = (np.empty(vehicle.size) for _ in range(5))
     pack = Pack()
     for index, name in enumerate(names):
         of = cell == index
-        model = cell_model(load_cell(name))
-        b = table_value(model, 0, model.x_empty + usual_soc[of] * (model.x_full - model.x_empty))
-        fresh = np.full(b.size, model.sei_initial)
-        film[of] = grown_film(model, fresh, sei_scale[of] * age[of] * YEAR_S, temperature[of], b)
-        weak_capacity[of], weak_resistance[of] = pack.extremes(model.series, model.parallel)
-        half_V = equilibrium_voltage(
-            model, np.array([0.5 * (model.x_full + model.x_empty)]), np.array([model.inventory])
-        )
-        leak[of] = model.nominal_Ah / (MONTH_H * half_V)
+        c = cell_model(load_cell(name))
+        b = table_value(c, 0, c.x_empty + usual_soc[of] * (c.x_full - c.x_empty))
+        fresh = np.full(b.size, c.sei_initial)
+        film[of] = grown_film(c, fresh, sei_scale[of] * age[of] * YEAR_S, temperature[of], b)
+        for number, kind in enumerate(kinds):
+            those = of & (model_of == number)
+            parallel[those] = max(1.0, round(1e3 * kind.pack_kWh / (PACK_VOLTAGE_V * c.nominal_Ah)))
+            if those.any():
+                weak_capacity[those], weak_resistance[those] = pack.extremes(c.series, parallel[those][0])
+        leak[of] = c.nominal_Ah / (MONTH_H * _middle_V(c))
     worse = 1.0 + 0.5 * normals(keys.manufacture, 16, vehicle, limit=1.8)
     return Population(
         keys=keys,
@@ -209,7 +228,7 @@ def draw_population(
         resistance_scale=1.0 + RESISTANCE_SD * normals(keys.manufacture, 2, vehicle),
         sei_scale=sei_scale,
         speed_scale=1.0 + SPEED_SD * normals(keys.owner, 3, vehicle, limit=2.0),
-        mass_kg=CURB_MASS_KG + spread(4, 75.0, 400.0),
+        mass_kg=np.array([kind.curb_mass_kg for kind in kinds])[model_of] + spread(4, 75.0, 400.0),
         auxiliary_W=spread(5, 200.0, 500.0),
         standby_W=spread(22, *STANDBY_W) if drains else np.zeros(vehicle.size),
         self_discharge=spread(23, *SELF_DISCHARGE, keys.manufacture) * leak if drains else np.zeros(vehicle.size),
@@ -221,8 +240,10 @@ def draw_population(
         age_years=age,
         sei_thickness_m=film,
         odometer_km=age * year_km,
-        charge_cycles=age * year_km / PACK_RANGE_KM,
+        charge_cycles=age * year_km / np.array([kind.range_km for kind in kinds])[model_of],
         use=use_of,
+        model=model_of,
+        parallel=parallel,
         weak_capacity=weak_capacity * worse,
         weak_resistance=weak_resistance * worse,
         hot_share=pack.hot_share * (0.5 + uniforms(keys.manufacture, 17, vehicle)),
@@ -230,6 +251,12 @@ def draw_population(
         fault_onset_s=onset,
         fault_severity=severity,
     )
+
+
+def _middle_V(model: CellModel) -> float:
+    """Open-circuit voltage of a fresh cell at half charge."""
+    middle = np.array([0.5 * (model.x_full + model.x_empty)])
+    return float(equilibrium_voltage(model, middle, np.array([model.inventory]))[0])
 
 
 def _checked(keys: Keys, vehicles: IntArray) -> IntArray:

@@ -1,9 +1,14 @@
 """The car around the pack: what it asks of its cells on a speed trace, at the charger and at rest.
 
-It is a compact electric car of about 60 kWh. Its pack is of the 400 V class and can use any cell
-(`modal.PACK_VOLTAGE_V`). The longitudinal model is
+It is one of four models (`car_models`). Its pack is of the 400 V class and can use any cell (`modal.PACK_VOLTAGE_V`).
+The longitudinal model is
     F = m (1 + 4 %) dv/dt + m g c_rr + 1/2 rho CdA v^2 ,   P = F v / eta + auxiliaries
-with regeneration limited by inverter power, by speed and by a cold battery. Road grade is not modelled.
+with regeneration limited by inverter power, by speed and by a cold battery. Road grade is not modelled. Cold air is
+denser, and cold tyres roll harder: 0.8 % a kelvin below 25 degC (ISO 28580).
+
+Charging ends where the battery management system has counted to a state of charge: at home the owner's, on the road
+80 %. Until there the charger gives its full power, or what the car's curve and a cold battery take, and the cell's own
+voltage limits it only near full.
 """
 
 from __future__ import annotations
@@ -13,39 +18,53 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from physics.bms import capacity_C_of
+from physics.car_models import CABIN_W_K, CURVE_POINTS, DRAG_AREA_M2, FAST_W, HEAT_PUMP
 from physics.climate import ambient_K
 from physics.compiled import inner
 from physics.constants import GRAVITY, KELVIN
 from physics.duty import FAST, HOME, find_event, plugs_in, trip, what_follows
 from physics.kernel import soc_of
 from physics.layout import (
+    A_GAIN,
     AMBIENT,
+    AREA,
     AUXILIARY,
     CABIN,
-    CHARGE_LIMIT,
     CHARGER,
     CITY,
     COOLING_HEALTH,
+    COUNTED,
     CURRENT,
     CURRENT_HIGH,
     CURRENT_LOW,
     DAY,
+    DRAG,
     DT,
     EVENT,
     FAILED,
+    FAST_POWER,
     HABIT,
+    INV_Q_N,
     LANES,
     MASS,
     MODE,
+    MODEL,
     NEXT_EVENT,
     NOW,
     ODOMETER,
+    PARALLEL,
     POWER,
     PUMP,
+    ROLLING,
+    SOC_BMS,
+    SOC_LIMIT,
+    SOH_BMS,
     SPEED,
     SPEED_BEFORE,
     SPEED_SCALE,
     STANDBY,
+    STOP_AT,
     TEMPERATURE,
     TRACE,
     TRACE_END,
@@ -58,6 +77,7 @@ from physics.layout import (
     VOLTAGE,
     VOLTAGE_HIGH,
     VOLTAGE_LOW,
+    WARM_TO,
     X_EMPTY,
     X_FULL,
     X_N,
@@ -75,9 +95,9 @@ DRIVING: Final = 1.0
 CHARGING: Final = 2.0
 FAST_CHARGING: Final = 3.0
 
-CD_A_M2: Final = 0.62  # drag coefficient 0.27 times 2.3 m2
-ROLLING: Final = 0.0095
-AIR_DENSITY: Final = 1.2
+ROLLING_25C: Final = 0.0095
+ROLLING_K: Final = 0.008  # relative, a kelvin below 25 degC
+AIR_KG_K_M3: Final = 353.0  # density times temperature, at sea level
 ROTATING: Final = 1.04  # wheels and motor as extra inertia
 DRIVE_EFFICIENCY: Final = 0.89  # battery to wheel
 REGENERATION_EFFICIENCY: Final = 0.80  # wheel to battery
@@ -90,11 +110,7 @@ CHARGE_C_RATE: Final = 1.0  # of a warm battery; less in the cold
 COLD_ZERO_C: Final = -15.0  # least charging current at and below
 COLD_FULL_C: Final = 15.0  # full charging current at and above
 COLD_SHARE: Final = 0.05
-# Fast charging: the current that charger and car agree on falls as the battery fills, and in the cold.
-FAST_C_RATE: Final = 2.2  # of an empty, warm battery
-FAST_FALLS: Final = 1.9  # and this much less of a full one
-FAST_MAX_C_RATE: Final = 1.8
-MAX_FAST_W: Final = 150e3  # at the pack
+FAST_C_RATE: Final = 3.5  # no curve asks for more
 FAST_UNTIL: Final = 0.8  # state of charge
 FAST_BELOW: Final = 0.6  # state of charge above which no stop is made
 FAST_COLD_ZERO_C: Final = -10.0
@@ -102,15 +118,19 @@ FAST_COLD_FULL_C: Final = 25.0
 CHARGED_C_RATE: Final = 1.0 / 60.0  # below this current the constant-voltage phase ends
 CHARGED_WINDOW_V: Final = 0.003
 CHARGER_MARGIN_V: Final = 0.002  # a charger keeps this far below the cell's upper limit
+UNTIL_FULL: Final = 2.0  # as STOP_AT: only the voltage ends this charge
 PLUG_ALWAYS_BELOW: Final = 0.5  # state of charge
 STANDBY_ABOVE: Final = 0.03  # state of charge
 
-# Cabin, while driving: heat flow per kelvin outside the comfort band, delivered by a heat pump or air conditioner.
+# Cabin, while driving: heat flow per kelvin outside the comfort band, by a heat pump, a resistor or an air conditioner.
 COMFORT_LOW_C: Final = 17.0
 COMFORT_HIGH_C: Final = 23.0
-HEATING_W_K: Final = 75.0
 COOLING_W_K: Final = 70.0
-CABIN_MAX_W: Final = 3500.0
+CABIN_MAX_W: Final = 6000.0
+# A heat pump's heat over its work: 2 at 0 degC, 1.2 at -15 degC, a resistor's below.
+HEAT_PUMP_COP_0C: Final = 2.0
+HEAT_PUMP_COP_K: Final = 0.055
+HEAT_PUMP_COP_MAX: Final = 2.6
 
 PACK_COOLING_SCALE: Final = 0.15
 """Heat loss of a cell inside its pack, relative to a single cell in still air. With it the pack takes about 1.5 h to
@@ -119,6 +139,7 @@ follow the air."""
 # Thermal management, while driving or plugged in and charging: proportional over a band, limited, drawn from the pack.
 HEAT_BELOW_C: Final = 8.0
 HEAT_BELOW_FAST_C: Final = 22.0
+PRECONDITION_BELOW: Final = 0.75  # state of charge at departure, of a trip that ends at a fast charger
 COOL_ABOVE_C: Final = 32.0
 BAND_K: Final = 3.0
 HEATER_W: Final = 4000.0
@@ -131,10 +152,13 @@ def climate_of(block: FloatArray, work: FloatArray, keys: Keys, k: int) -> None:
     """Ambient temperature and cabin power of one vehicle at NOW."""
     ambient = ambient_K(keys, int(block[CITY + k]), work[NOW + k] + block[UTC_OFFSET + k])
     block[AMBIENT + k] = ambient
-    outside = ambient - KELVIN
-    heating = HEATING_W_K * max(COMFORT_LOW_C - outside, 0.0)
+    outside, model = ambient - KELVIN, int(block[MODEL + k])
+    cop = clip(HEAT_PUMP_COP_0C + HEAT_PUMP_COP_K * outside, 1.0, HEAT_PUMP_COP_MAX) if HEAT_PUMP[model] else 1.0
+    heating = CABIN_W_K[model] * max(COMFORT_LOW_C - outside, 0.0) / cop
     cooling = COOLING_W_K * max(outside - COMFORT_HIGH_C, 0.0)
     block[CABIN + k] = min(heating + cooling, CABIN_MAX_W)
+    block[DRAG + k] = 0.5 * AIR_KG_K_M3 / ambient * DRAG_AREA_M2[model]
+    block[ROLLING + k] = ROLLING_25C * (1.0 + ROLLING_K * max(25.0 - outside, 0.0))
 
 
 @inner
@@ -145,20 +169,55 @@ def refresh_climate(block: FloatArray, work: FloatArray, keys: Keys) -> None:
 
 
 @inner
-def arrive(block: FloatArray, k: int, keys: Keys, vehicle: int, use: int, day: int, which: int) -> None:
+def count_on(block: FloatArray, k: int, c: CellModel) -> None:
+    """What follows from the state of charge that the BMS has counted: where a charge will end, and, of the vehicle at a
+    fast charger, what it asks for. Called with the coefficients, so every 10 s."""
+    capacity_C = capacity_C_of(c) * block[SOH_BMS + k]
+    fast = block[MODE + k] == FAST_CHARGING
+    soc = block[SOC_BMS + k] - block[COUNTED + k] * (1.0 + block[A_GAIN + k]) / capacity_C
+    until = FAST_UNTIL if fast else block[SOC_LIMIT + k]
+    left = (until - soc) * capacity_C * block[INV_Q_N + k] / block[AREA + k]
+    block[STOP_AT + k] = block[X_N + k] + left if until < 1.0 else UNTIL_FULL
+    if fast:
+        celsius = block[TEMPERATURE + k] - KELVIN
+        warm = clip((celsius - FAST_COLD_ZERO_C) * (1.0 / (FAST_COLD_FULL_C - FAST_COLD_ZERO_C)), COLD_SHARE, 1.0)
+        point = int(clip(soc, 0.0, 0.999) * (CURVE_POINTS - 1))
+        block[FAST_POWER + k] = FAST_W[int(block[MODEL + k]), point] * warm
+
+
+@inner
+def refresh_charging(block: FloatArray, c: CellModel) -> None:
+    """`count_on` for all lanes."""
+    for k in range(LANES):
+        count_on(block, k, c)
+
+
+@inner
+def depart(block: FloatArray, k: int, keys: Keys, vehicle: int, use: int, day: int, which: int) -> None:
+    """Before a trip: decide how warm the battery is to be. On the way to a fast charger it is warmed for it."""
+    fast = (what_follows(keys, vehicle, use, day, which) == FAST) and soc_of(block, k) < PRECONDITION_BELOW
+    block[WARM_TO + k] = KELVIN + (HEAT_BELOW_FAST_C if fast else HEAT_BELOW_C)
+
+
+@inner
+def arrive(
+    block: FloatArray, k: int, keys: Keys, vehicle: int, use: int, day: int, which: int, c: CellModel
+) -> None:
     """After a trip: plug in the vehicle, which is already parked, if its plan and its state of charge say so."""
-    follows = what_follows(use, which)
+    follows = what_follows(keys, vehicle, use, day, which)
     soc = soc_of(block, k)
     home = (follows == HOME) and (plugs_in(keys, vehicle, use, day, block[HABIT + k]) or soc < PLUG_ALWAYS_BELOW)
     fast = (follows == FAST) and soc < FAST_BELOW
     if (home or fast) and block[FAILED + k] == 0.0:
         block[MODE + k] = FAST_CHARGING if fast else CHARGING
+        count_on(block, k, c)
 
 
 @inner
 def follow_plans(
-    block: FloatArray, tick: int, keys: Keys, start_s: float, dt: float, cycle_start: IntArray, cycle_ticks: IntArray
-) -> float:
+    block: FloatArray, tick: int, keys: Keys, start_s: float, dt: float, cycle_start: IntArray, cycle_ticks: IntArray,
+    c: CellModel,
+) -> float:  # fmt: skip
     """Let every vehicle whose plan says so set off, arrive or plug in; returns the tick of the block's next entry."""
     soonest = 1e18
     for k in range(LANES):
@@ -172,12 +231,13 @@ def follow_plans(
                 block[TRACE_START + k] = cycle_start[cycle]
                 block[TRACE_END + k] = cycle_start[cycle] + cycle_ticks[cycle] + 1
                 block[TRACE + k] = cycle_start[cycle] + late % cycle_ticks[cycle]
+                depart(block, k, keys, vehicle, use, day, event // 2)
             else:
                 block[MODE + k] = PARKED
                 block[TRACE_START + k] = 0.0
                 block[TRACE_END + k] = 1.0
                 block[TRACE + k] = 0.0
-                arrive(block, k, keys, vehicle, use, day, event // 2)
+                arrive(block, k, keys, vehicle, use, day, event // 2, c)
             block[SPEED + k] = 0.0
             next_tick, next_day, next_event = find_event(
                 keys, vehicle, use, day, event + 1, block[UTC_OFFSET + k], start_s, dt, cycle_ticks
@@ -204,21 +264,19 @@ def read_traces(block: FloatArray, work: FloatArray, traces: FloatArray) -> None
 def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Write the demand rows (cell power and limits) from what each vehicle is doing, and count its distance.
 
-    A charger that reached its limit in the last step stops here, until the vehicle is unplugged.
+    A charger that reached its end in the last step stops here, until the vehicle is unplugged.
     """
     enough = -CHARGED_C_RATE * c.nominal_Ah
     nominal, voltage_min, voltage_max = c.nominal_Ah, c.voltage_min, c.voltage_max
-    share = 1.0 / (c.series * c.parallel)
+    inv_series = 1.0 / c.series
     for k in range(LANES):
         dt = work[DT + k]
+        share = inv_series / block[PARALLEL + k]
         highest, lowest = block[V_HIGHEST + k], block[V_LOWEST + k]
-        limit = min(block[CHARGE_LIMIT + k], voltage_max - CHARGER_MARGIN_V - highest)
+        limit = voltage_max - CHARGER_MARGIN_V - highest
         full = (block[CURRENT + k] > enough) & (block[VOLTAGE + k] > limit - CHARGED_WINDOW_V)
-        # State of charge without a division: x between the aged cell's limits.
-        until = block[X_EMPTY + k] + FAST_UNTIL * (block[X_FULL + k] - block[X_EMPTY + k])
         mode = block[MODE + k]
-        mode = PARKED if full & (mode == CHARGING) else mode
-        mode = PARKED if (full | (block[X_N + k] > until)) & (mode == FAST_CHARGING) else mode
+        mode = PARKED if (full | (block[X_N + k] > block[STOP_AT + k])) & (mode >= CHARGING) else mode
         block[MODE + k] = mode
         driving, charging, fast = mode == DRIVING, mode == CHARGING, mode == FAST_CHARGING
         before, after = work[SPEED_BEFORE + k], block[SPEED + k]
@@ -227,8 +285,8 @@ def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         mass = block[MASS + k]
         force = (
             ROTATING * mass * (after - before) / dt
-            + (ROLLING * GRAVITY * mass if speed > 0.0 else 0.0)
-            + 0.5 * AIR_DENSITY * CD_A_M2 * speed * speed
+            + (block[ROLLING + k] * GRAVITY * mass if speed > 0.0 else 0.0)
+            + block[DRAG + k] * speed * speed
         )
         wheel = force * speed
         traction = wheel * (1.0 / DRIVE_EFFICIENCY)
@@ -236,24 +294,22 @@ def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         # Thermal management
         celsius = block[TEMPERATURE + k] - KELVIN
         active = driving | charging | fast
-        heat_below = HEAT_BELOW_FAST_C if fast else HEAT_BELOW_C
-        warming = HEATER_W * clip((heat_below - celsius) * (1.0 / BAND_K), 0.0, 1.0) if active else 0.0
+        below = block[WARM_TO + k] if driving else KELVIN + (HEAT_BELOW_FAST_C if fast else HEAT_BELOW_C)
+        warming = HEATER_W * clip((below - block[TEMPERATURE + k]) * (1.0 / BAND_K), 0.0, 1.0) if active else 0.0
         cooling = COOLER_W * clip((celsius - COOL_ABOVE_C) * (1.0 / BAND_K), 0.0, 1.0) if active else 0.0
         cooling = cooling * block[COOLING_HEALTH + k]
         work[PUMP + k] = (warming - cooling) * share
         managed = warming + cooling * (1.0 / COOLER_COP)
         on_the_road = (traction if wheel > 0.0 else recovered) + block[AUXILIARY + k] + block[CABIN + k]
         at_charger = -CHARGER_EFFICIENCY * block[CHARGER + k]
-        filled = (block[X_N + k] - block[X_EMPTY + k]) * (FAST_UNTIL / (until - block[X_EMPTY + k]))
         # A parked vehicle supplies its 12 V side, until the battery is nearly empty.
-        standby = block[STANDBY + k] if (filled > STANDBY_ABOVE) & (block[FAILED + k] == 0.0) else 0.0
-        power = on_the_road if driving else (at_charger if charging else (-MAX_FAST_W if fast else standby))
+        floor = block[X_EMPTY + k] + STANDBY_ABOVE * (block[X_FULL + k] - block[X_EMPTY + k])
+        standby = block[STANDBY + k] if (block[X_N + k] > floor) & (block[FAILED + k] == 0.0) else 0.0
+        power = on_the_road if driving else (at_charger if charging else (-block[FAST_POWER + k] if fast else standby))
         work[POWER + k] = (power + managed) * share
         cold = (celsius - COLD_ZERO_C) * (1.0 / (COLD_FULL_C - COLD_ZERO_C))
         gentle = -CHARGE_C_RATE * nominal * clip(cold, COLD_SHARE, 1.0)
-        cold_fast = (celsius - FAST_COLD_ZERO_C) * (1.0 / (FAST_COLD_FULL_C - FAST_COLD_ZERO_C))
-        rate = min(FAST_C_RATE - FAST_FALLS * filled, FAST_MAX_C_RATE) * clip(cold_fast, COLD_SHARE, 1.0)
-        charge_limit = -rate * nominal if fast else gentle
+        charge_limit = -FAST_C_RATE * nominal if fast else gentle
         work[CURRENT_LOW + k] = charge_limit if active else 0.0
         work[CURRENT_HIGH + k] = 0.0 if charging | fast else DISCHARGE_C_RATE * nominal
         work[VOLTAGE_LOW + k] = voltage_min - lowest
