@@ -471,7 +471,9 @@ def report(block: FloatArray, work: FloatArray, s: Bms, c: CellModel) -> None:
             block[V_ZERO + k] + _wrong(block, days, V_OFFSET, DRIFT_MAX_V, k) + s.noise_V * work[NOISE + 0 * LANES + k]
         )
         pack_V = clip(voltage * c.series * (1.0 + block[V_GAIN + k]) + off_V, 0.0, highest_V)
-        pack_A = current * block[PARALLEL + k] * (1.0 + block[A_GAIN + k]) + zero_A + s.noise_A * work[NOISE + 1 * LANES + k]
+        pack_A = (
+            current * block[PARALLEL + k] * (1.0 + block[A_GAIN + k]) + zero_A + s.noise_A * work[NOISE + 1 * LANES + k]
+        )
         pack_A = clip(pack_A, -A_RANGE, A_RANGE)
         work[_PACK_V + k] = pack_V
         work[_PACK_A + k] = pack_A

@@ -79,7 +79,7 @@ assert tuple(CAR_MODELS) == tuple(MODEL_SHARES)
 _each = tuple(CAR_MODELS.values())
 CURVE_POINTS: Final = 101
 FAST_W: Final = np.array(
-    [1e3 * np.interp(np.linspace(0.0, 1.0, CURVE_POINTS), *zip(*m.fast_kW, strict=True)) for m in _each]
+    [1e3 * np.interp(np.linspace(0.0, 1.0, CURVE_POINTS), *np.transpose(m.fast_kW)) for m in _each]
 )
 """Power by model and whole percent of charge, shape (models, CURVE_POINTS)."""
 DRAG_AREA_M2: Final = np.array([m.drag_area_m2 for m in _each])

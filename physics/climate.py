@@ -139,5 +139,7 @@ def ambient_K(keys: Keys, city: int, local_s: float) -> float:
     mean = (1.0 - late) * _MEAN[city, before] + late * _MEAN[city, after]
     swing = (1.0 - late) * _SWING[city, before] + late * _SWING[city, after]
     through = days - day
-    ambient: float = KELVIN + mean + _weather_K(keys, city, days) + swing * math.cos(2.0 * math.pi * (through - 15.0 / 24.0))
+    ambient: float = (
+        KELVIN + mean + _weather_K(keys, city, days) + swing * math.cos(2.0 * math.pi * (through - 15.0 / 24.0))
+    )
     return ambient

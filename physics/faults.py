@@ -35,7 +35,6 @@ from physics.layout import (
     PARALLEL,
     SPEED,
     TEMPERATURE,
-    THERMAL_RESISTANCE,
     TRACE,
     TRACE_END,
     TRACE_START,
@@ -77,8 +76,8 @@ SEVERITIES: Final[dict[str, tuple[str, float, float]]] = {
 """Unit, lowest and highest drawn severity of each kind."""
 
 RUNAWAY_K: Final = 90.0 + KELVIN
-SHORT_SPREADS: Final = 0.25
-"""Share of a shorted cell's own heating that its neighbours do not carry away."""
+SHORT_K_W: Final = 30.0
+"""How much warmer a shorted cell is than its pack, for its heat: a cell between others and a cold plate."""
 _SHORT: Final = float(FAULTS.index("internal_short"))
 _CONTACT: Final = float(FAULTS.index("contact_resistance"))
 _COOLING: Final = float(FAULTS.index("cooling_loss"))
@@ -114,7 +113,7 @@ def hottest_K(block: FloatArray, now_s: float, k: int) -> float:
     v = block[VOLTAGE + k]
     short_W = v * v * block[FAULT_SEVERITY + k] if shorted else 0.0
     rise = block[HOT_SHARE + k] * max(temperature - block[AMBIENT + k], 0.0)
-    hottest: float = temperature + rise + SHORT_SPREADS * short_W * block[THERMAL_RESISTANCE + k]
+    hottest: float = temperature + rise + SHORT_K_W * short_W
     return hottest
 
 
@@ -127,7 +126,7 @@ def stand_still(block: FloatArray, k: int) -> None:
 
 
 @inner
-def fault_of(block: FloatArray, work: FloatArray, k: int, cooling_scale: float, c: CellModel) -> None:
+def fault_of(block: FloatArray, work: FloatArray, k: int, c: CellModel) -> None:
     """Let a vehicle's fault, if it has begun by NOW, act for ELAPSED."""
     now_s, elapsed_s = work[NOW + k], work[ELAPSED + k]
     kind, severity = block[FAULT + k], block[FAULT_SEVERITY + k]
@@ -137,7 +136,7 @@ def fault_of(block: FloatArray, work: FloatArray, k: int, cooling_scale: float, 
     block[CONTACT + k] = severity * fresh if begun & (kind == _CONTACT) else 0.0
     lost = severity if begun & (kind == _COOLING) else 0.0
     block[COOLING_HEALTH + k] = max(1.0 - lost, 0.0)
-    block[COOLING_SCALE + k] = cooling_scale * max(1.0 - 0.5 * lost, 0.1)
+    block[COOLING_SCALE + k] = max(1.0 - 0.5 * lost, 0.1)
     if begun & (kind == _SHORT):
         drained = block[VOLTAGE + k] * severity * min(elapsed_s, since) / block[PARALLEL + k]
         block[WEAK_SHIFT + k] -= drained * block[INV_Q_N + k] / block[AREA + k]
@@ -149,7 +148,7 @@ def fault_of(block: FloatArray, work: FloatArray, k: int, cooling_scale: float, 
 
 
 @inner
-def apply_faults(block: FloatArray, work: FloatArray, cooling_scale: float, c: CellModel) -> None:
+def apply_faults(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """`fault_of` for all lanes; called every simulated minute."""
     for k in range(LANES):
-        fault_of(block, work, k, cooling_scale, c)
+        fault_of(block, work, k, c)

@@ -30,9 +30,9 @@ from physics.bms import (
 )
 from physics.cells import load_cell
 from physics.climate import CITIES, ambient_K
-from physics.constants import KELVIN
 from physics.columns import COLUMNS, NAMES, TYPES
 from physics.compiled import inner, kernel
+from physics.constants import KELVIN
 from physics.duty import find_event, resample
 from physics.faults import BAD_ELECTROLYTE, FAULTS, Fault, apply_faults
 from physics.kernel import (
@@ -110,7 +110,7 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.modal import CellModel, cell_model, equilibrium_voltage, instant_resistance, table_value
+from physics.modal import CellModel, cell_model, in_pack, instant_resistance
 from physics.pack import age_pack, pack_extremes
 from physics.parameters import FloatArray
 from physics.policy import Policy
@@ -120,7 +120,6 @@ from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from physics.vehicle import (
     CHARGING,
     HEAT_BELOW_C,
-    PACK_COOLING_SCALE,
     ask_cells,
     follow_plans,
     read_traces,
@@ -198,7 +197,7 @@ def advance_fleet(
             if tick % capacity_ticks == 0:
                 work[NOW : NOW + LANES] = now_s
                 refresh_climate(block, work, keys)
-                apply_faults(block, work, PACK_COOLING_SCALE, c)
+                apply_faults(block, work, c)
                 refresh_capacity(block, c)
                 age_pack(block, work, c)
                 update_bms(block, work, bms, c)
@@ -361,7 +360,7 @@ def taken(blocks: FloatArray, lanes: npt.NDArray[np.int64]) -> FloatArray:
 
 def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, sensors: Sensors) -> CellGroup:
     """The vehicles at positions `of`, with this cell, at rest, plugged in."""
-    p, model = population, cell_model(load_cell(cell))
+    p, model = population, in_pack(cell_model(load_cell(cell)))
     group = CellGroup(of, cell, model, np.zeros((_lanes(of.size).size // LANES, BLOCK_SIZE)))
     put = group.put
     inventory, x_full, x_empty = aged_limits(model, p.sei_thickness_m[of])
@@ -373,8 +372,7 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
     put(Q_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(PACK_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(AREA, model.area * p.capacity_scale[of])
-    put(COOLING_SCALE, PACK_COOLING_SCALE)
-    for offset in (ACTIVE_N, ACTIVE_P, PLATING_SCALE, LAM_SCALE, COOLING_HEALTH, TRACE_END):
+    for offset in (ACTIVE_N, ACTIVE_P, PLATING_SCALE, LAM_SCALE, COOLING_SCALE, COOLING_HEALTH, TRACE_END):
         put(offset, 1.0)
     put(MODE, CHARGING)
     put(WARM_TO, KELVIN + HEAT_BELOW_C)

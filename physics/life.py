@@ -87,7 +87,6 @@ from physics.vehicle import (
     CHARGING,
     DRIVING,
     FAST_CHARGING,
-    PACK_COOLING_SCALE,
     PARKED,
     arrive,
     ask_cells,
@@ -543,7 +542,7 @@ def live(
                     update_vehicle(block, work, k, bms, c)
                     over[k] = _after_day(block, life, k, tolerance, keys, dt, c, cycle_ticks, cycle_m)
                     if over[k]:  # only now, because a jump taken back must leave no fault behind
-                        fault_of(block, work, k, PACK_COOLING_SCALE, c)
+                        fault_of(block, work, k, c)
                         balance(block, k, life[JUMPED + k] * block[BLED + k])
                         learn_soh(block, k, DAY_S * life[JUMPED + k], bms, c)
                     else:

@@ -30,6 +30,13 @@ TABLE_CELLS: Final = 1024
 PACK_VOLTAGE_V: Final = 352.0
 """At half charge: the 400 V class of compact electric cars."""
 PACK_AH: Final = 170.0
+"""Of a middle one; `car_models` has others."""
+PACK_J_K_WH: Final = 5.6
+"""Thermal mass of a pack for its energy: cells of 250 Wh/kg and 0.95 kJ/(kg K), with two thirds of the pack's mass; frames,
+coolant and housing are as much for their mass."""
+PACK_FOLLOWS_S: Final = 12.0 * 3600.0
+"""Time constant of a parked pack against the air: that of NREL's BLAST-V (Neubauer and Wood 2014, J. Power Sources 257,
+12)."""
 Tuple3 = tuple[float, float, float]
 Tuple7 = tuple[float, float, float, float, float, float, float]
 
@@ -452,6 +459,14 @@ def build_model(cell: CellParameters) -> CellModel:
     middle = equilibrium_voltage(model, 0.5 * (full + empty), np.array([model.inventory]))[0]
     series = float(max(1, round(PACK_VOLTAGE_V / middle)))
     return model._replace(x_full=float(full[0]), x_empty=float(empty[0]), series=series)
+
+
+def in_pack(model: CellModel) -> CellModel:
+    """A cell that has its share of a pack's thermal mass, and exchanges heat with the air as slowly as a pack does."""
+    half = np.array([0.5 * (model.x_full + model.x_empty)])
+    energy_Wh = model.nominal_Ah * float(equilibrium_voltage(model, half, np.array([model.inventory]))[0])
+    heat_capacity = PACK_J_K_WH * energy_Wh
+    return model._replace(heat_capacity=heat_capacity, cooling=heat_capacity / PACK_FOLLOWS_S)
 
 
 def _three(values: FloatArray) -> Tuple3:

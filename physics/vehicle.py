@@ -132,10 +132,6 @@ HEAT_PUMP_COP_0C: Final = 2.0
 HEAT_PUMP_COP_K: Final = 0.055
 HEAT_PUMP_COP_MAX: Final = 2.6
 
-PACK_COOLING_SCALE: Final = 0.15
-"""Heat loss of a cell inside its pack, relative to a single cell in still air. With it the pack takes about 1.5 h to
-follow the air."""
-
 # Thermal management, while driving or plugged in and charging: proportional over a band, limited, drawn from the pack.
 HEAT_BELOW_C: Final = 8.0
 HEAT_BELOW_FAST_C: Final = 22.0
@@ -200,9 +196,7 @@ def depart(block: FloatArray, k: int, keys: Keys, vehicle: int, use: int, day: i
 
 
 @inner
-def arrive(
-    block: FloatArray, k: int, keys: Keys, vehicle: int, use: int, day: int, which: int, c: CellModel
-) -> None:
+def arrive(block: FloatArray, k: int, keys: Keys, vehicle: int, use: int, day: int, which: int, c: CellModel) -> None:
     """After a trip: plug in the vehicle, which is already parked, if its plan and its state of charge say so."""
     follows = what_follows(keys, vehicle, use, day, which)
     soc = soc_of(block, k)

@@ -98,8 +98,7 @@ def _row(peak_C: float, ambient_C: float) -> tuple[ElectricalRow, Trace]:
     t, current = drive_like_profile(peak_A=peak_C * NOMINAL_A)
     ours = simulate_cell("okane2022", current[1:], initial_soc=INITIAL_SOC, ambient_C=ambient_C, voltage_limits=False)
     theirs = {
-        name: solve(simulation(t, current, ambient_C, **settings), t, INITIAL_SOC)
-        for name, settings in MODELS.items()
+        name: solve(simulation(t, current, ambient_C, **settings), t, INITIAL_SOC) for name, settings in MODELS.items()
     }
     volts = {name: 1000.0 * values["voltage_V"][1:] for name, values in theirs.items()} | {
         "ours": 1000.0 * ours.voltage_V

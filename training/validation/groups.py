@@ -19,10 +19,10 @@ from physics.groups import GroupsResult, PackResult, simulate_groups, simulate_p
 from physics.layout import LANES
 from physics.modal import CellModel, cell_model
 from physics.pack import group_scales
-from physics.vehicle import PACK_COOLING_SCALE
 from training.validation.electrical import rms
 from training.validation.reference import FloatArray, drive_like_profile
 
+COOLING = 0.15  # heat transfer of a cell in a pack, relative to a single one
 SEED: Final = 1
 
 
@@ -104,7 +104,7 @@ def _row(case: PackCase) -> PackRow:
             resistance,
             case.hot_share * places,
             ambient_C=case.ambient_C,
-            cooling_scale=PACK_COOLING_SCALE,
+            cooling_scale=COOLING,
         )
 
     def representative(amperes: FloatArray) -> PackResult:
@@ -115,7 +115,7 @@ def _row(case: PackCase) -> PackRow:
             (-weak[0], -weak[1]),
             hot_share=case.hot_share,
             ambient_C=case.ambient_C,
-            cooling_scale=PACK_COOLING_SCALE,
+            cooling_scale=COOLING,
         )
 
     all_groups(current[:1])  # compile
