@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,10 @@ Telemetry = dict[str, np.ndarray]
 
 
 def healthy(vehicles: int, cells: Any = "chen2020", **options: Any) -> Population:
-    return draw_population(7, np.arange(vehicles), cells, oldest_years=3.0, fault_share=0.0, **options)
+    """They charge until they are full: what a BMS counts does not decide where charging ends, so the battery has the
+    same day whatever the sensors."""
+    who = draw_population(7, np.arange(vehicles), cells, oldest_years=3.0, fault_share=0.0, **options)
+    return replace(who, soc_limit=np.ones(vehicles))
 
 
 def fleet_of(who: Population, cycles: Cycles, sensors: str | Sensors = "typical") -> FleetPhysics:
@@ -44,16 +45,23 @@ def both(cycles: Cycles) -> tuple[Telemetry, Telemetry]:
     return typical, ideal
 
 
-def test_ideal_sensors_and_no_drains_reproduce_the_records_of_before(cycles: Cycles) -> None:
-    """Written before there were sensors, with the seeds below. Only `resistance` has another meaning since."""
-    before = json.loads(Path(__file__).with_name("records_before_sensors.json").read_text())
-    who = draw_population(5, np.arange(6), {"chen2020": 0.5, "prada2013": 0.5}, fault_share=0.0, drains=False)
-    told = FleetPhysics(who, cycles=cycles, start_s=1_780_272_000, sensors=PROFILES["ideal"]).advance(DAY, HOUR)
-    assert set(told) - set(before) == {"resistance_25", "diagnostics"}
-    for column in COLUMNS:
-        if column.name in set(before) - {"resistance"}:
-            step = 0.0 if column.decimals is None else 1.1 * 10.0**-column.decimals  # another CPU may round otherwise
-            assert told[column.name] == pytest.approx(np.array(before[column.name]), abs=step), column.name
+def test_ideal_sensors_report_the_truth(cycles: Cycles) -> None:
+    fleet = fleet_of(healthy(50, {"chen2020": 0.5, "prada2013": 0.5}), cycles, "ideal")
+    told, truth = fleet.advance(2 * HOUR, HOUR), fleet.truth()
+    assert told["soc"][-1] == pytest.approx(truth["soc"], abs=1e-3)
+    assert told["soh"][-1] == pytest.approx(truth["soh"], abs=1e-6)
+
+
+def test_a_charge_ends_where_the_bms_has_counted_to(cycles: Cycles) -> None:
+    """Its own state of charge is at the owner's limit then; the true one is off by what it has miscounted."""
+    who = replace(healthy(200), soc_limit=np.full(200, 0.8), initial_soc=np.full(200, 0.75))
+    fleet = fleet_of(who, cycles)
+    told = fleet.advance(2 * HOUR, 60)
+    ended = (told["mode"][:-1] == CHARGING) & (told["mode"][1:] == PARKED)
+    assert ended.any(axis=0).mean() > 0.5
+    assert told["soc"][1:][ended] == pytest.approx(0.8, abs=0.006)
+    stays = (told["mode"][-60:] == PARKED).all(axis=0)
+    assert 0.01 < fleet.truth()["soc"][stays].std() < 0.06
 
 
 def test_sensors_do_not_touch_the_truth(cycles: Cycles) -> None:

@@ -12,11 +12,11 @@ from physics import FLAGS, MODES, FleetPhysics, Population, draw_population, loa
 from physics.climate import CITIES
 from physics.default_fleet import USE_SHARES, USES
 from physics.duty import LONGEST_TRIP_S, TRIPS, trip
-from physics.layout import CURRENT_HIGH, CURRENT_LOW, DT, LANES, MODE, PUMP, SPEED, TEMPERATURE, WORK_SIZE
+from physics.layout import CURRENT_HIGH, CURRENT_LOW, DT, FAST_POWER, LANES, MODE, PUMP, SPEED, TEMPERATURE, WORK_SIZE
 from physics.modal import cell_model
 from physics.rng import Keys
 from physics.sensors import PROFILES
-from physics.vehicle import CHARGING, FAST_CHARGING, ask_cells
+from physics.vehicle import CHARGING, FAST_CHARGING, ask_cells, refresh_charging
 
 MIDNIGHT = 1_767_225_600
 DAY = 86_400
@@ -107,8 +107,8 @@ def test_taxis_and_long_distance_charge_fast(week: dict[str, Telemetry]) -> None
             assert fast.mean() > 0.7, use
             current = told["battery_current"][told["mode"] == FAST]
             assert current.min() < -60.0  # A, well above a wall box
-            assert told["soc"][told["mode"] == FAST].max() < 0.83
-        else:
+            assert told["soc"][told["mode"] == FAST].max() < 0.81
+        elif use == "delivery":
             assert not fast.any(), use
 
 
@@ -152,9 +152,11 @@ def demand(celsius: float, mode: float) -> tuple[float, float]:
     block[MODE : MODE + LANES] = mode
     block[SPEED : SPEED + LANES] = 0.0
     block[TEMPERATURE : TEMPERATURE + LANES] = celsius + 273.15
+    refresh_charging(block, model)
     ask_cells(block, work, model)
     assert work[CURRENT_HIGH] == 0.0
-    return -float(work[CURRENT_LOW]), float(work[PUMP])
+    amperes = float(block[FAST_POWER]) / 350.0 if mode == FAST_CHARGING else -float(work[CURRENT_LOW])
+    return amperes, float(work[PUMP])
 
 
 @pytest.mark.parametrize("mode", [CHARGING, FAST_CHARGING])

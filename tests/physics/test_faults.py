@@ -65,8 +65,9 @@ def well(cycles: Cycles) -> tuple[Telemetry, Telemetry]:
 
 
 def one_vehicle(copies: int) -> Population:
-    """The same taxi in Munich several times: only the faults differ (its plan goes by its own index)."""
-    return healthy(copies, city=[c.name for c in CITIES].index("Munich"), use=2)
+    """The same delivery vehicle in Munich several times: only the faults differ (its plan goes by its own index). It
+    charges until it is full, so that what a sensor says does not decide where."""
+    return healthy(copies, city=[c.name for c in CITIES].index("Munich"), use=1, soc_limit=1.0)
 
 
 @pytest.fixture(scope="module")

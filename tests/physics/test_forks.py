@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -78,9 +78,12 @@ def test_each_role_draws_its_own() -> None:
 
 
 def test_other_sensors_leave_the_cells_alone(cycles: Cycles) -> None:
+    """Charged until it is full; else what the BMS counts decides where charging ends."""
     keys = Keys.of(4)
     one, other = (
-        FleetPhysics(draw_population(k, np.arange(20)), cycles=cycles, start_s=MIDNIGHT, step_s=STEP_S)
+        FleetPhysics(
+            replace(draw_population(k, np.arange(20)), soc_limit=np.ones(20)), cycles=cycles, start_s=MIDNIGHT, step_s=STEP_S
+        )
         for k in (keys, keys._replace(sensors=9))
     )
     assert not same(ahead(one, 1), ahead(other, 1))
