@@ -8,9 +8,11 @@ reports at its looks.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from physics.bms import sample_row
 from physics.compiled import inner, kernel
@@ -24,6 +26,7 @@ from physics.layout import (
     NOW,
     ODOMETER,
     THROUGHPUT,
+    UTC_OFFSET,
     V_GAIN,
     VOLTAGE,
 )
@@ -55,6 +58,13 @@ from physics.vehicle import CHARGING, DRIVING, FAST_CHARGING
 ) = (row * LANES for row in range(20))
 TODAY_SIZE: Final = 20 * LANES
 FIGURE_COUNT: Final = len(FIGURES)
+_LARGE: Final = min(k for k, column in enumerate(FIGURES) if column.type is np.float64)
+assert all(column.type is np.float64 for column in FIGURES[_LARGE:])
+Days = tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.int32]]
+"""Of the days that ended in a call: the figures that a float32 holds, the others, and the local day, with `lived`
+before the first ones. Shapes (figures, slots, n_vehicles) and (2, slots, n_vehicles)."""
+NO_ROW: Final = -1
+"""`lived` where a vehicle has no day for a slot."""
 
 _SOC: Final = sample_row("soc")
 _COLDEST_C: Final = sample_row("cell_temperature_min")
@@ -182,3 +192,40 @@ def sum_up(today: FloatArray, block: FloatArray, work: FloatArray, k: int, c: Ce
     for figure in range(_ENDS_OF.size):
         if _ENDS_OF[figure] >= 0:
             out[figure] = work[_ENDS_OF[figure] + k]
+
+
+@inner
+def put_day(days: Days, slot: int, column: int, day: int, lived: int, figures: FloatArray) -> None:
+    """Write one vehicle's local day with its figures, shape (FIGURE_COUNT,)."""
+    for figure in range(_LARGE):
+        days[0][figure, slot, column] = figures[figure]
+    for figure in range(_LARGE, figures.size):
+        days[1][figure - _LARGE, slot, column] = figures[figure]
+    days[2][0, slot, column] = day
+    days[2][1, slot, column] = lived
+
+
+def room_for_days(slots: int, vehicles: int) -> Days:
+    """Empty `Days`."""
+    return (
+        np.zeros((_LARGE, slots, vehicles), dtype=np.float32),
+        np.zeros((FIGURE_COUNT - _LARGE, slots, vehicles)),
+        np.full((2, slots, vehicles), NO_ROW, dtype=np.int32),
+    )
+
+
+@inner
+def local_day(block: FloatArray, k: int, now_s: float) -> int:
+    """The local day of a vehicle, days since 1970."""
+    return math.floor((now_s + block[UTC_OFFSET + k]) / 86400.0)
+
+
+@inner
+def next_midnight(today: FloatArray, block: FloatArray, start_s: float, dt: float) -> float:
+    """The number of completed steps at which the next day of one of these vehicles ends."""
+    soonest = 1e18
+    for k in range(LANES):
+        day = local_day(block, k, today[BEGAN + k] + 0.5 * dt)
+        midnight = 86400.0 * (day + 1) - block[UTC_OFFSET + k]
+        soonest = min(soonest, math.ceil((midnight - start_s) / dt - 1e-6))
+    return soonest

@@ -18,12 +18,18 @@ import numpy.typing as npt
 from physics.accumulate import (
     BEGAN,
     FIGURE_COUNT,
+    NO_ROW,
     TODAY_SIZE,
+    Days,
     begin_days,
     begin_today,
     close_today,
     count_step,
+    local_day,
     look,
+    next_midnight,
+    put_day,
+    room_for_days,
     sum_up,
 )
 from physics.bms import (
@@ -153,51 +159,6 @@ _INTEGERS: Final = _rows_of(np.int32)
 ROWS_OF: Final = {np.float32: _FLOATS, np.float64: _DOUBLES, np.int8: _BYTES, np.int32: _INTEGERS}
 
 
-_LARGE: Final = min(k for k, column in enumerate(FIGURES) if column.type is np.float64)
-assert all(column.type is np.float64 for column in FIGURES[_LARGE:])
-Days = tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.int32]]
-"""Of the days that ended in a call: the figures that a float32 holds, the others, and the local day, with `lived`
-before the first ones. Shapes (figures, slots, n_vehicles) and (2, slots, n_vehicles)."""
-NO_ROW: Final = -1
-"""`lived` where a vehicle has no day for a slot."""
-
-
-@inner
-def put_day(days: Days, slot: int, column: int, day: int, lived: int, figures: FloatArray) -> None:
-    """Write one vehicle's local day with its figures, shape (FIGURE_COUNT,)."""
-    for figure in range(_LARGE):
-        days[0][figure, slot, column] = figures[figure]
-    for figure in range(_LARGE, figures.size):
-        days[1][figure - _LARGE, slot, column] = figures[figure]
-    days[2][0, slot, column] = day
-    days[2][1, slot, column] = lived
-
-
-def room_for_days(slots: int, vehicles: int) -> Days:
-    """Empty `Days`."""
-    return (
-        np.zeros((_LARGE, slots, vehicles), dtype=np.float32),
-        np.zeros((FIGURE_COUNT - _LARGE, slots, vehicles)),
-        np.full((2, slots, vehicles), NO_ROW, dtype=np.int32),
-    )
-
-
-@inner
-def _local_day(block: FloatArray, k: int, now_s: float) -> int:
-    return math.floor((now_s + block[UTC_OFFSET + k]) / 86400.0)
-
-
-@inner
-def _next_midnight(today: FloatArray, block: FloatArray, start_s: float, dt: float) -> float:
-    """The number of completed steps at which the next day of one of these vehicles ends."""
-    soonest = 1e18
-    for k in range(LANES):
-        day = _local_day(block, k, today[BEGAN + k] + 0.5 * dt)
-        midnight = 86400.0 * (day + 1) - block[UTC_OFFSET + k]
-        soonest = min(soonest, math.ceil((midnight - start_s) / dt - 1e-6))
-    return soonest
-
-
 @inner
 def _put(work: FloatArray, offsets: npt.NDArray[np.int64], of: npt.NDArray[np.int64], row: int, out: Column) -> None:
     """Put SAMPLE rows, at these offsets in `work`, into `out` at the positions `of`, as the type that `out` has."""
@@ -255,7 +216,7 @@ def advance_fleet(
         here = of[j * LANES : (j + 1) * LANES]
         next_plan = -1.0
         row = 0
-        midnight = _next_midnight(todays[j], block, start_s, dt) if counting else 1e18
+        midnight = next_midnight(todays[j], block, start_s, dt) if counting else 1e18
         slots = np.zeros(LANES, dtype=np.int64)
         for tick in range(tick_0, tick_0 + ticks):
             now_s = start_s + tick * dt
@@ -290,8 +251,8 @@ def advance_fleet(
                     look(todays[j], work, k)
             if tick + 1 >= midnight:
                 for k in range(LANES):
-                    day = _local_day(block, k, todays[j, BEGAN + k] + 0.5 * dt)
-                    if _local_day(block, k, now_s + 1.5 * dt) > day:
+                    day = local_day(block, k, todays[j, BEGAN + k] + 0.5 * dt)
+                    if local_day(block, k, now_s + 1.5 * dt) > day:
                         look(todays[j], work, k)
                         close_today(todays[j], block, k)
                         if k < here.size:
@@ -299,7 +260,7 @@ def advance_fleet(
                             put_day(days, slots[k], j * LANES + k, day, 1, figures)
                         slots[k] += 1
                         begin_today(todays[j], block, k, now_s + dt)
-                midnight = _next_midnight(todays[j], block, start_s, dt)
+                midnight = next_midnight(todays[j], block, start_s, dt)
             if sampled:
                 _put(work, _FLOATS, here, row, samples[0])
                 _put(work, _DOUBLES, here, row, samples[1])

@@ -30,7 +30,17 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from physics.accumulate import FIGURE_COUNT, TODAY_SIZE, begin_today, close_today, count_step, look, sum_up
+from physics.accumulate import (
+    FIGURE_COUNT,
+    TODAY_SIZE,
+    Days,
+    begin_today,
+    close_today,
+    count_step,
+    look,
+    put_day,
+    sum_up,
+)
 from physics.bms import Bms, clear_flags, learn_soh, measure_pulses, report, update_bms, update_vehicle
 from physics.climate import CITIES, ambient_K
 from physics.columns import COLUMNS, NAMES
@@ -40,7 +50,7 @@ from physics.daily import FIGURES
 from physics.duty import TRIPS, trip
 from physics.ends import END_DAY, REASON, put_end, see_ends
 from physics.faults import fault_of
-from physics.fleet import ROWS_OF, CellGroup, Days, FleetPhysics, Samples, put_day, tell_truth
+from physics.fleet import ROWS_OF, CellGroup, FleetPhysics, Samples, tell_truth
 from physics.kernel import capacity_of, refresh_capacity, refresh_cells, step_cells
 from physics.layout import (
     ACTIVE_N,
