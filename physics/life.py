@@ -171,7 +171,7 @@ _GROWS: Final = np.array(
 _MISSING: Final = np.array(
     [*(-1.0 if column.decimals is None else np.nan for column in COLUMNS)] + [np.nan] * len(TRUE_NAMES)
 )
-"""What a vehicle has after its end."""
+"""What samples of a vehicle hold after its end, column by column."""
 _SOH, _FAILED, _AH, _M = (
     (len(COLUMNS) + TRUE_NAMES.index(name)) * LANES for name in ("soh", "failed", "throughput", "odometer")
 )
@@ -911,7 +911,7 @@ class FleetLives(FleetPhysics):
 
     def truth_series(self) -> dict[str, Any]:
         """`truth` at the samples of the last `advance`, by the same interpolation: arrays of shape (samples, vehicles).
-        `truth` itself may be some days ahead, because vehicles jump."""
+        `truth` itself may be some days ahead, because vehicles jump. After a life's end floats are NaN."""
         return self._truth_of(self._true)
 
 
