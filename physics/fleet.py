@@ -862,7 +862,7 @@ class FleetPhysics:
             if arrays[name].shape != shape or arrays[name].dtype != parts[0].dtype:
                 raise ValueError(
                     f"the snapshot's {name} are {arrays[name].shape} {arrays[name].dtype}, this fleet's {shape}"
-                    f" {parts[0].dtype}: it was made with other vehicles, other options or another version"
+                    f" {parts[0].dtype}: it was made with other options, other vehicles or another version"
                 )
         first = 0
         for group in self._groups:
