@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from physics.cells import UnknownCellError, cell_names, load_cell
     from physics.columns import COLUMNS, DIAGNOSTICS, FLAGS, MODES
     from physics.compiled import cache_folder, physics_version
+    from physics.daily import DAILY
     from physics.default_fleet import USES
     from physics.faults import FAULTS, Fault
     from physics.fleet import FleetPhysics
@@ -37,6 +38,7 @@ _HOMES = {
     "cells": ("UnknownCellError", "cell_names", "load_cell"),
     "columns": ("COLUMNS", "DIAGNOSTICS", "FLAGS", "MODES"),
     "compiled": ("cache_folder", "physics_version"),
+    "daily": ("DAILY",),
     "default_fleet": ("USES",),
     "faults": ("FAULTS", "Fault"),
     "fleet": ("FleetPhysics",),
@@ -55,6 +57,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "COLUMNS",
+    "DAILY",
     "DIAGNOSTICS",
     "FAULTS",
     "FLAGS",
