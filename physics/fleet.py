@@ -7,7 +7,7 @@ divided into shards nor on how many ticks a call advances. Vehicles with the sam
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Self
@@ -143,6 +143,7 @@ from physics.vehicle import (
 )
 
 Column = npt.NDArray[Any]
+_TOLD_BLOCKS: Final = 512
 Samples = tuple[Column, ...]
 """One array for each type in `ROWS_OF`, of shape (columns of that type, n_samples, n_vehicles)."""
 
@@ -775,19 +776,28 @@ class FleetPhysics:
         responds and without faults. outside_valid_range says whether the model has ever left its valid range. efc are
         the true equivalent full cycles since new, distance_km is the odometer.
         """
-        states = []
-        for group in self._groups:
-            states.append(np.empty((len(TRUE_NAMES), len(group.blocks) * LANES)))
-            true_state(group.blocks, group.model, states[-1])
-        return self._truth_of([state[:, : group.of.size] for state, group in zip(states, self._groups, strict=True)])
+        return self._truth_of(self._true_states())
 
-    def _truth_of(self, states: list[FloatArray]) -> dict[str, Column]:
-        """What `truth` returns, from the TRUE rows of each group, shape (len(TRUE_NAMES), ..., its vehicles)."""
-        shape = (*states[0].shape[1:-1], len(self))
+    def _true_states(self) -> Iterator[tuple[int, CellGroup, FloatArray]]:
+        """Parts of the groups, with index and TRUE rows: a large fleet has no room for all rows at once."""
+        for index, group in enumerate(self._groups):
+            for first in range(0, len(group.blocks), _TOLD_BLOCKS):
+                blocks = group.blocks[first : first + _TOLD_BLOCKS]
+                of = group.of[first * LANES : (first + len(blocks)) * LANES]
+                state = np.empty((len(TRUE_NAMES), len(blocks) * LANES))
+                true_state(blocks, group.model, state)
+                yield index, replace(group, of=of, blocks=blocks), state[:, : of.size]
+
+    def _truth_of(
+        self, states: Iterable[tuple[int, CellGroup, FloatArray]], samples: tuple[int, ...] = ()
+    ) -> dict[str, Column]:
+        """What `truth` returns, from groups or parts of them, each with its index and its TRUE rows, shape
+        (len(TRUE_NAMES), *samples, vehicles)."""
+        shape = (*samples, len(self))
         vehicle = np.zeros(len(self), dtype=np.int64)
         out: dict[str, Column] = {}
         fault, cell = np.zeros(len(self), dtype=np.int64), np.zeros(len(self), dtype=np.int64)
-        for index, (group, state) in enumerate(zip(self._groups, states, strict=True)):
+        for index, group, state in states:
             model, of = group.model, group.of
             (
                 soc,

@@ -912,7 +912,8 @@ class FleetLives(FleetPhysics):
     def truth_series(self) -> dict[str, Any]:
         """`truth` at the samples of the last `advance`, by the same interpolation: arrays of shape (samples, vehicles).
         `truth` itself may be some days ahead, because vehicles jump. After a life's end floats are NaN."""
-        return self._truth_of(self._true)
+        states = zip(range(len(self._groups)), self._groups, self._true, strict=True)
+        return self._truth_of(states, self._true[0].shape[1:-1])
 
 
 @dataclass(frozen=True)
