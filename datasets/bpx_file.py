@@ -122,6 +122,17 @@ class Floored:
 
 
 @dataclass(frozen=True)
+class Divided:
+    """A curve over a number."""
+
+    curve: Curve
+    by: float
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        return np.asarray(self.curve(x) / self.by, dtype=np.float64)
+
+
+@dataclass(frozen=True)
 class BpxCell:
     """A cell and what its user must know about it: assumptions and omissions, one line each."""
 
@@ -327,9 +338,8 @@ def _electrode(section: Any, where: str, c_0: float, full: float, notes: list[st
             f" ({section.porosity:g}) to fill no more than 1"
         )
     middle = 0.5 * (low + high)
-    _, diffusivity = _positive_curve(section.diffusivity, f"{where}, Diffusivity [m2.s-1]", middle, 1.0)
-    if not isinstance(section.diffusivity, (int, float)) and "x" in str(section.diffusivity):
-        notes.append(f"{where}: diffusivity depends on charge; taken at the middle, {diffusivity:.3g} m2/s")
+    curve, diffusivity = _positive_curve(section.diffusivity, f"{where}, Diffusivity [m2.s-1]", middle, 1.0)
+    varies = not isinstance(section.diffusivity, (int, float))
     if section.ocp_lith is not None or section.ocp_delith is not None:
         notes.append(f"{where}: hysteresis is not modelled; its one open-circuit potential is used")
     if section.dudt is None:
@@ -359,6 +369,7 @@ def _electrode(section: Any, where: str, c_0: float, full: float, notes: list[st
         heat_capacity_J_kgK=1.0,
         ocp_V=_curve(section.ocp, f"{where}, OCP [V]", 0.0, 1.0),
         entropic_change_V_K=_curve(section.dudt or 0.0, f"{where}, Entropic change coefficient [V.K-1]", 0.0, 1.0),
+        relative_diffusivity=Divided(curve, diffusivity) if varies else None,
     )
 
 

@@ -15,6 +15,7 @@ from physics.compiled import kernel
 from physics.constants import KELVIN
 from physics.kernel import (
     PLANNED_BELOW_V,
+    X_SURFACE_MIN,
     refresh_capacity,
     refresh_cells,
     rest_cells,
@@ -53,6 +54,8 @@ from physics.layout import (
     RESISTANCE_SCALE,
     ROWS,
     SEI_SCALE,
+    SURFACE_N,
+    SURFACE_P,
     TEMPERATURE,
     VOLTAGE,
     VOLTAGE_HIGH,
@@ -74,6 +77,7 @@ _NO_LIMIT_V: Final = 1e3
 PROFILE_ROWS: Final = 17  # that `run_profile` writes
 WITHIN_V: Final = 1e-3  # how well `step_within_limits` meets a voltage limit
 _TRIALS: Final = 40
+_SPENT_V: Final = 1.0  # how far a spent surface counts as beyond the limit
 
 
 @dataclass(frozen=True)
@@ -132,13 +136,22 @@ def take_back(block: FloatArray, before: FloatArray) -> None:
 
 
 @kernel
+def surface_spent(work: FloatArray, sign: float) -> bool:
+    """Whether in lane 0's last step a particle's surface ran empty or full. `sign`: +1 discharges, -1 charges."""
+    emptied, filled = (SURFACE_N, SURFACE_P) if sign > 0.0 else (SURFACE_P, SURFACE_N)
+    spent: bool = work[emptied] <= X_SURFACE_MIN or work[filled] >= 1.0 - X_SURFACE_MIN
+    return spent
+
+
+@kernel
 def step_within_limits(block: FloatArray, work: FloatArray, before: FloatArray, c: CellModel) -> bool:
     """`step_cells` for a block whose lanes are all alike, but voltage limits are met to WITHIN_V, at any temperature.
 
     The kernel limits a current by a forecast of the voltage, made from the last step. After a rest in the cold or on
     the steep ends of an open-circuit potential that forecast misses. Here the step is then taken back and repeated with
     another current: Newton's method on the voltage at the end of the step, bisection where that leaves the bracket. The
-    current is only ever reduced towards zero. A limit that even no current would break is left broken.
+    current is only ever reduced towards zero. A limit that even no current would break is left broken. A particle whose
+    surface has run empty or full breaks the limit, whatever voltage the kernel gives there.
 
     before    shape (ROWS,), scratch: lane 0 before the step
     Returns whether a limit cut the current.
@@ -150,7 +163,10 @@ def step_within_limits(block: FloatArray, work: FloatArray, before: FloatArray, 
     asked, current = work[ASKED], block[CURRENT]
     sign = 1.0 if asked > 0.0 else -1.0
     bound = v_low if sign > 0.0 else v_high
+    limits = v_low > 0.0 if sign > 0.0 else v_high < _NO_LIMIT_V
     room = sign * (block[VOLTAGE] - bound)  # how far inside the limit the step ended
+    if limits and surface_spent(work, sign):
+        room = -_SPENT_V
     cut = current != asked
     if asked == 0.0 or (room >= -WITHIN_V and not (cut and room > WITHIN_V)):
         return cut
@@ -170,7 +186,7 @@ def step_within_limits(block: FloatArray, work: FloatArray, before: FloatArray, 
             work[VOLTAGE_LOW + k] = 0.0
             work[VOLTAGE_HIGH + k] = _NO_LIMIT_V
         step_cells(block, work, c)
-        room = sign * (block[VOLTAGE] - bound)
+        room = -_SPENT_V if limits and surface_spent(work, sign) else sign * (block[VOLTAGE] - bound)
         short_of_lithium = abs(block[CURRENT]) < abs(trial)
         if last or abs(room) <= WITHIN_V or (short_of_lithium and room > 0.0):
             break
@@ -205,8 +221,8 @@ def run_profile(
     c: CellModel,
     out: FloatArray,
 ) -> None:
-    """Drive all lanes of a block, which are alike, through demands of shape (n,) between v_low and v_high [V]; lane 0 goes to `out`,
-    shape (17, n)."""
+    """Drive all lanes of a block, which are alike, through demands of shape (n,) between v_low and v_high [V]; lane 0
+    goes to `out`, shape (17, n)."""
     work, before = np.zeros(WORK_SIZE), np.empty(ROWS)
     work[DT : DT + LANES] = dt
     work[VOLTAGE_LOW : VOLTAGE_LOW + LANES] = v_low

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from physics.cell import WITHIN_V, rested_block, step_within_limits, take_back
+from physics.cell import WITHIN_V, rested_block, step_within_limits, surface_spent, take_back
 from physics.cells import load_cell
 from physics.compiled import kernel
 from physics.constants import KELVIN
@@ -88,7 +88,7 @@ ENDINGS: Final = (
     "target",
     "time",
     "the cell's own voltage limit",
-    "no lithium left to move",
+    "no lithium left to move, in the cell or at the surface of its particles",
     "the longest time of a step that has none of its own (add 'for' and a time)",
     "the model's numbers are no longer finite",
 )
@@ -172,7 +172,7 @@ class LabResult:
     """What ended each step, index in `ENDINGS`, shape (cycles, steps)."""
 
     def complaints(self) -> list[str]:
-        """One line for every step that did not end as its text says, and for drives that were cut; in how many cycles."""
+        """One line for every step that did not end as its text says, and for drives that were cut."""
         lines = []
         cut = np.flatnonzero(self.cycles.limited_s > 0.0)
         if cut.size:
@@ -349,6 +349,7 @@ def run_cycle(
                 spent = asked != 0.0 and (not limited) and abs(current) < 1e-9
             else:
                 spent = (not holds) and (not limited) and cut
+            spent = spent or ((not holds) and (not limited) and asked != 0.0 and surface_spent(work, direction))
             reached = past_target or full_measure
             if kind == _CP or (holds and (holding or cut)):
                 reached = reached or abs(current) >= above or (cutoff > 0.0 and abs(current) <= cutoff)
