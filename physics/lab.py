@@ -495,8 +495,7 @@ def simulate_protocol(
     _check("capacity_scale", capacity_scale, 0.01, 100.0)
     _check("resistance_scale", resistance_scale, 0.01, 100.0)
     if initial_soc is None:
-        first = next((step for step in steps if step.kind is not Kind.REST), None)
-        initial_soc = 0.0 if first is not None and first.charges else 1.0
+        initial_soc = initial_soc_for(steps)
     _check("initial_soc", initial_soc, 0.0, 1.0)
     kept = {number if number > 0 else cycles + 1 + number for number in keep}
     model = cell_model(parameters)
@@ -550,6 +549,12 @@ def simulate_protocol(
         series=tuple(series),
         endings=endings[:done],
     )
+
+
+def initial_soc_for(steps: tuple[Step, ...]) -> float:
+    """1 (full), or 0 where the first step, rests aside, charges."""
+    first = next((step for step in steps if step.kind is not Kind.REST), None)
+    return 0.0 if first is not None and first.charges else 1.0
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:
