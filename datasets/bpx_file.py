@@ -70,6 +70,7 @@ _PLAUSIBLE: Final = {
 _CONCENTRATIONS: Final = (10.0, 1e4)
 _DIFFUSIVITIES: Final = (1e-24, 1e-6)
 _OVERFULL: Final = 0.02  # by which active material and porosity may exceed 1: rounding and measurement
+_LARGEST_ENTROPIC_V_K: Final = 0.01  # graphite reaches 4e-4; a published file once gave mV/K
 _TEMPERATURES_K: Final = (213.15, 373.15)
 
 
@@ -163,7 +164,7 @@ def load_bpx(path: Path | str) -> BpxCell:
     """Read a file. Whatever is wrong with it raises a one-line BpxError."""
     path = Path(path)
     raw = _sections_of(path)
-    legacy = str(raw["Header"].get("BPX", "")).strip().startswith("0")
+    legacy = str(version := raw["Header"].get("BPX", "")).strip().startswith("0")
     dated = {key for key in raw["Parameterisation"]["Cell"] if "temperature" in key}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -175,7 +176,10 @@ def load_bpx(path: Path | str) -> BpxCell:
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             # `bpx` also evaluates the formulas, and fails on values of other types.
             raise BpxError(f"{path}: {_first_line(error)}") from None
-    notes = [f"BPX: {' '.join(str(w.message).split())}" for w in caught if w.category is UserWarning]
+    said = dict.fromkeys(" ".join(str(w.message).split()) for w in caught if w.category is UserWarning)
+    notes = [f"BPX: {line}" for line in said if "legacy BPX" not in line]
+    if legacy:
+        notes.insert(0, f"BPX {version}: an old version, converted")
     try:
         parameters = _cell(path.name.removesuffix(".json").removesuffix(".bpx"), parsed, notes)
         start = _start(parsed, parameters)
@@ -425,6 +429,13 @@ def _electrode(
     ocp = _ocp(section, where, own, notes)
     if section.dudt is None:
         notes.append(f"{where}: no entropic change in the file; taken as 0")
+    entropic = _curve(section.dudt or 0.0, f"{where}, Entropic change coefficient [V.K-1]", 0.0, 1.0)
+    steepest = float(np.abs(entropic(np.linspace(low, high, 65))).max())
+    if steepest > _LARGEST_ENTROPIC_V_K:
+        raise BpxError(
+            f"{where}, Entropic change coefficient [V.K-1]: expected at most {_LARGEST_ENTROPIC_V_K:g} from {low:g} to"
+            f" {high:g}, got {steepest:.3g}; check the unit"
+        )
     missing: list[str] = []
     energies = [
         _energy(section, "diffusivity_activation_energy", "diffusivity", missing),
@@ -449,7 +460,7 @@ def _electrode(
         density_kg_m3=1.0,  # replaced by the cell's average later
         heat_capacity_J_kgK=1.0,
         ocp_V=ocp,
-        entropic_change_V_K=_curve(section.dudt or 0.0, f"{where}, Entropic change coefficient [V.K-1]", 0.0, 1.0),
+        entropic_change_V_K=entropic,
         relative_diffusivity=Divided(curve, diffusivity) if varies else None,
     )
 

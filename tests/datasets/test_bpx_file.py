@@ -212,6 +212,7 @@ def test_state_is_read(written: Callable[[Change], Path]) -> None:
         values["Parameterisation"]["Cell"]["Initial temperature [K]"] = 283.15
 
     made = load_bpx(written(old))
+    assert made.notes[0] == "BPX 0.1: an old version, converted"
     assert (made.initial_soc, made.initial_C, made.ambient_C) == (None, 10.0, None)
 
 
@@ -318,6 +319,10 @@ def set_(section: str, key: str, value: Any) -> Change:
         (set_("Negative electrode", "Minimum stoichiometry", 0.95), "expected a minimum stoichiometry below"),
         (set_("Negative electrode", "Porosity", 0.4), "to fill no more than 1"),
         (set_("Negative electrode", "Porosity", 0.271), "to fill no more than 1"),
+        (
+            set_("Negative electrode", "Entropic change coefficient [V.K-1]", "0.02914 - 0.1112 * x"),
+            "expected at most 0.01 from 0.026346 to 0.910617, got 0.0721; check the unit",
+        ),
         (set_("Negative electrode", "OCP [V]", 0), "branches of a hysteresis; got the constant 0"),
         (lambda v: v["State"]["Initial conditions"].update({"Initial state-of-charge": 50}), "expected 0 to 1, got 50"),
         (

@@ -84,6 +84,12 @@ def test_one_short_cycle_is_enough_for_a_plot(tmp_path: Path) -> None:
     assert any("note: step 2" in line and "voltage limit" in line for line in said)
 
 
+def test_leaving_the_valid_range_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    cycle_cell("chen2020", "CC C/2 for 1min", ambient="-40", out=tmp_path / "x", say=said.append)
+    assert any(line.startswith("note: the model left its valid range (-20 to 60 degC") for line in said)
+
+
 def test_same_run_same_files(tmp_path: Path) -> None:
     one, two = (
         cycle_cell("chen2020", PROTOCOL, cycles="3", out=tmp_path / name, say=lambda _text: None) for name in "ab"

@@ -90,6 +90,13 @@ def cycle_cell(
     say(shown(table))
     for line in result.complaints():
         say(f"note: {line}")
+    outside = result.cycles.cycle[result.cycles.outside_valid_range]
+    if outside.size:
+        low, high = parameters.valid_temperature_C
+        say(
+            f"note: the model left its valid range ({low:g} to {high:g} degC; particles neither empty nor full at their"
+            f" surface) in {outside.size} of {len(table)} cycles, first in cycle {outside[0]}"
+        )
     say(f"\nplot, cycles.csv and series.parquet are in {folder}")
     return folder
 
