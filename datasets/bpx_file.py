@@ -44,6 +44,7 @@ _STILL_AIR: Final = 10.0
 _ADIABATIC: Final = 1e-4  # [W/m2K], instead of 0: it is a divisor
 _ISOTHERMAL: Final = 1e7
 _CONTACT: Final = "Contact resistance [Ohm]"
+_BRANCH: Final = re.compile(r"(Negative|Positive) electrode (lithiation|delithiation) OCP \[V\]")
 _LARGEST_MISFIT_V: Final = 0.02
 _PLAUSIBLE: Final = {
     "Thickness [m]": (1e-7, 1e-2),
@@ -553,6 +554,8 @@ def _cell(name: str, parsed: Any, notes: list[str]) -> CellParameters:
     efficiency = (n.transport_efficiency, s.transport_efficiency, p.transport_efficiency)
     electrolyte = _electrolyte(file.electrolyte, float(c_0), efficiency, notes)
     thermal = _thermal(cell, state, notes)
+    if unread := sorted(name for name in own if name != _CONTACT and not _BRANCH.fullmatch(name)):
+        notes.append(f"User-defined parameters are left out: {', '.join(unread)}")
     density, heat_capacity = thermal.density_kg_m3, thermal.heat_capacity_J_kgK
     donor = load_cell(AGING_FROM)
     notes.append(

@@ -397,4 +397,6 @@ class _Reader:
         return False
 
     def wrong(self, expected: str, got: str) -> ValueError:
+        if got.endswith(","):
+            expected += " and steps separated by ';'"
         return ValueError(f"{self.where}: expected {expected}, got {repr(got) if got else 'nothing'}")

@@ -144,6 +144,7 @@ def test_notes_say_what_is_assumed(written: Callable[[Change], Path]) -> None:
         del sections["Electrolyte"]["Conductivity activation energy [J.mol-1]"]
         sections["Positive electrode"]["Diffusivity [m2.s-1]"] = "4e-15 * (1 - 0.2 * x)"
         sections["Positive electrode"]["Maximum stoichiometry"] = 0.8
+        sections["User-defined"] = {"Tab": {"Width [m]": 0.01}, "Contact resistance [Ohm]": 0.001}
 
     made = load_bpx(written(poor))
     text = "\n".join(made.notes)
@@ -154,6 +155,7 @@ def test_notes_say_what_is_assumed(written: Callable[[Change], Path]) -> None:
         "no activation energy of conductivity",
         "at its empty stoichiometries the cell rests at",
         "as in okane2022",
+        "User-defined parameters are left out: Width [m]",
     ):
         assert says in text
     assert all("\n" not in note for note in made.notes)

@@ -110,6 +110,7 @@ def test_pybamms_sentences_run() -> None:
         ("CC 1C for 1h at 20", "expected a temperature such as 25degC"),
         ("CC 1C to 2.5V to 3V", "expected each end once"),
         ("CC 1C to 50mA", "expected a voltage or a charge"),
+        ("CC 1C to 2.5V, rest 1h", "and steps separated by ';', got '2.5V,'"),
         ("CC 1C to -2Ah", "a charge without a sign"),
         ("CC 1C to 0Ah", "not zero"),
         ("CV 4.2V to 3V", "expected a current or a charge"),
