@@ -579,7 +579,9 @@ def _compiled(
             last = first + len(step.drive.value)
             times.append(step.drive.time_s)
             values.append(np.append(step.drive.value * (capacity_Ah if step.drive.column == "c_rate" else 1.0), 0.0))
-            longest_h = math.inf if longest_step_h is None else longest_step_h
+            if longest_step_h is None:
+                ends = step.voltage_V is not None or step.charge_Ah is not None  # else the file does
+                longest_h = max(longest_h, 2.0 * float(step.drive.time_s[-1]) / 3600.0) if ends else math.inf
         rows.append(
             [
                 kind,

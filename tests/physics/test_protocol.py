@@ -246,6 +246,13 @@ def test_a_drive_with_an_end_is_repeated_until_it(tmp_path: Path) -> None:
     assert simulate_protocol("chen2020", f"drive {path} for 10min").cycles.duration_s[0] == pytest.approx(600.0)
 
 
+def test_a_drive_that_never_meets_its_end_is_ended(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "time_s,current_A", [(0, 0), (3600, 0)])
+    result = simulate_protocol("chen2020", f"drive {path} to 2.5V", keep=())
+    assert result.cycles.duration_s[0] == pytest.approx(100.0 * 3600.0)
+    assert "the longest time of a step" in result.complaints()[0]
+
+
 def test_braking_into_a_full_cell_is_cut_and_said(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "time_s,current_A", [(0, -10), (10, 5), (20, 0)])
     result = simulate_protocol("chen2020", f"drive {path}")
