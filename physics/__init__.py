@@ -1,9 +1,9 @@
 """Electrochemistry of a cell, a pack, a vehicle and its day, for thousands of vehicles at once.
 
-It needs numpy and numba only: no Ray, no files, no clock, no hidden randomness. Open `kernel.py` first (one step of
-128 cells, the equations), then `modal.py` (where its coefficients come from), `layout.py` (where a state lives),
-`fleet.py` (vehicles driving, parking and charging) and `life.py` (the same for years). `docs/physics.md` is for readers
-who know batteries. Positive current discharges.
+It needs numpy and numba only: no Ray, no files (but a drive that a protocol names, `drive_file.py`), no clock, no
+hidden randomness. Open `kernel.py` first (one step of 128 cells, the equations), then `modal.py` (where its
+coefficients come from), `layout.py` (where a state lives), `fleet.py` (vehicles driving, parking and charging) and
+`life.py` (the same for years). `docs/physics.md` is for readers who know batteries. Positive current discharges.
 
 Names are imported on first use, so a program that only lists cells or columns does not wait for the compiler.
 """

@@ -27,6 +27,7 @@ from physics.layout import ELECTROLYTE_MODES
 from physics.parameters import CellParameters, Curve, ElectrodeParameters, FloatArray, LamParameters
 
 TABLE_CELLS: Final = 1024
+GRID_CELLS: Final = 64
 PACK_VOLTAGE_V: Final = 352.0
 """At half charge: the 400 V class of compact electric cars."""
 PACK_AH: Final = 170.0
@@ -61,7 +62,9 @@ class CellModel(NamedTuple):
     """The compiled kernel's view of one cell: scalars and short tuples. Per m2 of electrode where it applies."""
 
     tables: FloatArray
-    """U_n, U_p, dU_n/dT, dU_p/dT in linear pieces, flat: (table, piece, value at 0 and slope)."""
+    """U_n, U_p, dU_n/dT, dU_p/dT in linear pieces, flat: (table, piece, value at 0 and slope). Where
+    `varying_diffusivity`, `steady_diffusivity` of both electrodes follows."""
+    varying_diffusivity: bool
     area: float
     q_n: float
     q_p: float
@@ -280,16 +283,53 @@ def _lines(curve: Curve) -> FloatArray:
     return np.stack([y[:-1] - slope * x[:-1], slope], axis=1)
 
 
+def _varying_diffusivity(cell: CellParameters) -> bool:
+    return cell.negative.relative_diffusivity is not None or cell.positive.relative_diffusivity is not None
+
+
+def steady_diffusivity(curve: Curve | None) -> FloatArray:
+    """Diffusivity that gives linear diffusion in a sphere the surface of nonlinear diffusion, relative to D_ref. Rows:
+    mean stoichiometry, columns: that of the surface; both evenly from 0 to 1, shape (GRID_CELLS + 1, GRID_CELLS + 1).
+
+    In a particle that fills or empties steadily D(x) dx/dr = (r/3) dx/dt. So the integral P of D over x falls from the
+    surface inwards as B (1 - r^2/R^2), while x_surf - x_mean = (2/5) B/D for a constant D. The stoichiometry at the
+    centre follows from the mean by bisection, and B = P(x_surf) - P(x_centre). `curve`: D/D_ref of x; None: 1.
+    """
+    x = np.linspace(0.0, 1.0, GRID_CELLS + 1)
+    if curve is None:
+        return np.ones((x.size, x.size))
+    mean, surface = x[:, None, None], x[None, :, None]
+    share = (np.arange(64) + 0.5) / 64  # of the way from centre to surface
+    low, high = np.where(surface < mean, mean, 0.0), np.where(surface < mean, 1.0, mean)
+    rise = np.zeros((x.size, x.size, share.size))
+    for _ in range(30):
+        centre = 0.5 * (low + high)
+        way = surface - centre
+        piece = curve(centre + way * share) * way / share.size
+        rise = np.cumsum(piece, axis=2)
+        inside = np.clip((rise - 0.5 * piece) / np.where(way == 0.0, 1.0, rise[..., -1:]), 0.0, 1.0)  # r^2/R^2
+        found = centre + (way * (1.0 - inside**1.5)).mean(axis=2, keepdims=True)
+        low, high = np.where(found < mean, centre, low), np.where(found < mean, high, centre)
+    apart = surface - mean
+    steady = 0.4 * rise[..., -1:] / np.where(apart == 0.0, 1.0, apart)
+    between = curve(mean + apart * share).mean(axis=2, keepdims=True)
+    reached = np.abs(found - mean) < 1e-6
+    return np.asarray(np.where(reached & (apart != 0.0), steady, between)[..., 0], dtype=np.float64)
+
+
 def cell_tables(cell: CellParameters) -> FloatArray:
-    """The four curves of a cell as the kernel reads them, flat."""
+    """The curves of a cell as the kernel reads them, flat."""
     n, p = cell.negative, cell.positive
     curves = (n.ocp_V, p.ocp_V, n.entropic_change_V_K, p.entropic_change_V_K)
-    return np.ascontiguousarray(np.stack([_lines(curve) for curve in curves]).reshape(-1))
+    parts = [_lines(curve) for curve in curves]
+    if _varying_diffusivity(cell):
+        parts += [steady_diffusivity(e.relative_diffusivity) for e in (n, p)]
+    return np.concatenate([part.reshape(-1) for part in parts])
 
 
 def table_value(model: CellModel, table: int, x: FloatArray) -> FloatArray:
     """What the kernel reads from a table (0: U_n, 1: U_p), vectorised: same pieces, same values."""
-    pieces = model.tables.reshape(-1, TABLE_CELLS, 2)[table]
+    pieces = model.tables[: 8 * TABLE_CELLS].reshape(4, TABLE_CELLS, 2)[table]
     k = np.clip((np.asarray(x) * TABLE_CELLS).astype(np.int64), 0, TABLE_CELLS - 1)
     return np.asarray(pieces[k, 0] + pieces[k, 1] * x, dtype=np.float64)
 
@@ -377,6 +417,7 @@ def build_model(cell: CellParameters) -> CellModel:
     fresh_film = sei.resistivity_Ohm_m * sei.initial_thickness_m / surface_n if cell.fresh_film_included else 0.0
     model = CellModel(
         tables=cell_tables(cell),
+        varying_diffusivity=_varying_diffusivity(cell),
         area=cell.area_m2,
         q_n=_charge(n),
         q_p=_charge(p),
