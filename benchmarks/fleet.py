@@ -128,16 +128,25 @@ def bytes_a_vehicle(folder: Path, size: Size) -> float:
     return (large - small) / (many - few)
 
 
+def _peak(fleet: Fleet) -> int:
+    """The most resident memory that the shards of a fleet have had so far, together [bytes]."""
+    texts = [Path(f"/proc/{shard.pid}/status").read_text() for shard in fleet.status().shards]
+    return sum(int(text.partition("VmHWM:")[2].split()[0]) * 1024 for text in texts)
+
+
 def large(folder: Path, vehicles: int, minutes: int) -> dict[str, float]:
-    """A large fleet to the disk: how long, how many bytes a record there, and a vehicle in memory."""
+    """A large fleet to the disk: how long, how many bytes a record there, and a vehicle in memory, beyond what as many
+    shards of a few vehicles take."""
+    with Fleet(vehicles=100, shards=os.cpu_count() or 1, out=folder / "small", predict=False) as fleet:
+        fleet.run("1min")
+        empty = _peak(fleet)
     began = time.perf_counter()
     with Fleet(vehicles=vehicles, out=folder / "run", predict=False) as fleet:
         started = time.perf_counter()
         fleet.run(f"{minutes}min")
         wall = time.perf_counter() - started
         status = fleet.status()
-        peaks = [Path(f"/proc/{shard.pid}/status").read_text() for shard in status.shards]
-    peak = sum(int(text.partition("VmHWM:")[2].split()[0]) * 1024 for text in peaks)
+        peak = _peak(fleet)
     size = sum(path.stat().st_size for path in (folder / "run" / "telemetry").rglob("*.parquet"))
     return {
         "vehicles": vehicles,
@@ -147,6 +156,8 @@ def large(folder: Path, vehicles: int, minutes: int) -> dict[str, float]:
         "whole_s": time.perf_counter() - began,
         "records_per_s": status.records / wall,
         "bytes_a_record": size / status.records,
+        "bytes_a_vehicle": (peak - empty) / vehicles,
+        "bytes_of_empty_shards": empty,
         "peak_bytes_a_vehicle": peak / vehicles,
     }
 

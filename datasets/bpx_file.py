@@ -31,7 +31,8 @@ from typing import Any, Final
 import numpy as np
 
 from physics.cells import load_cell
-from physics.constants import FARADAY
+from physics.constants import FARADAY, KELVIN
+from physics.modal import cell_model
 from physics.parameters import CellParameters, Curve, ElectrodeParameters, ElectrolyteParameters, FloatArray
 
 AGING_FROM: Final = "okane2022"
@@ -43,6 +44,7 @@ _STILL_AIR: Final = 10.0
 _ADIABATIC: Final = 1e-4  # [W/m2K], instead of 0: it is a divisor
 _ISOTHERMAL: Final = 1e7
 _CONTACT: Final = "Contact resistance [Ohm]"
+_BRANCH: Final = re.compile(r"(Negative|Positive) electrode (lithiation|delithiation) OCP \[V\]")
 _LARGEST_MISFIT_V: Final = 0.02
 _PLAUSIBLE: Final = {
     "Thickness [m]": (1e-7, 1e-2),
@@ -68,6 +70,9 @@ _PLAUSIBLE: Final = {
 """Ranges wide enough for any cell and narrow enough to catch micrometres written as metres."""
 _CONCENTRATIONS: Final = (10.0, 1e4)
 _DIFFUSIVITIES: Final = (1e-24, 1e-6)
+_OVERFULL: Final = 0.02  # by which active material and porosity may exceed 1: rounding and measurement
+_LARGEST_ENTROPIC_V_K: Final = 0.01  # graphite reaches 4e-4; a published file once gave mV/K
+_TEMPERATURES_K: Final = (213.15, 373.15)
 
 
 class BpxError(ValueError):
@@ -122,17 +127,46 @@ class Floored:
 
 
 @dataclass(frozen=True)
+class Divided:
+    """A curve over a number."""
+
+    curve: Curve
+    by: float
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        return np.asarray(self.curve(x) / self.by, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of two curves."""
+
+    one: Curve
+    other: Curve
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        return np.asarray(0.5 * (self.one(x) + self.other(x)), dtype=np.float64)
+
+
+@dataclass(frozen=True)
 class BpxCell:
-    """A cell and what its user must know about it: assumptions and omissions, one line each."""
+    """A cell, where its file starts it, and what its user must know about it: assumptions and omissions, one line
+    each."""
 
     parameters: CellParameters
     notes: tuple[str, ...]
+    initial_soc: float | None = None
+    """Between the cut-offs, 0 to 1. None: the file does not say."""
+    initial_C: float | None = None
+    ambient_C: float | None = None
 
 
 def load_bpx(path: Path | str) -> BpxCell:
     """Read a file. Whatever is wrong with it raises a one-line BpxError."""
     path = Path(path)
     raw = _sections_of(path)
+    legacy = str(version := raw["Header"].get("BPX", "")).strip().startswith("0")
+    dated = {key for key in raw["Parameterisation"]["Cell"] if "temperature" in key}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         import bpx  # imported here, because it takes a fraction of a second and its own imports warn
@@ -143,14 +177,45 @@ def load_bpx(path: Path | str) -> BpxCell:
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             # `bpx` also evaluates the formulas, and fails on values of other types.
             raise BpxError(f"{path}: {_first_line(error)}") from None
-    notes = [f"BPX: {' '.join(str(w.message).split())}" for w in caught if w.category is UserWarning]
+    said = dict.fromkeys(" ".join(str(w.message).split()) for w in caught if w.category is UserWarning)
+    notes = [f"BPX: {line}" for line in said if "legacy BPX" not in line]
+    if legacy:
+        notes.insert(0, f"BPX {version}: an old version, converted")
     try:
         parameters = _cell(path.name.removesuffix(".json").removesuffix(".bpx"), parsed, notes)
-    except BpxError as error:
-        raise BpxError(f"{path}: {error}") from None
+        start = _start(parsed, parameters)
     except ValueError as error:
         raise BpxError(f"{path}: {error}") from None
-    return BpxCell(parameters, tuple(notes))
+    if legacy:  # `bpx` fills in a state of charge, and temperatures where the file has none
+        start["initial_soc"] = None
+        for name, key in (("initial_C", "Initial temperature [K]"), ("ambient_C", "Ambient temperature [K]")):
+            start[name] = start[name] if key in dated else None
+    return BpxCell(parameters, tuple(notes), **start)
+
+
+def _start(parsed: Any, cell: CellParameters) -> dict[str, float | None]:
+    """State of charge and temperatures of the file's State. BPX counts charge between the stoichiometry limits, we
+    count it between the cut-offs."""
+    state, n = parsed.state, parsed.parameterisation.negative_electrode
+    initial = state.initial_conditions if state is not None else None
+    air = state.thermal_environment if state is not None else None
+    start: dict[str, float | None] = {"initial_soc": None, "initial_C": None, "ambient_C": None}
+    for name, kelvin, where in (
+        ("initial_C", initial.initial_temperature if initial else None, "Initial temperature [K]"),
+        ("ambient_C", air.ambient_temperature if air else None, "Ambient temperature [K]"),
+    ):
+        low, high = _TEMPERATURES_K
+        if kelvin is not None and not low <= kelvin <= high:
+            raise BpxError(f"State, {where}: expected {low:g} to {high:g}, got {kelvin:g}; check the unit")
+        start[name] = None if kelvin is None else round(kelvin - KELVIN, 9)
+    soc = initial.initial_soc if initial else None
+    if soc is not None:
+        if not 0.0 <= soc <= 1.0:
+            raise BpxError(f"State, Initial state-of-charge: expected 0 to 1, got {soc:g}")
+        model = cell_model(cell)
+        x = n.minimum_stoichiometry + soc * (n.maximum_stoichiometry - n.minimum_stoichiometry)
+        start["initial_soc"] = min(max((x - model.x_empty) / (model.x_full - model.x_empty), 0.0), 1.0)
+    return start
 
 
 # --- before validation: what the package would report in many lines, or execute -------------------------------------
@@ -296,15 +361,15 @@ def _curve(value: Any, where: str, low: float, high: float) -> Curve:
     return Table(tuple(x.tolist()), tuple(y.tolist()))
 
 
-def _positive_curve(value: Any, where: str, at: float, high: float) -> tuple[Curve, float]:
-    """(curve, value at `at`) of a positive quantity. The curve is floored at a hundredth of that value."""
+def _positive_curve(value: Any, where: str, at: float, high: float, floor: float = 0.01) -> tuple[Curve, float]:
+    """(curve, value at `at`) of a positive quantity. The curve is floored at `floor` times that value."""
     curve = _curve(value, where, min(1.0, 0.01 * high), high)
     middle = float(curve(np.array([at]))[0])
     if not (math.isfinite(middle) and middle > 0.0):
         raise BpxError(f"{where}: expected a positive number at {at:g}, got {middle:g}")
     if "Diffusivity" in where and not _DIFFUSIVITIES[0] <= middle <= _DIFFUSIVITIES[1]:
         raise BpxError(f"{where}: expected 1e-24 to 1e-06 at {at:g}, got {middle:g}; check the unit")
-    return Floored(curve, 0.01 * middle), middle
+    return Floored(curve, floor * middle), middle
 
 
 def _energy(section: Any, field: str, what: str, missing: list[str]) -> float:
@@ -314,26 +379,64 @@ def _energy(section: Any, field: str, what: str, missing: list[str]) -> float:
     return float(value or 0.0)
 
 
-def _electrode(section: Any, where: str, c_0: float, full: float, notes: list[str]) -> ElectrodeParameters:
-    """One electrode; `full`: its stoichiometry in the full cell."""
+def _ocp(section: Any, where: str, own: Mapping[str, Any], notes: list[str]) -> Curve:
+    """Open-circuit potential. Some files leave `OCP [V]` constant and give the branches of its hysteresis instead, in
+    fields of their own (BPX 1.1) or, before there were any, under User-defined with PyBaMM's names."""
+    curve = _curve(section.ocp, f"{where}, OCP [V]", 0.0, 1.0)
+    branches = {}
+    for field, name in ((section.ocp_lith, "lithiation"), (section.ocp_delith, "delithiation")):
+        key = f"{where} {name} OCP [V]"
+        value = own.get(key) if field is None else field
+        if isinstance(value, str):
+            try:
+                _checked_expression(value)
+            except BpxError as error:
+                raise BpxError(f"User-defined, {key}: {error}") from None
+        if value is not None:
+            branches[name] = _curve(value, key, 0.0, 1.0)
+    values = curve(np.linspace(section.minimum_stoichiometry, section.maximum_stoichiometry, 65))
+    constant = float(np.ptp(values)) < 1e-9
+    if constant and branches:
+        taken = f"{'the mean of ' if len(branches) == 2 else ''}its {' and '.join(branches)} branch"
+        notes.append(f"{where}: OCP [V] is the constant {values[0]:g}; taken as {taken} (hysteresis is not modelled)")
+        curves = list(branches.values())
+        return Mean(curves[0], curves[-1])
+    if constant and abs(values[0]) < 1e-9:
+        raise BpxError(
+            f"{where}, OCP [V]: expected a formula, a table, or branches of a hysteresis; got the constant 0"
+        )
+    if branches:
+        notes.append(f"{where}: hysteresis is not modelled; its one open-circuit potential is used")
+    return curve
+
+
+def _electrode(
+    section: Any, where: str, c_0: float, full: float, own: Mapping[str, Any], notes: list[str]
+) -> ElectrodeParameters:
+    """One electrode; `full`: its stoichiometry in the full cell; `own`: the file's user-defined parameters."""
     _positive(section, where)
     low, high = section.minimum_stoichiometry, section.maximum_stoichiometry
     if low >= high:
         raise BpxError(f"{where}: expected a minimum stoichiometry below the maximum, got {low:g} and {high:g}")
     active = section.surface_area_per_unit_volume * section.particle_radius / 3.0
+    filled = f"active material (surface area times radius over 3, {active:.4g}) and porosity ({section.porosity:g})"
+    if active + section.porosity > 1.0 + _OVERFULL:
+        raise BpxError(f"{where}: expected {filled} to fill no more than 1")
     if active + section.porosity > 1.0 + 1e-6:
-        raise BpxError(
-            f"{where}: expected active material (surface area times radius over 3, {active:.3g}) and porosity"
-            f" ({section.porosity:g}) to fill no more than 1"
-        )
+        notes.append(f"{where}: {filled} fill {active + section.porosity:.4g}, more than there is; used as they are")
     middle = 0.5 * (low + high)
-    _, diffusivity = _positive_curve(section.diffusivity, f"{where}, Diffusivity [m2.s-1]", middle, 1.0)
-    if not isinstance(section.diffusivity, (int, float)) and "x" in str(section.diffusivity):
-        notes.append(f"{where}: diffusivity depends on charge; taken at the middle, {diffusivity:.3g} m2/s")
-    if section.ocp_lith is not None or section.ocp_delith is not None:
-        notes.append(f"{where}: hysteresis is not modelled; its one open-circuit potential is used")
+    curve, diffusivity = _positive_curve(section.diffusivity, f"{where}, Diffusivity [m2.s-1]", middle, 1.0, floor=1e-4)
+    varies = not isinstance(section.diffusivity, (int, float))
+    ocp = _ocp(section, where, own, notes)
     if section.dudt is None:
         notes.append(f"{where}: no entropic change in the file; taken as 0")
+    entropic = _curve(section.dudt or 0.0, f"{where}, Entropic change coefficient [V.K-1]", 0.0, 1.0)
+    steepest = float(np.abs(entropic(np.linspace(low, high, 65))).max())
+    if steepest > _LARGEST_ENTROPIC_V_K:
+        raise BpxError(
+            f"{where}, Entropic change coefficient [V.K-1]: expected at most {_LARGEST_ENTROPIC_V_K:g} from {low:g} to"
+            f" {high:g}, got {steepest:.3g}; check the unit"
+        )
     missing: list[str] = []
     energies = [
         _energy(section, "diffusivity_activation_energy", "diffusivity", missing),
@@ -357,8 +460,9 @@ def _electrode(section: Any, where: str, c_0: float, full: float, notes: list[st
         conductivity_S_m=float(section.conductivity),
         density_kg_m3=1.0,  # replaced by the cell's average later
         heat_capacity_J_kgK=1.0,
-        ocp_V=_curve(section.ocp, f"{where}, OCP [V]", 0.0, 1.0),
-        entropic_change_V_K=_curve(section.dudt or 0.0, f"{where}, Entropic change coefficient [V.K-1]", 0.0, 1.0),
+        ocp_V=ocp,
+        entropic_change_V_K=entropic,
+        relative_diffusivity=Divided(curve, diffusivity) if varies else None,
     )
 
 
@@ -414,14 +518,12 @@ def _thermal(cell: Any, state: Any, notes: list[str]) -> _Thermal:
     return _Thermal(volume, surface, density, heat_capacity, transfer)
 
 
-def _contact_resistance(user_defined: Any) -> float:
+def _contact_resistance(own: Mapping[str, Any]) -> float:
     """BPX has no field for it. We look for PyBaMM's name among the user-defined parameters."""
-    for name, value in _leaves(getattr(user_defined, "model_extra", None) or {}):
-        if name == _CONTACT:
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0.0:
-                raise BpxError(f"User-defined, {name}: expected 0 or more, got {value!r}")
-            return float(value)
-    return 0.0
+    value = own.get(_CONTACT, 0.0)
+    if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0.0:
+        raise BpxError(f"User-defined, {_CONTACT}: expected 0 or more, got {value!r}")
+    return float(value)
 
 
 def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -446,11 +548,14 @@ def _cell(name: str, parsed: Any, notes: list[str]) -> CellParameters:
         raise BpxError(f"State, Initial electrolyte concentration [mol.m-3]: expected 10 to 10000, got {c_0:g}")
     if state is not None and state.degradation is not None:
         notes.append("the file's state of degradation is left out; the cell is fresh")
-    negative = _electrode(n, "Negative electrode", c_0, n.maximum_stoichiometry, notes)
-    positive = _electrode(p, "Positive electrode", c_0, p.minimum_stoichiometry, notes)
+    own = dict(_leaves(getattr(file.user_defined, "model_extra", None) or {}))
+    negative = _electrode(n, "Negative electrode", c_0, n.maximum_stoichiometry, own, notes)
+    positive = _electrode(p, "Positive electrode", c_0, p.minimum_stoichiometry, own, notes)
     efficiency = (n.transport_efficiency, s.transport_efficiency, p.transport_efficiency)
     electrolyte = _electrolyte(file.electrolyte, float(c_0), efficiency, notes)
     thermal = _thermal(cell, state, notes)
+    if unread := sorted(name for name in own if name != _CONTACT and not _BRANCH.fullmatch(name)):
+        notes.append(f"User-defined parameters are left out: {', '.join(unread)}")
     density, heat_capacity = thermal.density_kg_m3, thermal.heat_capacity_J_kgK
     donor = load_cell(AGING_FROM)
     notes.append(
@@ -487,7 +592,7 @@ def _cell(name: str, parsed: Any, notes: list[str]) -> CellParameters:
         lam_positive=None,
         valid_temperature_C=(-20.0, 60.0),
         valid_c_rate=(-1.5, 3.0),
-        contact_resistance_Ohm=_contact_resistance(file.user_defined),
+        contact_resistance_Ohm=_contact_resistance(own),
         fresh_film_included=True,
     )
     _compare_limits(made, n, p, notes)

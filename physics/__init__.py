@@ -1,9 +1,9 @@
 """Electrochemistry of a cell, a pack, a vehicle and its day, for thousands of vehicles at once.
 
-It needs numpy and numba only: no Ray, no files, no clock, no hidden randomness. Open `kernel.py` first (one step of
-128 cells, the equations), then `modal.py` (where its coefficients come from), `layout.py` (where a state lives),
-`fleet.py` (vehicles driving, parking and charging) and `life.py` (the same for years). `docs/physics.md` is for readers
-who know batteries. Positive current discharges.
+It needs numpy and numba only: no Ray, no files (but a drive that a protocol names, `drive_file.py`), no clock, no
+hidden randomness. Open `kernel.py` first (one step of 128 cells, the equations), then `modal.py` (where its
+coefficients come from), `layout.py` (where a state lives), `fleet.py` (vehicles driving, parking and charging) and
+`life.py` (the same for years). `docs/physics.md` is for readers who know batteries. Positive current discharges.
 
 Names are imported on first use, so a program that only lists cells or columns does not wait for the compiler.
 """
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from physics.cells import UnknownCellError, cell_names, load_cell
     from physics.columns import COLUMNS, DIAGNOSTICS, FLAGS, MODES
     from physics.compiled import cache_folder, physics_version
+    from physics.daily import DAILY
     from physics.default_fleet import USES
     from physics.faults import FAULTS, Fault
     from physics.fleet import FleetPhysics
@@ -37,6 +38,7 @@ _HOMES = {
     "cells": ("UnknownCellError", "cell_names", "load_cell"),
     "columns": ("COLUMNS", "DIAGNOSTICS", "FLAGS", "MODES"),
     "compiled": ("cache_folder", "physics_version"),
+    "daily": ("DAILY",),
     "default_fleet": ("USES",),
     "faults": ("FAULTS", "Fault"),
     "fleet": ("FleetPhysics",),
@@ -55,6 +57,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "COLUMNS",
+    "DAILY",
     "DIAGNOSTICS",
     "FAULTS",
     "FLAGS",

@@ -14,6 +14,8 @@ from physics.cells import load_cell
 from physics.compiled import kernel
 from physics.constants import KELVIN
 from physics.kernel import (
+    PLANNED_BELOW_V,
+    X_SURFACE_MIN,
     refresh_capacity,
     refresh_cells,
     rest_cells,
@@ -26,6 +28,7 @@ from physics.layout import (
     ACTIVE_P,
     AMBIENT,
     AREA,
+    ASKED,
     BLOCK_SIZE,
     CAPACITY_REFRESH_S,
     COOLING_SCALE,
@@ -49,7 +52,10 @@ from physics.layout import (
     R_DYNAMIC,
     REFRESH_S,
     RESISTANCE_SCALE,
+    ROWS,
     SEI_SCALE,
+    SURFACE_N,
+    SURFACE_P,
     TEMPERATURE,
     VOLTAGE,
     VOLTAGE_HIGH,
@@ -69,6 +75,9 @@ _HOTTEST_C: Final = 100.0
 _LARGEST_C_RATE: Final = 50.0
 _NO_LIMIT_V: Final = 1e3
 PROFILE_ROWS: Final = 17  # that `run_profile` writes
+WITHIN_V: Final = 1e-3  # how well `step_within_limits` meets a voltage limit
+_TRIALS: Final = 40
+_SPENT_V: Final = 1.0  # how far a spent surface counts as beyond the limit
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,86 @@ class CellResult(Mapping[str, Any]):
 
 
 @kernel
+def take_back(block: FloatArray, before: FloatArray) -> None:
+    """Undo a step of a block whose lanes are all alike; `before`: lane 0 before it, shape (ROWS,)."""
+    for row in range(ROWS):
+        for k in range(LANES):
+            block[row * LANES + k] = before[row]
+
+
+@kernel
+def surface_spent(work: FloatArray, sign: float) -> bool:
+    """Whether in lane 0's last step a particle's surface ran empty or full. `sign`: +1 discharges, -1 charges."""
+    emptied, filled = (SURFACE_N, SURFACE_P) if sign > 0.0 else (SURFACE_P, SURFACE_N)
+    spent: bool = work[emptied] <= X_SURFACE_MIN or work[filled] >= 1.0 - X_SURFACE_MIN
+    return spent
+
+
+@kernel
+def step_within_limits(block: FloatArray, work: FloatArray, before: FloatArray, c: CellModel) -> bool:
+    """`step_cells` for a block whose lanes are all alike, but voltage limits are met to WITHIN_V, at any temperature.
+
+    The kernel limits a current by a forecast of the voltage, made from the last step. After a rest in the cold or on
+    the steep ends of an open-circuit potential that forecast misses. Here the step is then taken back and repeated with
+    another current: Newton's method on the voltage at the end of the step, bisection where that leaves the bracket. The
+    current is only ever reduced towards zero. A limit that even no current would break is left broken. A particle whose
+    surface has run empty or full breaks the limit, whatever voltage the kernel gives there.
+
+    before    shape (ROWS,), scratch: lane 0 before the step
+    Returns whether a limit cut the current.
+    """
+    for row in range(ROWS):
+        before[row] = block[row * LANES]
+    step_cells(block, work, c)
+    v_low, v_high = work[VOLTAGE_LOW], work[VOLTAGE_HIGH]
+    asked, current = work[ASKED], block[CURRENT]
+    sign = 1.0 if asked > 0.0 else -1.0
+    bound = v_low if sign > 0.0 else v_high
+    limits = v_low > 0.0 if sign > 0.0 else v_high < _NO_LIMIT_V
+    room = sign * (block[VOLTAGE] - bound)  # how far inside the limit the step ended
+    if limits and surface_spent(work, sign):
+        room = -_SPENT_V
+    cut = current != asked
+    if asked == 0.0 or (room >= -WITHIN_V and not (cut and room > WITHIN_V)):
+        return cut
+    low, high = work[CURRENT_LOW], work[CURRENT_HIGH]
+    inner, outer = (current, asked) if room > 0.0 else (0.0, current)
+    trial = current + sign * room / block[R_DYNAMIC]
+    for n in range(_TRIALS):
+        if (trial - inner) * (trial - outer) >= 0.0:
+            trial = 0.5 * (inner + outer)
+        last = n == _TRIALS - 1 or abs(outer - inner) < 1e-9 * abs(asked)
+        if last:
+            trial = inner
+        take_back(block, before)
+        for k in range(LANES):
+            work[CURRENT_LOW + k] = trial
+            work[CURRENT_HIGH + k] = trial
+            work[VOLTAGE_LOW + k] = 0.0
+            work[VOLTAGE_HIGH + k] = _NO_LIMIT_V
+        step_cells(block, work, c)
+        room = -_SPENT_V if limits and surface_spent(work, sign) else sign * (block[VOLTAGE] - bound)
+        short_of_lithium = abs(block[CURRENT]) < abs(trial)
+        if last or abs(room) <= WITHIN_V or (short_of_lithium and room > 0.0):
+            break
+        trial = block[CURRENT]
+        if room < 0.0:
+            outer = trial
+        else:
+            inner = trial
+        trial += sign * room / block[R_DYNAMIC]
+    planned = sign < 0.0 and v_high < c.voltage_max - PLANNED_BELOW_V
+    for k in range(LANES):
+        work[CURRENT_LOW + k] = low
+        work[CURRENT_HIGH + k] = high
+        work[VOLTAGE_LOW + k] = v_low
+        work[VOLTAGE_HIGH + k] = v_high
+        if not planned:
+            block[FLAG_VOLTAGE + k] = 1.0
+    return True
+
+
+@kernel
 def run_profile(
     block: FloatArray,
     low_A: FloatArray,
@@ -132,9 +221,9 @@ def run_profile(
     c: CellModel,
     out: FloatArray,
 ) -> None:
-    """Drive all lanes of a block through demands of shape (n,) between v_low and v_high [V]; lane 0 goes to `out`,
-    shape (17, n)."""
-    work = np.zeros(WORK_SIZE)
+    """Drive all lanes of a block, which are alike, through demands of shape (n,) between v_low and v_high [V]; lane 0
+    goes to `out`, shape (17, n)."""
+    work, before = np.zeros(WORK_SIZE), np.empty(ROWS)
     work[DT : DT + LANES] = dt
     work[VOLTAGE_LOW : VOLTAGE_LOW + LANES] = v_low
     work[VOLTAGE_HIGH : VOLTAGE_HIGH + LANES] = v_high
@@ -150,7 +239,7 @@ def run_profile(
             block[FLAG_RANGE + k] = 0.0
             block[FLAG_VOLTAGE + k] = 0.0
             block[FLAG_POWER + k] = 0.0
-        step_cells(block, work, c)
+        step_within_limits(block, work, before, c)
         out[0, tick] = block[VOLTAGE]
         out[1, tick] = block[CURRENT]
         out[2, tick] = block[TEMPERATURE]

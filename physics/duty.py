@@ -6,7 +6,7 @@ the road, or is plugged in at home (after trip 2). There are four kinds of use:
 
 commuter       out and back on the same route. On workdays 92 % go to work, and 15 % of these run an errand at noon.
                On all other days 65 % go out. Three weeks of the year are holidays. On one day in fifty it makes a
-               long trip, as long_distance does. Charges at home by its owner's habit, and always when below half charge.
+               long trip, as long_distance does. Charges at home by its habit, and always when below half charge.
 delivery       six days a week, city rounds in the morning and the afternoon, depot charger every evening
 taxi           nearly every day, three shifts of two to three hours in town, fast charge between them when below 60 %
 long_distance  most workdays, motorway in two or three legs with fast charges between them

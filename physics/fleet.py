@@ -7,14 +7,31 @@ divided into shards nor on how many ticks a call advances. Vehicles with the sam
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from physics.accumulate import (
+    BEGAN,
+    FIGURE_COUNT,
+    NO_ROW,
+    TODAY_SIZE,
+    Days,
+    begin_days,
+    begin_today,
+    close_today,
+    count_step,
+    local_day,
+    look,
+    next_midnight,
+    put_day,
+    room_for_days,
+    sum_up,
+)
 from physics.bms import (
     PULSES_EVERY,
     Bms,
@@ -33,7 +50,9 @@ from physics.climate import CITIES, ambient_K
 from physics.columns import COLUMNS, NAMES, TYPES
 from physics.compiled import inner, kernel
 from physics.constants import KELVIN
+from physics.daily import DAILY, FIGURES
 from physics.duty import find_event, resample
+from physics.ends import END_AH, END_DAY, END_M, ENDS_SIZE, REASON, REASONS, see_ends
 from physics.faults import BAD_ELECTROLYTE, FAULTS, Fault, apply_faults
 from physics.kernel import (
     lookup,
@@ -128,6 +147,7 @@ from physics.vehicle import (
 )
 
 Column = npt.NDArray[Any]
+_TOLD_BLOCKS: Final = 512
 Samples = tuple[Column, ...]
 """One array for each type in `ROWS_OF`, of shape (columns of that type, n_samples, n_vehicles)."""
 
@@ -178,20 +198,31 @@ def advance_fleet(
     cycle_ticks: npt.NDArray[np.int64],
     of: npt.NDArray[np.int64],
     samples: Samples,
+    ends: FloatArray,
+    end_soh: float,
+    todays: FloatArray,
+    days: Days,
 ) -> None:
     """Advance all blocks, shape (blocks, BLOCK_SIZE), by `ticks` steps of dt [s], one block after the other.
 
     `samples` takes one sample at every absolute tick divisible by `sample_every`. `of`, shape (vehicles of these
     blocks,), ascending, is each vehicle's index on the last axis of `samples`.
+
+    `ends`, shape (blocks, ENDS_SIZE), takes the ends by `end_soh`. `todays`, shape (blocks, TODAY_SIZE), counts the
+    days under way, and `days` takes those that end, of these vehicles only. Either has no block if it is not asked for.
     """
     work = np.zeros(WORK_SIZE)
     work[DT : DT + LANES] = dt
     work[ELAPSED : ELAPSED + LANES] = capacity_ticks * dt
+    ending, counting = ends.shape[0] > 0, todays.shape[0] > 0
+    figures = np.empty(FIGURE_COUNT)
     for j in range(blocks.shape[0]):
         block = blocks[j]
         here = of[j * LANES : (j + 1) * LANES]
         next_plan = -1.0
         row = 0
+        midnight = next_midnight(todays[j], block, start_s, dt) if counting else 1e18
+        slots = np.zeros(LANES, dtype=np.int64)
         for tick in range(tick_0, tick_0 + ticks):
             now_s = start_s + tick * dt
             if tick % capacity_ticks == 0:
@@ -199,6 +230,8 @@ def advance_fleet(
                 refresh_climate(block, work, keys)
                 apply_faults(block, work, c)
                 refresh_capacity(block, c)
+                if ending:
+                    see_ends(ends[j], block, tick * dt / 86400.0, end_soh, c)
                 age_pack(block, work, c)
                 update_bms(block, work, bms, c)
                 if tick % (PULSES_EVERY * capacity_ticks) == 0:
@@ -212,9 +245,29 @@ def advance_fleet(
             read_traces(block, work, traces)
             ask_cells(block, work, c)
             step_cells(block, work, c)
-            if (tick + 1) % sample_every == 0:
+            sampled = (tick + 1) % sample_every == 0
+            minute = counting and (tick + 1) % capacity_ticks == 0
+            if counting:
+                count_step(todays[j], block, work)
+            if sampled or minute or tick + 1 >= midnight:
                 work[NOW : NOW + LANES] = now_s + dt
                 report(block, work, bms, c)
+            if minute:
+                for k in range(LANES):
+                    look(todays[j], work, k)
+            if tick + 1 >= midnight:
+                for k in range(LANES):
+                    day = local_day(block, k, todays[j, BEGAN + k] + 0.5 * dt)
+                    if local_day(block, k, now_s + 1.5 * dt) > day:
+                        look(todays[j], work, k)
+                        close_today(todays[j], block, k)
+                        if k < here.size:
+                            sum_up(todays[j], block, work, k, c, figures)
+                            put_day(days, slots[k], j * LANES + k, day, 1, figures)
+                        slots[k] += 1
+                        begin_today(todays[j], block, k, now_s + dt)
+                midnight = next_midnight(todays[j], block, start_s, dt)
+            if sampled:
                 _put(work, _FLOATS, here, row, samples[0])
                 _put(work, _DOUBLES, here, row, samples[1])
                 _put(work, _BYTES, here, row, samples[2])
@@ -243,6 +296,8 @@ def tell_truth(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         work[TRUE + 8 * LANES + k] = block[ACTIVE_P + k]
         work[TRUE + 9 * LANES + k] = block[FAILED + k]
         work[TRUE + 10 * LANES + k] = block[FLAG_RANGE + k]
+        work[TRUE + 11 * LANES + k] = block[THROUGHPUT + k]
+        work[TRUE + 12 * LANES + k] = block[ODOMETER + k]
 
 
 @kernel
@@ -313,17 +368,27 @@ def _plan_anew(blocks: FloatArray, dt: float, start_s: float, keys: Keys, cycle_
 
 @dataclass(eq=False)
 class CellGroup:
-    """The vehicles of a population with the same kind of cell. `of` holds their positions, shape (n,)."""
+    """The vehicles of a population with the same kind of cell. `of` holds their positions, shape (n,).
+
+    `beside` holds what else there is of them, by name, each of shape (blocks, rows LANES): `ends`, `daily`, ..
+    """
 
     of: npt.NDArray[np.int64]
     cell: str
     model: CellModel
     blocks: FloatArray
     """Shape (blocks, BLOCK_SIZE)."""
+    beside: dict[str, FloatArray] = field(default_factory=dict)
 
-    def row(self, offset: int) -> FloatArray:
-        """One row of the layout for these vehicles, shape (n,)."""
-        return self.blocks.reshape(len(self.blocks), -1, LANES)[:, offset // LANES].reshape(-1)[: self.of.size]
+    def row(self, offset: int, of: str | None = None) -> FloatArray:
+        """One row for these vehicles, shape (n,): of the layout, or of what is `beside`."""
+        rows = self.blocks if of is None else self.beside[of]
+        return rows.reshape(len(rows), -1, LANES)[:, offset // LANES].reshape(-1)[: self.of.size]
+
+    def taken(self, lanes: npt.NDArray[np.int64], of: npt.NDArray[np.int64]) -> CellGroup:
+        """A copy of the vehicles in these lanes, ascending, at new positions."""
+        beside = {name: taken(rows, lanes) for name, rows in self.beside.items()}
+        return replace(self, of=of, blocks=taken(self.blocks, lanes), beside=beside)
 
     def put(self, offset: int, values: FloatArray | npt.NDArray[np.int64] | float) -> None:
         """Set one row, to one value or shape (n,); spare lanes repeat the last vehicle."""
@@ -425,6 +490,12 @@ class FleetPhysics:
 
     A vehicle begins at rest at ambient temperature, plugged in. Its plan counts from that day's midnight, so it may be
     on a trip at the first tick. `advance` uses one thread and releases the GIL.
+
+    end_soh  true SoH at whose first shortfall a life ends, 0 to 1; `ends` says when that was. Checked every simulated
+             minute. The vehicle drives on and reports on, as its neighbours in the block do.
+    daily    statistics of each vehicle's days, as it reports them; `daily` gives those of the last `advance`
+
+    Either takes memory and time only when asked for.
     """
 
     def __init__(
@@ -435,7 +506,11 @@ class FleetPhysics:
         start_s: int,
         step_s: float = 1.0,
         sensors: Sensors = PROFILES[DEFAULT_SENSORS],
+        end_soh: float | None = None,
+        daily: bool = False,
     ) -> None:
+        if end_soh is not None and not 0.0 <= end_soh <= 1.0:
+            raise ValueError(f"expected end_soh from 0 to 1, or None for no end, got {end_soh}")
         if not (math.isfinite(step_s) and 0.0 < step_s <= 60.0):
             raise ValueError(f"step_s must be above 0 and at most 60 s, got {step_s}")
         if len(cycles) == 0:
@@ -457,17 +532,30 @@ class FleetPhysics:
         self._capacity_ticks = max(1, round(CAPACITY_REFRESH_S / step_s))
         self._vehicles = len(population)
         self._samples = self._room_for(0)
+        self._end_soh = end_soh
+        self._counts_days = daily
+        self._days: list[Days] = []
         self._groups = []
         for index, name in enumerate(population.cells):
             of = self._in_order(np.flatnonzero(population.cell == index))
             if of.size:
                 group = first_group(population, of, name, sensors)
                 self._set_up(group, new=True)
+                if end_soh is not None:
+                    group.beside["ends"] = np.zeros((len(group.blocks), ENDS_SIZE))
+                if daily:
+                    group.beside["daily"] = self._no_days(group)
                 self._groups.append(group)
+
+    def _no_days(self, group: CellGroup) -> FloatArray:
+        """What counts the days of a group, before the first, shape (blocks, rows LANES)."""
+        today = np.zeros((len(group.blocks), TODAY_SIZE))
+        begin_days(today, group.blocks, float(self.start_s))
+        return today
 
     def take_over(self, groups: Sequence[CellGroup]) -> None:
         """Take over these vehicles of the same population, at rest at the start of this fleet's time."""
-        self._groups = [replace(group, blocks=group.blocks.copy()) for group in groups]
+        self._groups = [replace(group, blocks=group.blocks.copy(), beside={}) for group in groups]
         for group in self._groups:
             self._set_up(group, new=False)
 
@@ -486,7 +574,8 @@ class FleetPhysics:
         policy    what owners do differently from now on
 
         With neither the fork does what this fleet will do, to the bit. Forks with one `day_seed` have the same days. A
-        snapshot does not hold the seed of the days: to restore a fork's, make the fork again.
+        vehicle whose life has ended stays ended in the fork, with the same end. A snapshot does not hold the seed of
+        the days: to restore a fork's, make the fork again.
         """
         chosen = np.arange(len(self)) if of is None else np.asarray(of)
         if chosen.ndim != 1 or chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer):
@@ -498,6 +587,7 @@ class FleetPhysics:
         fork = copy(self)
         fork._vehicles = chosen.size
         fork._samples = fork._room_for(0)
+        fork._days = []
         fork._keep(chosen)
         if policy is not None and policy.changes:
             fork._follow(policy)
@@ -511,8 +601,7 @@ class FleetPhysics:
         for group in groups:
             lanes = np.flatnonzero(np.isin(group.of, chosen))
             if lanes.size:
-                of, blocks = np.searchsorted(chosen, group.of[lanes]), taken(group.blocks, lanes)
-                self._groups.append(replace(group, of=of, blocks=blocks))
+                self._groups.append(group.taken(lanes, np.searchsorted(chosen, group.of[lanes])))
 
     def _follow(self, policy: Policy) -> None:
         for group in self._groups:
@@ -559,6 +648,7 @@ class FleetPhysics:
         count = (self.tick + ticks) // sample_every - self.tick // sample_every
         if self._samples[0].shape[1] < count:
             self._samples = self._room_for(count)
+        self._days = []
         for group in self._groups:
             self._advance(group, ticks, sample_every, self._samples)
         self.tick += ticks
@@ -569,6 +659,20 @@ class FleetPhysics:
     def _room_for(self, count: int) -> Samples:
         """Arrays for so many samples. They are kept: anew for each call, they would cost as much as the physics."""
         return tuple(np.empty((rows.size, count, len(self)), dtype=kind) for kind, rows in ROWS_OF.items())
+
+    def _beside(self, group: CellGroup, name: str) -> FloatArray:
+        """What is `beside` a group, of no block if it is not asked for."""
+        return group.beside.get(name, np.zeros((0, LANES)))
+
+    def _room_for_days(self, group: CellGroup, slots: int) -> Days:
+        """Room for what `daily` gives of a group."""
+        days = room_for_days(slots if self._counts_days else 0, group.of.size)
+        self._days.append(days)
+        return days
+
+    @property
+    def _limit(self) -> float:
+        return -1.0 if self._end_soh is None else self._end_soh
 
     def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: Samples) -> None:
         advance_fleet(
@@ -588,7 +692,59 @@ class FleetPhysics:
             self._cycle_ticks,
             group.of,
             samples,
+            self._beside(group, "ends"),
+            self._limit,
+            self._beside(group, "daily"),
+            self._room_for_days(group, 1 + math.ceil(ticks * self.step_s / 86400.0)),
         )
+
+    def ends(self) -> dict[str, Column]:
+        """How each life has ended by now. Each array has shape (n_vehicles,). ValueError without an `end_soh`.
+
+        reason       "capacity": the true SoH fell below `end_soh`; "failed": a thermal runaway took the vehicle out of
+                     service; "alive": neither yet, the other values are NaN (censored now). The first reason counts,
+                     capacity if both are seen at once.
+        day          days since the start, of a `FleetLives` since its vehicle's local midnight before it
+        efc          true equivalent full cycles then; what a vehicle reports may carry the gain of its sensor
+        distance_km  odometer then
+
+        A vehicle below the limit from the beginning has ended on day 0. Here an end is known to the minute.
+        """
+        if self._end_soh is None:
+            raise ValueError("expected a fleet made with end_soh, such as end_soh=0.8: this one knows no ends")
+        now_days = self.tick * self.step_s / 86400.0
+        out: dict[str, Column] = {name: np.full(len(self), np.nan) for name in ("day", "efc", "distance_km")}
+        reason = np.zeros(len(self), dtype=np.int64)
+        for group in self._groups:
+            which, day = group.row(REASON, "ends").astype(np.int64), group.row(END_DAY, "ends")
+            which = np.where(day <= now_days + 1e-9, which, 0)  # a life may have ended ahead of the tick
+            reason[group.of] = which
+            for name, values in (
+                ("day", day),
+                ("efc", group.row(END_AH, "ends") / (2.0 * group.model.nominal_Ah)),
+                ("distance_km", group.row(END_M, "ends") / 1000.0),
+            ):
+                out[name][group.of] = np.where(which > 0, values, np.nan)
+        return out | {"reason": np.array(REASONS, dtype=object)[reason]}
+
+    def daily(self) -> dict[str, Column]:
+        """A row for each vehicle and each of its local days that ended in the last `advance`, by the names of `DAILY`
+        (docs/physics.md). Arrays of shape (rows,); the days of a vehicle ascend. ValueError without `daily`.
+
+        A day that began before the fleet is shorter: its four times say how much of it there is.
+        """
+        if not self._counts_days:
+            raise ValueError("expected a fleet made with daily=True: this one has counted no days")
+        slots = self._days[0][2].shape[1] if self._days else 0
+        out = {column.name: np.zeros((slots, len(self)), dtype=column.type) for column in DAILY}
+        out["lived"][:] = NO_ROW
+        for group, (small, large, key) in zip(self._groups, self._days, strict=False):
+            out["vehicle"][:, group.of] = group.row(VEHICLE)
+            out["day"][:, group.of], out["lived"][:, group.of] = key
+            for figure, values in zip(FIGURES, (*small, *large), strict=True):
+                out[figure.name][:, group.of] = values
+        there = out["lived"] != NO_ROW
+        return {name: values[there] for name, values in out.items()}
 
     def inject(self, position: int, fault: Fault) -> None:
         """Give the vehicle at `position` a fault, which replaces the one it may have.
@@ -617,23 +773,47 @@ class FleetPhysics:
         lli is the lithium lost, as a share of the fresh cell's cyclable lithium. It is the sum of sei, dead_lithium,
         plated_lithium and lam_lithium, which say where the lithium went. lam_ne and lam_pe are the shares of active
         material lost. soh_resistance is the fresh over the present resistance of a pulse at 25 degC, before diffusion
-        responds and without faults. outside_valid_range says whether the model has ever left its valid range.
+        responds and without faults. outside_valid_range says whether the model has ever left its valid range. efc are
+        the true equivalent full cycles since new, distance_km is the odometer.
         """
-        states = []
-        for group in self._groups:
-            states.append(np.empty((len(TRUE_NAMES), len(group.blocks) * LANES)))
-            true_state(group.blocks, group.model, states[-1])
-        return self._truth_of([state[:, : group.of.size] for state, group in zip(states, self._groups, strict=True)])
+        return self._truth_of(self._true_states())
 
-    def _truth_of(self, states: list[FloatArray]) -> dict[str, Column]:
-        """What `truth` returns, from the TRUE rows of each group, shape (len(TRUE_NAMES), ..., its vehicles)."""
-        shape = (*states[0].shape[1:-1], len(self))
+    def _true_states(self) -> Iterator[tuple[int, CellGroup, FloatArray]]:
+        """Parts of the groups, with index and TRUE rows: a large fleet has no room for all rows at once."""
+        for index, group in enumerate(self._groups):
+            for first in range(0, len(group.blocks), _TOLD_BLOCKS):
+                blocks = group.blocks[first : first + _TOLD_BLOCKS]
+                of = group.of[first * LANES : (first + len(blocks)) * LANES]
+                state = np.empty((len(TRUE_NAMES), len(blocks) * LANES))
+                true_state(blocks, group.model, state)
+                yield index, replace(group, of=of, blocks=blocks), state[:, : of.size]
+
+    def _truth_of(
+        self, states: Iterable[tuple[int, CellGroup, FloatArray]], samples: tuple[int, ...] = ()
+    ) -> dict[str, Column]:
+        """What `truth` returns, from groups or parts of them, each with its index and its TRUE rows, shape
+        (len(TRUE_NAMES), *samples, vehicles)."""
+        shape = (*samples, len(self))
         vehicle = np.zeros(len(self), dtype=np.int64)
         out: dict[str, Column] = {}
         fault, cell = np.zeros(len(self), dtype=np.int64), np.zeros(len(self), dtype=np.int64)
-        for index, (group, state) in enumerate(zip(self._groups, states, strict=True)):
+        for index, group, state in states:
             model, of = group.model, group.of
-            soc, soh, cell_Ohm, q_sei, plated, dead, q_lam, active_n, active_p, failed, outside = state
+            (
+                soc,
+                soh,
+                cell_Ohm,
+                q_sei,
+                plated,
+                dead,
+                q_lam,
+                active_n,
+                active_p,
+                failed,
+                outside,
+                throughput,
+                odometer,
+            ) = state
             first, one = model.sei_initial / model.sei_length, np.ones(1)
             fresh = instant_resistance(model, first * one, 0.0 * one, one, one)
             present = instant_resistance(model, q_sei, plated + dead, active_n, active_p)
@@ -655,6 +835,8 @@ class FleetPhysics:
                 "fault_severity": np.broadcast_to(group.row(FAULT_SEVERITY), soc.shape),
                 "failed": failed,
                 "outside_valid_range": outside > 0.0,
+                "efc": throughput / (2.0 * model.nominal_Ah),
+                "distance_km": odometer / 1000.0,
             }
             for name, value in values.items():
                 out.setdefault(name, np.empty(shape, dtype=value.dtype))[..., of] = value
@@ -669,28 +851,37 @@ class FleetPhysics:
 
     def parts(self) -> dict[str, list[Column]]:
         """What `snapshot` joins along the first axis, without a copy: a large fleet has no room for two of it."""
-        return {"tick": [np.array(self.tick, dtype=np.int64)], "blocks": [group.blocks for group in self._groups]}
+        parts: dict[str, list[Column]] = {"tick": [np.array(self.tick, dtype=np.int64)]}
+        parts["blocks"] = [group.blocks for group in self._groups]
+        return parts | {name: [group.beside[name] for group in self._groups] for name in self._groups[0].beside}
 
     def snapshot(self) -> dict[str, Column]:
-        """Everything needed to continue byte-exactly with the same population, cycles, start and step."""
+        """Everything needed to continue byte-exactly with the same population, cycles, start, step and options."""
         return {
             name: np.concatenate(parts) if parts[0].ndim else parts[0].copy() for name, parts in self.parts().items()
         }
 
     def restore(self, snapshot: dict[str, Column]) -> None:
         """Go back (or on) to a snapshot of a FleetPhysics made with the same arguments."""
-        blocks = np.asarray(snapshot["blocks"])
-        shape = (sum(len(group.blocks) for group in self._groups), BLOCK_SIZE)
-        if blocks.shape != shape or blocks.dtype != np.float64:
-            raise ValueError(
-                f"the snapshot's blocks are {blocks.shape} {blocks.dtype}, this fleet's {shape} float64:"
-                " it was made with other vehicles or another version"
-            )
+        arrays = {}
+        if others := {"lives", "ends", "daily"} & snapshot.keys() - self.parts().keys():
+            raise ValueError(f"the snapshot has {', '.join(sorted(others))}: it was made by another class or options")
+        for name, parts in self.parts().items():
+            shape = (sum(map(len, parts)), parts[0].shape[1]) if name != "tick" else ()
+            arrays[name] = np.asarray(snapshot.get(name, ()))
+            if arrays[name].shape != shape or arrays[name].dtype != parts[0].dtype:
+                raise ValueError(
+                    f"the snapshot's {name} are {arrays[name].shape} {arrays[name].dtype}, this fleet's {shape}"
+                    f" {parts[0].dtype}: it was made with other options, other vehicles or another version"
+                )
         first = 0
         for group in self._groups:
-            mine = blocks[first : first + len(group.blocks)]
-            first += len(mine)
-            if not np.array_equal(replace(group, blocks=mine).row(VEHICLE), group.row(VEHICLE)):
+            last = first + len(group.blocks)
+            if not np.array_equal(replace(group, blocks=arrays["blocks"][first:last]).row(VEHICLE), group.row(VEHICLE)):
                 raise ValueError("the snapshot is of other vehicles")
-            group.blocks[:] = mine
-        self.tick = int(snapshot["tick"])
+            group.blocks[:] = arrays["blocks"][first:last]
+            for name, rows in group.beside.items():
+                rows[:] = arrays[name][first:last]
+            first = last
+        self.tick = int(arrays["tick"])
+        self._days = []

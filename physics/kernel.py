@@ -115,7 +115,7 @@ from physics.layout import (
     Y_E,
 )
 from physics.maths import asinh_and_root, clip, exp, polynomial
-from physics.modal import L2, STATIC_WEIGHT, TABLE_CELLS, WEIGHT, CellModel
+from physics.modal import GRID_CELLS, L2, STATIC_WEIGHT, TABLE_CELLS, WEIGHT, CellModel
 from physics.parameters import FloatArray
 
 R_F: Final = GAS_CONSTANT / FARADAY
@@ -408,6 +408,41 @@ def step_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 
 
 @inner
+def effective_diffusivity(
+    block: FloatArray, tables: FloatArray, lane: int, x_row: int, w_row: int, table: int
+) -> float:
+    """D/D_ref of a particle whose diffusivity depends on stoichiometry, for its modes: bilinear in x and x_surf, from
+    the tables of `modal.steady_diffusivity`. `table` 0: negative, 1: positive."""
+    x = block[x_row + lane]
+    surface = x
+    for mode in range(PARTICLE_MODES):
+        surface += block[w_row + mode * LANES + lane]
+    at_x, at_surface = GRID_CELLS * clip(x, 0.0, 0.9999999), GRID_CELLS * clip(surface, 0.0, 0.9999999)
+    row, column = int(at_x), int(at_surface)
+    k = 8 * TABLE_CELLS + (table * (GRID_CELLS + 1) + row) * (GRID_CELLS + 1) + column
+    across = at_surface - column
+    near = tables[k] + across * (tables[k + 1] - tables[k])
+    k += GRID_CELLS + 1
+    far = tables[k] + across * (tables[k + 1] - tables[k])
+    relative: float = near + (at_x - row) * (far - near)
+    return relative
+
+
+@inner
+def vary_diffusivity(block: FloatArray, work: FloatArray, c: CellModel) -> None:
+    """Correct what `refresh_cells` computed with D_ref; only for cells whose diffusivity depends on stoichiometry."""
+    for k in range(LANES):
+        relative = effective_diffusivity(block, c.tables, k, X_N, W_N, 0)
+        work[SCRATCH_N + k] *= relative
+        block[GAIN_N + k] /= relative
+        block[SENSE_N + k] = work[DT + k] * block[INV_Q_N + k] + block[GAIN_N + k] * STATIC_WEIGHT
+        relative = effective_diffusivity(block, c.tables, k, X_P, W_P, 1)
+        work[SCRATCH_P + k] *= relative
+        block[GAIN_P + k] /= relative
+        block[SENSE_P + k] = work[DT + k] * block[INV_Q_P + k] + block[GAIN_P + k] * STATIC_WEIGHT
+
+
+@inner
 def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Recompute what depends on temperature, on slow states and on the length of a step, for steps of DT."""
     for k in range(LANES):
@@ -457,6 +492,8 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         block[SENSE_N + k] = dt * inv_q_n + block[GAIN_N + k] * STATIC_WEIGHT
         block[SENSE_P + k] = dt * inv_q_p + block[GAIN_P + k] * STATIC_WEIGHT
         block[SENSE_E + k] = c.static_e_n - c.static_e_p
+    if c.varying_diffusivity:
+        vary_diffusivity(block, work, c)
     for mode in range(PARTICLE_MODES):
         row = mode * LANES
         for k in range(LANES):

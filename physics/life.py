@@ -30,14 +30,27 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from physics.accumulate import (
+    FIGURE_COUNT,
+    TODAY_SIZE,
+    Days,
+    begin_today,
+    close_today,
+    count_step,
+    look,
+    put_day,
+    sum_up,
+)
 from physics.bms import Bms, clear_flags, learn_soh, measure_pulses, report, update_bms, update_vehicle
 from physics.climate import CITIES, ambient_K
-from physics.columns import COLUMNS
+from physics.columns import COLUMNS, NAMES
 from physics.compiled import inner, kernel
 from physics.constants import GAS_CONSTANT
+from physics.daily import FIGURES
 from physics.duty import TRIPS, trip
+from physics.ends import END_DAY, REASON, put_end, see_ends
 from physics.faults import fault_of
-from physics.fleet import ROWS_OF, CellGroup, FleetPhysics, Samples, taken, tell_truth
+from physics.fleet import ROWS_OF, CellGroup, FleetPhysics, Samples, tell_truth
 from physics.kernel import capacity_of, refresh_capacity, refresh_cells, step_cells
 from physics.layout import (
     ACTIVE_N,
@@ -156,6 +169,17 @@ LIFE_SIZE: Final = _counts["life"] * LANES
 _GROWS: Final = np.array(
     [*(column.grows for column in COLUMNS), *(name not in ("soc", "failed", "outside") for name in TRUE_NAMES)]
 )
+_MISSING: Final = np.array(
+    [*(-1.0 if column.decimals is None else np.nan for column in COLUMNS)] + [np.nan] * len(TRUE_NAMES)
+)
+"""What samples of a vehicle hold after its end, column by column."""
+_SOH, _FAILED, _AH, _M = (
+    (len(COLUMNS) + TRUE_NAMES.index(name)) * LANES for name in ("soh", "failed", "throughput", "odometer")
+)
+_AT_END: Final = np.array([NAMES.index(column.name) if column.how == "end" else -1 for column in FIGURES])
+_BEFORE: Final = 0  # rows of `daily`: the figures of the last day lived but one, and of the last
+_LAST: Final = FIGURE_COUNT * LANES
+_DAILY_SIZE: Final = 2 * FIGURE_COUNT * LANES
 
 
 @kernel
@@ -421,23 +445,75 @@ def _emit(
     day_0: int,
     day_1: int,
     every: int,
+    until: float,
     steps: FloatArray,
     samples: FloatArray,
     column: int,
 ) -> None:
-    """Write vehicle `k` to `samples` at multiples of `every` days in (day_0, day_1] between its last two samples."""
+    """Write vehicle `k` to `samples` at multiples of `every` days in (day_0, day_1] between its last two samples, and
+    that there is nothing after day `until`."""
     begin, end = life[SAMPLED_DAY + k], life[LIVED_DAY + k]
     for day in range((day_0 // every + 1) * every, day_1 + 1, every):
-        if begin < day <= end:
+        row = day // every - day_0 // every - 1
+        if day > until:
+            for s in range(samples.shape[0]):
+                samples[s, row, column] = _MISSING[s]
+        elif begin < day <= end:
             share = (day - begin) / (end - begin)
             for s in range(samples.shape[0]):
                 value = life[SAMPLE_1 + s * LANES + k]
                 if _GROWS[s]:
-                    before = life[SAMPLE_0 + s * LANES + k]
-                    value = before + share * (value - before)
-                    if s < steps.size:  # a report has its resolution, the truth has none
-                        value = np.rint(value * steps[s]) / steps[s]
-                samples[s, day // every - day_0 // every - 1, column] = value
+                    value = _between(life[SAMPLE_0 + s * LANES + k], value, share, s, steps)
+                samples[s, row, column] = value
+
+
+@inner
+def _between(before: float, after: float, share: float, column: int, steps: FloatArray) -> float:
+    """A growing value between two days. A report has its resolution, the truth has none."""
+    value = before + share * (after - before)
+    return np.rint(value * steps[column]) / steps[column] if column < steps.size else value
+
+
+@kernel
+def _emit_days(
+    life: FloatArray, k: int, daily: FloatArray, lane: int, day_0: int, day_1: int, until: float, steps: FloatArray,
+    days: Days, column: int,
+) -> None:  # fmt: skip
+    """Write the days in (day_0, day_1] between the last two samples of vehicle `k` to `days`, up to day `until`. A day
+    not lived is like the nearer of the two that were; what is told at its end is interpolated."""
+    begin, end = int(life[SAMPLED_DAY + k]), int(life[LIVED_DAY + k])
+    figures = np.empty(FIGURE_COUNT)
+    for day in range(max(day_0, begin) + 1, int(min(day_1, end, until)) + 1):
+        nearer = _BEFORE if day - begin < end - day else _LAST
+        for f in range(figures.size):
+            figures[f] = daily[nearer + f * LANES + lane]
+            if _AT_END[f] >= 0:
+                before, after = daily[_BEFORE + f * LANES + lane], daily[_LAST + f * LANES + lane]
+                share = (day - begin) / (end - begin)
+                figures[f] = _between(before, after, share, _AT_END[f], steps) if day < end else after
+        put_day(days, day - day_0 - 1, column, int(life[FIRST_DAY + k]) + day - 1, 1 if day == end else 0, figures)
+
+
+@inner
+def _end(life: FloatArray, k: int, ends: FloatArray, lane: int, limit: float) -> None:
+    """Let a life end if the last day lived has shown its end: on the day when its SoH fell to `limit` between the last
+    two samples, or on that day if the vehicle had failed at its end."""
+    one, other = SAMPLE_0 + k, SAMPLE_1 + k
+    soh = life[other + _SOH]
+    share = (life[one + _SOH] - limit) / (life[one + _SOH] - soh) if soh < limit else 1.0
+    day = life[SAMPLED_DAY + k] + share * (life[LIVED_DAY + k] - life[SAMPLED_DAY + k])
+    throughput = life[one + _AH] + share * (life[other + _AH] - life[one + _AH])
+    odometer = life[one + _M] + share * (life[other + _M] - life[one + _M])
+    put_end(ends, lane, soh, life[other + _FAILED], limit, day, throughput, odometer)
+
+
+@inner
+def _until(ends: FloatArray, j: int, lane: int) -> float:
+    """The day on which a life ended; infinity while it lasts."""
+    if ends.shape[0] == 0 or ends[j, REASON + lane] == 0.0:
+        return math.inf
+    day: float = ends[j, END_DAY + lane]
+    return day
 
 
 @kernel
@@ -499,13 +575,21 @@ def live(
     cycle_ticks: IntArray,
     cycle_m: FloatArray,
     samples: FloatArray,
+    ends: FloatArray,
+    end_soh: float,
+    daily: FloatArray,
+    days: Days,
 ) -> int:
     """Simulate until day `day_1` (days since the start). Returns how many vehicle-days were simulated in full.
 
     `samples`, shape (columns, n, vehicles), gets one sample every `every` days after `day_0`. Vehicles are taken from
-    the last to the first, so those that take longest should be at the end.
+    the last to the first, so those that take longest should be at the end. `ends`, shape (blocks, ENDS_SIZE), takes the
+    ends by `end_soh`: such a vehicle is not simulated further. `daily`, shape (blocks, _DAILY_SIZE), keeps the figures
+    of two days, and `days` takes those of all days. Either has no block if it is not asked for.
     """
     block, life, work = np.zeros(BLOCK_SIZE), np.zeros(LIFE_SIZE), np.zeros(WORK_SIZE)
+    today, figures = np.zeros(TODAY_SIZE), np.empty(FIGURE_COUNT)
+    ending, counting = ends.shape[0] > 0, daily.shape[0] > 0
     who = np.full(LANES, -1, dtype=np.int64)
     over = np.zeros(LANES, dtype=np.bool_)
     queue = samples.shape[2]
@@ -518,8 +602,11 @@ def live(
             while who[k] < 0 and queue > 0:
                 queue -= 1
                 j, lane = queue // LANES, queue % LANES
-                _emit(lives[j], lane, day_0, day_1, every, bms.steps, samples, queue)
-                if lives[j, LIVED_DAY + lane] < day_1:
+                until = _until(ends, j, lane)
+                _emit(lives[j], lane, day_0, day_1, every, until, bms.steps, samples, queue)
+                if counting:
+                    _emit_days(lives[j], lane, daily[j], lane, day_0, day_1, until, bms.steps, days, queue)
+                if lives[j, LIVED_DAY + lane] < day_1 and until == math.inf:
                     _move(blocks[j], lane, block, k, ROWS)
                     _move(lives[j], lane, life, k, LIFE_SIZE // LANES)
                     who[k] = queue
@@ -538,6 +625,7 @@ def live(
             lived += ended
             for k in range(LANES):
                 if over[k]:
+                    close_today(today, block, k)
                     capacity_of(block, k, c)
                     update_vehicle(block, work, k, bms, c)
                     over[k] = _after_day(block, life, k, tolerance, keys, dt, c, cycle_ticks, cycle_m)
@@ -558,21 +646,41 @@ def live(
                     for s in range(samples.shape[0]):
                         life[SAMPLE_0 + s * LANES + k] = life[SAMPLE_1 + s * LANES + k]
                         life[SAMPLE_1 + s * LANES + k] = work[SAMPLE + s * LANES + k]
-                    _emit(life, k, day_0, day_1, every, bms.steps, samples, who[k])
-                    _set_off(block, life, k, longest, keys, dt, c, cycle_ticks, cycle_m)
-                    _begin_day(block, life, k, keys, dt, c, cycle_ticks)
-                    if life[LIVED_DAY + k] >= day_1:
-                        j, lane = who[k] // LANES, who[k] % LANES
+                    j, lane = who[k] // LANES, who[k] % LANES
+                    if ending:
+                        _end(life, k, ends[j], lane, end_soh)
+                    until = _until(ends, j, lane)
+                    _emit(life, k, day_0, day_1, every, until, bms.steps, samples, who[k])
+                    if counting:
+                        look(today, work, k)
+                        sum_up(today, block, work, k, c, figures)
+                        for f in range(figures.size):
+                            daily[j, _BEFORE + f * LANES + lane] = daily[j, _LAST + f * LANES + lane]
+                            daily[j, _LAST + f * LANES + lane] = figures[f]
+                        _emit_days(life, k, daily[j], lane, day_0, day_1, until, bms.steps, days, who[k])
+                    if until == math.inf:
+                        _set_off(block, life, k, longest, keys, dt, c, cycle_ticks, cycle_m)
+                        _begin_day(block, life, k, keys, dt, c, cycle_ticks)
+                    if life[LIVED_DAY + k] >= day_1 or until < math.inf:
                         _move(block, k, blocks[j], lane, ROWS)
                         _move(life, k, lives[j], lane, LIFE_SIZE // LANES)
                         who[k] = -1
                         busy -= 1
             continue
+        if counting:
+            report(block, work, bms, c)
+            for k in range(LANES):
+                if life[CLOCK + k] > 0.0:
+                    look(today, work, k)
+                else:
+                    begin_today(today, block, k, work[NOW + k])
         _window(block, work, life, keys, dt, c, bms)
         for _ in range(WINDOW):
             read_traces(block, work, traces)
             ask_cells(block, work, c)
             step_cells(block, work, c)
+            if counting:
+                count_step(today, block, work)
         for k in range(LANES):
             life[CLOCK + k] += work[ELAPSED + k] if who[k] >= 0 else 0.0
 
@@ -587,8 +695,10 @@ def _begin(
     c: CellModel,
     bms: Bms,
     cycle_ticks: IntArray,
+    ends: FloatArray,
+    end_soh: float,
 ) -> None:
-    """Set the local day of the start and the first sample."""
+    """Set the local day of the start and the first sample, and end the lives that are below `end_soh` already."""
     work = np.zeros(WORK_SIZE)
     work[DT : DT + LANES] = 1.0
     for j in range(blocks.shape[0]):
@@ -605,6 +715,8 @@ def _begin(
         pack_extremes(block, c)
         report(block, work, bms, c)
         tell_truth(block, work, c)
+        if ends.shape[0] > 0:
+            see_ends(ends[j], block, 0.0, end_soh, c)
         for s in range(len(_GROWS)):
             for k in range(LANES):
                 life[SAMPLE_1 + s * LANES + k] = work[SAMPLE + s * LANES + k]
@@ -612,14 +724,16 @@ def _begin(
 
 @kernel
 def _fork(
-    blocks: FloatArray, lives: FloatArray, forget: bool, keys: Keys, dt: float, c: CellModel,
+    blocks: FloatArray, lives: FloatArray, ends: FloatArray, forget: bool, keys: Keys, dt: float, c: CellModel,
     cycle_ticks: IntArray, cycle_m: FloatArray,
 ) -> None:  # fmt: skip
     """Make the jump that each vehicle has made after its last day again, over other days. With `forget` take it back,
-    and begin anew with the rates."""
+    and begin anew with the rates. A life that has ended stays as it is."""
     for j in range(blocks.shape[0]):
         block, life = blocks[j], lives[j]
         for k in range(LANES):
+            if _until(ends, j, k) < math.inf:
+                continue
             jumped = int(life[JUMPED + k])
             if jumped > 0:
                 days = 0 if forget else jumped
@@ -652,6 +766,13 @@ class FleetLives(FleetPhysics):
     drive_step_s   step while driving [s]; 2 s instead of 1 s costs 0.1 % of the fade
     longest_jump   days; 0 simulates every day in full
     tolerance      error of SoH that one jump may make, estimated from the rates before and after it
+    end_soh        true SoH at which a life ends. A vehicle below it at the end of a day it has lived, or failed by
+                   then, is not simulated further and costs nothing from then on. In samples after its end, floats are
+                   NaN and whole numbers -1. `truth` shows it as it was at the end of that day.
+    daily          statistics of each local day, also of skipped ones
+
+    A life whose SoH is below the limit ended where SoH, interpolated between its last two days lived, fell to it. A
+    failed one ended on the day at whose end that was seen.
     """
 
     def __init__(
@@ -665,9 +786,19 @@ class FleetLives(FleetPhysics):
         longest_jump: int = LONGEST_JUMP,
         tolerance: float = TOLERANCE,
         sensors: Sensors = PROFILES[DEFAULT_SENSORS],
+        end_soh: float | None = None,
+        daily: bool = False,
     ) -> None:
         self.population = population
-        super().__init__(population, cycles=cycles, start_s=start_s, step_s=drive_step_s, sensors=sensors)
+        super().__init__(
+            population,
+            cycles=cycles,
+            start_s=start_s,
+            step_s=drive_step_s,
+            sensors=sensors,
+            end_soh=end_soh,
+            daily=daily,
+        )
         if not (math.isfinite(step_s) and step_s > 0.0):
             raise ValueError(f"step_s must be positive, got {step_s}")
         self.step_s = float(step_s)
@@ -682,20 +813,23 @@ class FleetLives(FleetPhysics):
         self._cycles = cycles
         self._longest_jump, self._tolerance = longest_jump, tolerance
         self._cycle_m = np.array([float(np.sum(0.5 * (v[1:] + v[:-1]))) for v in cycles])
-        self._lives = []
         self._true: list[FloatArray] = []
         for group in self._groups:
             life = np.zeros((len(group.blocks), LIFE_SIZE))
             _begin(
                 group.blocks, life, float(start_s), population.keys, drive_step_s, group.model, self._bms,
-                self._cycle_ticks,
+                self._cycle_ticks, self._beside(group, "ends"), self._limit,
             )  # fmt: skip
-            self._lives.append(life)
+            group.beside["lives"] = life
+
+    def _no_days(self, group: CellGroup) -> FloatArray:
+        return np.zeros((len(group.blocks), _DAILY_SIZE))
 
     def awake(self, step_s: float) -> FleetPhysics:
         """The same vehicles as they are now, at rest, for a closer look at their days in steps of `step_s`.
 
-        A vehicle may be some days ahead of the tick, because it has jumped."""
+        A vehicle may be some days ahead of the tick, because it has jumped. One whose life has ended is there, too, as
+        it was at its end."""
         start_s = self.start_s + round(self.tick * self.step_s)
         fleet = FleetPhysics(self.population, cycles=self._cycles, start_s=start_s, step_s=step_s, sensors=self.sensors)
         fleet.take_over(self._groups)
@@ -709,13 +843,12 @@ class FleetLives(FleetPhysics):
         policy: Policy | None = None,
     ) -> Self:
         """As `FleetPhysics.fork`, but each vehicle's other days and policy begin right after the last day it has lived,
-        which may be some days ahead of the tick. With a policy its rates of aging are learned anew."""
+        which may be some days ahead of the tick. With a policy its rates of aging are learned anew. A life that has
+        ended by that day stays ended."""
         return super().fork(of=of, day_seed=day_seed, policy=policy)
 
     def _keep(self, chosen: IntArray) -> None:
-        lanes = [np.flatnonzero(np.isin(group.of, chosen)) for group in self._groups]
         super()._keep(chosen)
-        self._lives = [taken(life, of) for life, of in zip(self._lives, lanes, strict=True) if of.size]
         self.population = self.population.at(chosen)
         self.days_lived = 0
 
@@ -729,10 +862,11 @@ class FleetLives(FleetPhysics):
         self._begin_fork(forget=False)
 
     def _begin_fork(self, *, forget: bool) -> None:
-        for group, life in zip(self._groups, self._lives, strict=True):
+        for group in self._groups:
             _fork(
-                group.blocks, life, forget, self.keys, self._drive_step_s, group.model, self._cycle_ticks, self._cycle_m
-            )
+                group.blocks, group.beside["lives"], self._beside(group, "ends"), forget, self.keys,
+                self._drive_step_s, group.model, self._cycle_ticks, self._cycle_m,
+            )  # fmt: skip
 
     def _in_order(self, of: IntArray) -> IntArray:
         # Vehicles that drive most come last, because the queue is emptied from its end.
@@ -755,7 +889,7 @@ class FleetLives(FleetPhysics):
         part = np.empty((KEPT, count, group.of.size))
         self.days_lived += live(
             group.blocks,
-            self._lives[self._groups.index(group)],
+            group.beside["lives"],
             day,
             day + ticks // self.day_ticks,
             max(1, sample_every // self.day_ticks),
@@ -770,6 +904,10 @@ class FleetLives(FleetPhysics):
             self._cycle_ticks,
             self._cycle_m,
             part,
+            self._beside(group, "ends"),
+            self._limit,
+            self._beside(group, "daily"),
+            self._room_for_days(group, ticks // self.day_ticks),
         )
         for out, rows in zip(samples, ROWS_OF.values(), strict=True):
             out[:, :count, group.of] = part[(rows - SAMPLE) // LANES]
@@ -777,20 +915,9 @@ class FleetLives(FleetPhysics):
 
     def truth_series(self) -> dict[str, Any]:
         """`truth` at the samples of the last `advance`, by the same interpolation: arrays of shape (samples, vehicles).
-        `truth` itself may be some days ahead, because vehicles jump."""
-        return self._truth_of(self._true)
-
-    def parts(self) -> dict[str, Any]:
-        return super().parts() | {"lives": list(self._lives)}
-
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        lives, first = np.asarray(snapshot.get("lives", ())), 0
-        if lives.shape != (sum(len(life) for life in self._lives), LIFE_SIZE):
-            raise ValueError("the snapshot does not fit these lives: it was made by another class or version")
-        super().restore(snapshot)
-        for index, group in enumerate(self._groups):
-            self._lives[index] = lives[first : first + len(group.blocks)].copy()
-            first += len(group.blocks)
+        `truth` itself may be some days ahead, because vehicles jump. After a life's end floats are NaN."""
+        states = zip(range(len(self._groups)), self._groups, self._true, strict=True)
+        return self._truth_of(states, self._true[0].shape[1:-1])
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,14 @@ from physics.layout import ELECTROLYTE_MODES
 from physics.parameters import CellParameters, Curve, ElectrodeParameters, FloatArray, LamParameters
 
 TABLE_CELLS: Final = 1024
+GRID_CELLS: Final = 64
 PACK_VOLTAGE_V: Final = 352.0
 """At half charge: the 400 V class of compact electric cars."""
 PACK_AH: Final = 170.0
 """Of a middle one; `car_models` has others."""
 PACK_J_K_WH: Final = 5.6
-"""Thermal mass of a pack for its energy: cells of 250 Wh/kg and 0.95 kJ/(kg K), with two thirds of the pack's mass; frames,
-coolant and housing are as much for their mass."""
+"""Thermal mass of a pack for its energy: cells of 250 Wh/kg and 0.95 kJ/(kg K), of two thirds of the
+pack's mass; frames, coolant and housing are alike for their mass."""
 PACK_FOLLOWS_S: Final = 12.0 * 3600.0
 """Time constant of a parked pack against the air: that of NREL's BLAST-V (Neubauer and Wood 2014, J. Power Sources 257,
 12)."""
@@ -68,7 +69,9 @@ class CellModel(NamedTuple):
     """The compiled kernel's view of one cell: scalars and short tuples. Per m2 of electrode where it applies."""
 
     tables: FloatArray
-    """U_n, U_p, dU_n/dT, dU_p/dT in linear pieces, flat: (table, piece, value at 0 and slope)."""
+    """U_n, U_p, dU_n/dT, dU_p/dT in linear pieces, flat: (table, piece, value at 0 and slope). Where
+    `varying_diffusivity`, `steady_diffusivity` of both electrodes follows."""
+    varying_diffusivity: bool
     area: float
     q_n: float
     q_p: float
@@ -287,17 +290,54 @@ def _lines(curve: Curve) -> FloatArray:
     return np.stack([y[:-1] - slope * x[:-1], slope], axis=1)
 
 
+def _varying_diffusivity(cell: CellParameters) -> bool:
+    return cell.negative.relative_diffusivity is not None or cell.positive.relative_diffusivity is not None
+
+
+def steady_diffusivity(curve: Curve | None) -> FloatArray:
+    """Diffusivity that gives linear diffusion in a sphere the surface of nonlinear diffusion, relative to D_ref. Rows:
+    mean stoichiometry, columns: that of the surface; both evenly from 0 to 1, shape (GRID_CELLS + 1, GRID_CELLS + 1).
+
+    In a particle that fills or empties steadily D(x) dx/dr = (r/3) dx/dt. So the integral P of D over x falls from the
+    surface inwards as B (1 - r^2/R^2), while x_surf - x_mean = (2/5) B/D for a constant D. The stoichiometry at the
+    centre follows from the mean by bisection, and B = P(x_surf) - P(x_centre). `curve`: D/D_ref of x; None: 1.
+    """
+    x = np.linspace(0.0, 1.0, GRID_CELLS + 1)
+    if curve is None:
+        return np.ones((x.size, x.size))
+    mean, surface = x[:, None, None], x[None, :, None]
+    share = (np.arange(64) + 0.5) / 64  # of the way from centre to surface
+    low, high = np.where(surface < mean, mean, 0.0), np.where(surface < mean, 1.0, mean)
+    rise = np.zeros((x.size, x.size, share.size))
+    for _ in range(30):
+        centre = 0.5 * (low + high)
+        way = surface - centre
+        piece = curve(centre + way * share) * way / share.size
+        rise = np.cumsum(piece, axis=2)
+        inside = np.clip((rise - 0.5 * piece) / np.where(way == 0.0, 1.0, rise[..., -1:]), 0.0, 1.0)  # r^2/R^2
+        found = centre + (way * (1.0 - inside**1.5)).mean(axis=2, keepdims=True)
+        low, high = np.where(found < mean, centre, low), np.where(found < mean, high, centre)
+    apart = surface - mean
+    steady = 0.4 * rise[..., -1:] / np.where(apart == 0.0, 1.0, apart)
+    between = curve(mean + apart * share).mean(axis=2, keepdims=True)
+    reached = np.abs(found - mean) < 1e-6
+    return np.asarray(np.where(reached & (apart != 0.0), steady, between)[..., 0], dtype=np.float64)
+
+
 def cell_tables(cell: CellParameters) -> FloatArray:
     """The curves of a cell as the kernel reads them, flat from shape (2, TABLE_CELLS, 2, 2): negative and positive
-    electrode; pieces; open-circuit potential and its change with temperature, side by side in the cache; a and b."""
+    electrode; pieces; open-circuit potential and its change with temperature, side by side in the cache; a and b. What
+    follows are tables of a diffusivity that depends on stoichiometry."""
     electrodes = (cell.negative, cell.positive)
-    pieces = [np.stack([_lines(e.ocp_V), _lines(e.entropic_change_V_K)], axis=1) for e in electrodes]
-    return np.ascontiguousarray(np.stack(pieces).reshape(-1))
+    parts = [np.stack([_lines(e.ocp_V), _lines(e.entropic_change_V_K)], axis=1) for e in electrodes]
+    if _varying_diffusivity(cell):
+        parts += [steady_diffusivity(e.relative_diffusivity) for e in electrodes]
+    return np.concatenate([part.reshape(-1) for part in parts])
 
 
 def table_value(model: CellModel, table: int, x: FloatArray) -> FloatArray:
-    """What the kernel reads from a table (0: U_n, 1: U_p, 2: dU_n/dT, 3: dU_p/dT), vectorised: same pieces, same values."""
-    pieces = model.tables.reshape(2, TABLE_CELLS, 2, 2)[table % 2, :, table // 2]
+    """What the kernel reads from a table (0: U_n, 1: U_p, 2: dU_n/dT, 3: dU_p/dT), vectorised."""
+    pieces = model.tables[: 8 * TABLE_CELLS].reshape(2, TABLE_CELLS, 2, 2)[table % 2, :, table // 2]
     k = np.clip((np.asarray(x) * TABLE_CELLS).astype(np.int64), 0, TABLE_CELLS - 1)
     return np.asarray(pieces[k, 0] + pieces[k, 1] * x, dtype=np.float64)
 
@@ -385,6 +425,7 @@ def build_model(cell: CellParameters) -> CellModel:
     fresh_film = sei.resistivity_Ohm_m * sei.initial_thickness_m / surface_n if cell.fresh_film_included else 0.0
     model = CellModel(
         tables=cell_tables(cell),
+        varying_diffusivity=_varying_diffusivity(cell),
         area=cell.area_m2,
         q_n=_charge(n),
         q_p=_charge(p),

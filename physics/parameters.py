@@ -30,6 +30,7 @@ class ElectrodeParameters:
     initial_concentration_mol_m3: float
     """Lithium in the fully charged, fresh cell; only the inventory of both electrodes together is used."""
     diffusivity_m2_s: float
+    """Where it depends on stoichiometry: at one of them."""
     diffusivity_activation_J_mol: float
     exchange_rate: float
     """m in j0 = m sqrt(c_e c_s (c_max - c_s)) [A m-2 (m3/mol)^1.5]."""
@@ -42,6 +43,8 @@ class ElectrodeParameters:
     """Open-circuit potential against Li/Li+ at the reference temperature, of stoichiometry."""
     entropic_change_V_K: Curve
     """dU/dT, of stoichiometry."""
+    relative_diffusivity: Curve | None = None
+    """D(x)/`diffusivity_m2_s`, of stoichiometry. None: 1."""
 
     @property
     def specific_area_1_m(self) -> float:

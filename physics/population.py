@@ -44,7 +44,7 @@ WARMER_K: Final = 3.0
 VANS_DELIVER: Final = 0.8
 """Share of delivery vehicles that are vans."""
 FLAT_BELOW_V: Final = 3.2
-"""At half charge. Such a cell is of lithium iron phosphate, and makers ask for full charges, so that the BMS can count."""
+"""At half charge: a cell of lithium iron phosphate. Its makers ask for full charges, so that the BMS can count."""
 CHARGERS_W: Final = (7200.0, 11000.0)
 STANDBY_W: Final = (4.0, 25.0)  # 0.2 to 1 % of a 60 kWh pack a day, the range that owners measure
 SELF_DISCHARGE: Final = (0.005, 0.015)  # of the charge in a month

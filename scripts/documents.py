@@ -1,7 +1,7 @@
 """Writes the documentation of settings and columns from their definitions (`make docs`).
 
-The files are docs/settings.md, docs/*.schema.json, and tables of docs/telemetry.md and docs/reports.md. A test checks
-that they are current.
+The files are docs/settings.md, docs/*.schema.json, and tables of docs/telemetry.md, docs/reports.md and
+docs/physics.md. A test checks that they are current.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from datasets.schema import FIELDS, STREAMS, Stream, json_schema  # noqa: E402
+from physics.daily import DAILY, HOW  # noqa: E402
 from physics.sensors import PROFILES  # noqa: E402
 from twin.settings import GROUPS, Group, default_of, extra_of, form_of  # noqa: E402
 
@@ -106,12 +107,35 @@ def reports_page(page: str) -> str:
     return page[:start] + profiles_table() + page[page.index("\n\n", start) :]
 
 
+def daily_table() -> str:
+    """The columns of a vehicle's day."""
+    lines = ["| Daily column | Unit | Type | How | What |", "|---|---|---|---|---|"]
+    for column in DAILY:
+        cells = (f"`{column.name}`", column.unit, column.type.__name__, column.how, column.description)
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        *(
+            f"{'How: ' if k == 0 else ''}**{how}** {text}" + (";" if k < len(HOW) - 1 else ".")
+            for k, (how, text) in enumerate(HOW.items())
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def physics_page(page: str) -> str:
+    """docs/physics.md with a new table of daily columns."""
+    start = page.index("| Daily column |")
+    return page[:start] + daily_table() + page[page.index("\n\n- Sums and currents", start) :]
+
+
 def documents() -> dict[Path, str]:
     """Every file made here, with its content."""
     docs = ROOT / "docs"
     found = {docs / "settings.md": settings_page()}
     found[docs / "telemetry.md"] = telemetry_page((docs / "telemetry.md").read_text())
     found[docs / "reports.md"] = reports_page((docs / "reports.md").read_text())
+    found[docs / "physics.md"] = physics_page((docs / "physics.md").read_text())
     return found | {
         docs / f"{stream}.schema.json": json.dumps(json_schema(stream), indent=2) + "\n" for stream in STREAMS
     }

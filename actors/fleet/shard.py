@@ -134,6 +134,7 @@ class Shard:
         self._saves = saves(plan.run_dir, plan.shard, plan.retention) if plan.retention else None
         self._state: _Running | _NoRoom | _AtLimit = _Running()
         self._physics = self._fresh()
+        give_back()  # what the set-up took, the population above all
         self._sender = None if plan.transmission.plain else self._new_sender()
         self._ids = pa.array([vehicle_id(plan.first_vehicle + i) for i in range(plan.vehicles)])
         self._keys, self._when = self._keys_of(1), np.empty((2, 1, plan.vehicles), dtype=np.int64)
@@ -145,7 +146,7 @@ class Shard:
         self._checkpoint_tick, self._checkpoint_due, self._checkpoint_from = self._physics.tick, False, -math.inf
         self._checkpoint_bytes = sum(part.nbytes for parts in self._physics.parts().values() for part in parts)
         self._restart = None
-        give_back()  # what the set-up took: the population, names, a checkpoint
+        give_back()
 
     def _fresh(self) -> FleetPhysics:
         plan = self._plan

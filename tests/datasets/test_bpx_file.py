@@ -144,6 +144,7 @@ def test_notes_say_what_is_assumed(written: Callable[[Change], Path]) -> None:
         del sections["Electrolyte"]["Conductivity activation energy [J.mol-1]"]
         sections["Positive electrode"]["Diffusivity [m2.s-1]"] = "4e-15 * (1 - 0.2 * x)"
         sections["Positive electrode"]["Maximum stoichiometry"] = 0.8
+        sections["User-defined"] = {"Tab": {"Width [m]": 0.01}, "Contact resistance [Ohm]": 0.001}
 
     made = load_bpx(written(poor))
     text = "\n".join(made.notes)
@@ -152,15 +153,138 @@ def test_notes_say_what_is_assumed(written: Callable[[Change], Path]) -> None:
         "stays at ambient",
         "no entropic change",
         "no activation energy of conductivity",
-        "taken at the middle, 3.57e-15",
         "at its empty stoichiometries the cell rests at",
         "as in okane2022",
+        "User-defined parameters are left out: Width [m]",
     ):
         assert says in text
     assert all("\n" not in note for note in made.notes)
     run = simulate_cell(made.parameters, [10.0] * 60, ambient_C=30.0)
     np.testing.assert_allclose(run.temperature_C, 30.0, atol=1e-3)
     assert len(load_bpx(FILE).notes) == 1
+
+
+NEGATIVE_OCP = json.loads(FILE.read_text())["Parameterisation"]["Negative electrode"]["OCP [V]"]
+
+
+def branches_user_defined(values: dict[str, Any]) -> None:
+    """As some publish it: BPX 0.x had no fields for a hysteresis."""
+    values["Parameterisation"]["Negative electrode"]["OCP [V]"] = 0
+    x = np.linspace(0.0, 1.0, 2001)
+    above = load_bpx(FILE).parameters.negative.ocp_V(x) + 0.03
+    values["Parameterisation"]["User-defined"] = {
+        "Negative electrode lithiation OCP [V]": f"{NEGATIVE_OCP} - 0.03",
+        "Negative electrode delithiation OCP [V]": {"x": x.tolist(), "y": above.tolist()},
+    }
+
+
+def branches_in_fields(values: dict[str, Any]) -> None:
+    electrode = values["Parameterisation"]["Negative electrode"]
+    electrode["OCP [V]"] = 0.0
+    electrode["OCP (lithiation) [V]"] = f"{NEGATIVE_OCP} - 0.03"
+    electrode["OCP (delithiation) [V]"] = f"{NEGATIVE_OCP} + 0.03"
+
+
+@pytest.mark.parametrize("change", [branches_user_defined, branches_in_fields])
+def test_branches_stand_in_for_a_constant_potential(written: Callable[[Change], Path], change: Change) -> None:
+    made = load_bpx(written(change))
+    assert any("constant 0; taken as the mean of its lithiation and delithiation branch" in n for n in made.notes)
+    current = np.full(1800, 5.0)
+    ours, plain = (
+        simulate_cell(cell, current, initial_soc=1.0) for cell in (made.parameters, load_bpx(FILE).parameters)
+    )
+    np.testing.assert_allclose(ours.voltage_V, plain.voltage_V, atol=1e-3)
+    assert ours.plated_C[-1] < 10.0  # 3 mAh; with the constant taken literally 332 mAh
+
+
+def starts_cold_and_half_full(values: dict[str, Any]) -> None:
+    values["State"]["Initial conditions"] |= {"Initial state-of-charge": 0.5, "Initial temperature [K]": 273.15}
+    values["State"]["Thermal environment"]["Ambient temperature [K]"] = 268.15
+
+
+def test_state_is_read(written: Callable[[Change], Path]) -> None:
+    made = load_bpx(written(starts_cold_and_half_full))
+    assert made.initial_soc == pytest.approx(0.5, abs=1e-4)
+    assert (made.initial_C, made.ambient_C) == (0.0, -5.0)
+
+    def old(values: dict[str, Any]) -> None:
+        """Version 0.x had temperatures in Cell, and no state of charge."""
+        values["Header"]["BPX"] = 0.1
+        del values["State"]
+        values["Parameterisation"]["Cell"]["Initial temperature [K]"] = 283.15
+
+    made = load_bpx(written(old))
+    assert made.notes[0] == "BPX 0.1: an old version, converted"
+    assert (made.initial_soc, made.initial_C, made.ambient_C) == (None, 10.0, None)
+
+
+def test_a_state_of_charge_counts_between_the_files_own_limits(written: Callable[[Change], Path]) -> None:
+    def narrow(values: dict[str, Any]) -> None:
+        values["Parameterisation"]["Negative electrode"]["Minimum stoichiometry"] = 0.2
+        values["State"]["Initial conditions"]["Initial state-of-charge"] = 0.0
+
+    made = load_bpx(written(narrow))
+    assert made.initial_soc is not None
+    run = simulate_cell(made.parameters, [0.0], initial_soc=made.initial_soc)
+    assert run.stoichiometry_n[0] == pytest.approx(0.2, abs=1e-3)
+
+
+def discharged(path: Path, c_rate: float, ambient_C: float) -> tuple[float, float]:
+    """Charge [Ah] by us and by PyBaMM's SPMe, of the file's cell from full to its lower cut-off."""
+    pybamm = load_pybamm()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        values = pybamm.ParameterValues.create_from_bpx(path)
+        values["Current function [A]"] = 5.0 * c_rate
+        values["Ambient temperature [K]"] = values["Initial temperature [K]"] = ambient_C + 273.15
+        solution = pybamm.Simulation(
+            pybamm.lithium_ion.SPMe({"thermal": "lumped"}),
+            parameter_values=values,
+            solver=pybamm.IDAKLUSolver(rtol=1e-6, atol=1e-8),
+            var_pts={"r_n": 60, "r_p": 60, "x_n": 20, "x_s": 10, "x_p": 20},
+        ).solve([0.0, 4500.0 / c_rate], initial_soc=1.0)
+    theirs = float(solution["Discharge capacity [A.h]"](solution.t[-1]))
+    ours = simulate_protocol(load_bpx(path).parameters, f"CC {c_rate}C to 2.5V", 1, ambient_C, 1.0)
+    return float(ours.cycles.discharge_Ah[0]), theirs
+
+
+GRAPHITE = "8.6e-13 * exp(-13.5 * x) + 9.5e-15"
+
+
+@pytest.mark.parametrize(
+    ("negative", "energy", "positive", "c_rate", "ambient_C", "apart"),
+    [
+        (GRAPHITE, 108_000.0, None, 0.2, 0.0, 0.02),  # with one diffusivity for all charges: a third is missing
+        (GRAPHITE, 30_000.0, "1.2e-14 * exp(-4 * x) + 1e-15", 1.0, 10.0, 0.003),
+        (None, 30_000.0, 1.5e-15, 1.0, 0.0, 0.005),  # the positive particles are full at their surface
+    ],
+)
+def test_capacity_where_diffusion_limits(
+    written: Callable[[Change], Path],
+    negative: str | None,
+    energy: float,
+    positive: str | float | None,
+    c_rate: float,
+    ambient_C: float,
+    apart: float,
+) -> None:
+    def change(values: dict[str, Any]) -> None:
+        sections = values["Parameterisation"]
+        for name, diffusivity in (("Negative electrode", negative), ("Positive electrode", positive)):
+            if diffusivity is not None:
+                sections[name]["Diffusivity [m2.s-1]"] = diffusivity
+        sections["Negative electrode"]["Diffusivity activation energy [J.mol-1]"] = energy
+
+    ours, theirs = discharged(written(change), c_rate, ambient_C)
+    print(f"\n{negative}, {positive}, {c_rate}C at {ambient_C:g} degC: {ours:.3f} Ah, PyBaMM's SPMe {theirs:.3f} Ah")
+    assert ours == pytest.approx(theirs, rel=apart)
+
+
+def test_a_little_too_full_is_a_note(written: Callable[[Change], Path]) -> None:
+    made = load_bpx(written(set_("Negative electrode", "Porosity", 0.255)))  # 0.75 of active material
+    assert any("fill 1.005, more than there is" in note for note in made.notes)
+    result = simulate_protocol(made.parameters, "CC 1C to 2.5V")
+    assert result.cycles.discharge_Ah[0] == pytest.approx(5.06, abs=0.05)
 
 
 def test_curves() -> None:
@@ -196,6 +320,23 @@ def set_(section: str, key: str, value: Any) -> Change:
         ),
         (set_("Negative electrode", "Minimum stoichiometry", 0.95), "expected a minimum stoichiometry below"),
         (set_("Negative electrode", "Porosity", 0.4), "to fill no more than 1"),
+        (set_("Negative electrode", "Porosity", 0.271), "to fill no more than 1"),
+        (
+            set_("Negative electrode", "Entropic change coefficient [V.K-1]", "0.02914 - 0.1112 * x"),
+            "expected at most 0.01 from 0.026346 to 0.910617, got 0.0721; check the unit",
+        ),
+        (set_("Negative electrode", "OCP [V]", 0), "branches of a hysteresis; got the constant 0"),
+        (lambda v: v["State"]["Initial conditions"].update({"Initial state-of-charge": 50}), "expected 0 to 1, got 50"),
+        (
+            lambda v: v["State"]["Thermal environment"].update({"Ambient temperature [K]": 25.0}),
+            "Ambient temperature [K]: expected 213.15 to 373.15, got 25; check the unit",
+        ),
+        (
+            lambda v: v["Parameterisation"].update(
+                {"User-defined": {"Negative electrode lithiation OCP [V]": "exit(1)"}}
+            ),
+            "User-defined, Negative electrode lithiation OCP [V]: expected a formula",
+        ),
         (lambda v: v["Parameterisation"].pop("Separator"), "expected the section 'Separator' in Parameterisation"),
         (
             lambda v: v["Parameterisation"]["Electrolyte"].pop("Conductivity [S.m-1]"),

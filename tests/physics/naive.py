@@ -45,7 +45,7 @@ class NaiveCell:
 
     def table(self, which: int, x: float) -> float:
         k = min(int(x * TABLE_CELLS), TABLE_CELLS - 1)
-        a, b = self.c.tables.reshape(2, TABLE_CELLS, 2, 2)[which % 2, k, which // 2]
+        a, b = self.c.tables[: 8 * TABLE_CELLS].reshape(2, TABLE_CELLS, 2, 2)[which % 2, k, which // 2]
         return float(a + b * x)
 
     def arrhenius(self, energy: float) -> float:

@@ -52,7 +52,14 @@ def test_first_law(cell: str, film_m: float | None, rate: float) -> None:
     out, back = np.full(1200, amps), np.full(3600, -amps / 3.0)
     current = np.concatenate([out, np.zeros(7200), back, np.zeros(14400)])
     run = simulate_cell(
-        cell, current, initial_soc=0.8, sei=False, plating=False, lam=False, voltage_limits=False, sei_thickness_m=film_m
+        cell,
+        current,
+        initial_soc=0.8,
+        sei=False,
+        plating=False,
+        lam=False,
+        voltage_limits=False,
+        sei_thickness_m=film_m,
     )
     assert run.temperature_C[-1] == pytest.approx(25.0, abs=0.02)
     assert run.heat_W.sum() == pytest.approx(-np.sum(run.voltage_V * run.current_A), rel=0.004)

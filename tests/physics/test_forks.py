@@ -82,7 +82,10 @@ def test_other_sensors_leave_the_cells_alone(cycles: Cycles) -> None:
     keys = Keys.of(4)
     one, other = (
         FleetPhysics(
-            replace(draw_population(k, np.arange(20)), soc_limit=np.ones(20)), cycles=cycles, start_s=MIDNIGHT, step_s=STEP_S
+            replace(draw_population(k, np.arange(20)), soc_limit=np.ones(20)),
+            cycles=cycles,
+            start_s=MIDNIGHT,
+            step_s=STEP_S,
         )
         for k in (keys, keys._replace(sensors=9))
     )

@@ -33,9 +33,9 @@ def test_a_protocol_is_read() -> None:
     ("text", "says"),
     [
         ("", "expected a protocol such as"),
-        ("CC 1C to 2.5V; jump", "step 2 \"jump\": expected CC, CCCV, CV, CP or rest, got 'jump'"),
+        ("CC 1C to 2.5V; jump", "step 2 \"jump\": expected CC, CCCV, CV, CP, drive or rest, got 'jump'"),
         ("CC 1C", "expected 'to' and a voltage, or 'for' and a time"),
-        ("CC 1C until 2.5V", "got 'until'"),
+        ("CC 1C up to 2.5V", "got 'up'"),
         ("CC 1 to 2.5V", "expected a current such as 1C, C/3 or 2.5A, got '1'"),
         ("CC C/0 for 1h", "got 'C/0'"),
         ("CC nanC for 1h", "got 'nanC'"),
@@ -94,8 +94,8 @@ def test_long_steps_agree_with_short_ones(ambient_C: float) -> None:
 
 def test_fade_is_smooth() -> None:
     cycles = simulate_protocol("chen2020", "CC 1C to 2.5V; CC 1C to 4.2V", 300, keep=()).cycles
-    # The ends are met to 0.1 s, which is 0.14 mAh at 1C.
-    np.testing.assert_allclose(np.diff(cycles.discharge_Ah[5:]), np.diff(cycles.discharge_Ah[5:]).mean(), atol=7e-3)
+    # Both ends are met to 0.1 s, which is 0.14 mAh at 1C.
+    np.testing.assert_allclose(np.diff(cycles.discharge_Ah[5:]), np.diff(cycles.discharge_Ah[5:]).mean(), atol=4e-4)
 
 
 def test_a_rest_does_not_depend_on_its_steps() -> None:
@@ -156,7 +156,7 @@ def test_endings_are_told() -> None:
     assert ended("CC 1C to 3V for 1min") == "time"
     assert ended("CC 1C for 3h") == "the cell's own voltage limit"
     assert ended("CC 1C charge to 3V", initial_soc=0.5) == "target"  # it is there already
-    assert ended("CC C/1000 to 3V", longest_step_h=1.0) == "longest time of a step"
+    assert ended("CC C/1000 to 3V", longest_step_h=1.0).startswith("the longest time of a step")
     assert ended("CC 1C discharge to 4.2V", initial_soc=0.5) == "target"
     complaint = simulate_protocol("chen2020", "rest 1h; CC 2C for 3h; CC 0.5C to 4.2V", 3).complaints()
     assert complaint == [

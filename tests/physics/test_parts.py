@@ -15,6 +15,7 @@ from physics.duty import find_event, resample, trip
 from physics.layout import BLOCK_SIZE, LANES, ROWS
 from physics.maths import asinh_and_root, exp, log
 from physics.modal import (
+    GRID_CELLS,
     L2,
     STATIC_WEIGHT,
     WEIGHT,
@@ -23,6 +24,7 @@ from physics.modal import (
     fit_electrolyte,
     sphere_response,
     sphere_roots,
+    steady_diffusivity,
 )
 from physics.rng import Keys, normals, uniform, uniforms
 
@@ -45,6 +47,20 @@ def test_sphere_modes() -> None:
     resolved = tau > 1e-5  # 0.01 s in graphite: far below a step
     assert np.abs(ours - sphere_response(tau))[resolved].max() < 2.5e-4
     assert sum(WEIGHT) + STATIC_WEIGHT == pytest.approx(0.2, abs=1e-15)
+
+
+def test_a_diffusivity_that_depends_on_stoichiometry() -> None:
+    """Against the steady profile itself: D(x) dx/dr = r B gives the surface; its volume mean is the row."""
+    np.testing.assert_allclose(steady_diffusivity(np.ones_like), 1.0, atol=1e-3)
+    table = steady_diffusivity(lambda x: np.exp(-3.0 * x))
+    assert np.diag(table) == pytest.approx(np.exp(-3.0 * np.linspace(0.0, 1.0, GRID_CELLS + 1)))
+    r = (np.arange(2000) + 0.5) / 2000
+    for surface, gradient in ((0.25, -0.1), (0.75, 0.02)):
+        integral = (1.0 - np.exp(-3.0 * surface)) / 3.0  # of D from 0 to the surface
+        x = -np.log(1.0 - 3.0 * (integral - gradient * (1.0 - r**2))) / 3.0
+        mean = 3.0 * (x * r**2).mean()
+        row = [np.interp(mean, np.linspace(0.0, 1.0, GRID_CELLS + 1), table[:, round(GRID_CELLS * surface)])]
+        assert row == pytest.approx([0.4 * gradient / (surface - mean)], rel=2e-3)
 
 
 def test_electrolyte_modes() -> None:

@@ -55,11 +55,39 @@ def test_a_cell_from_a_file(tmp_path: Path) -> None:
     assert pd.read_csv(folder / "cycles.csv")["discharge_Ah"].between(4.8, 5.1).all()
 
 
+def test_a_file_says_where_its_cell_starts(tmp_path: Path) -> None:
+    values = json.loads(BPX.read_text())
+    values["State"]["Initial conditions"] |= {"Initial state-of-charge": 0.5, "Initial temperature [K]": 273.15}
+    values["State"]["Thermal environment"]["Ambient temperature [K]"] = 273.15
+    path = tmp_path / "cold.json"
+    path.write_text(json.dumps(values))
+    said: list[str] = []
+    folder = cycle_cell(None, "CC 1C for 5min", bpx=path, out=tmp_path / "x", say=said.append)
+    series = pd.read_parquet(folder / "series.parquet")
+    ends = series[["voltage_V", "temperature_C"]].iloc[[0, -1]].to_numpy()
+    assert ends == pytest.approx(np.array([[3.750, 0.0], [3.359, 7.0]]), abs=0.1)
+    assert ends[:, 0] == pytest.approx([3.750, 3.359], abs=0.01)
+    assert "note: the file starts the cell at 0 degC in air of 0 degC; --ambient sets both" in said
+    assert "note: the file starts the cell at 50.0 % of its charge; --soc sets another" in said
+    folder = cycle_cell(
+        None, "CC 1C for 5min", bpx=path, ambient="25", soc="1", out=tmp_path / "y", say=lambda _text: None
+    )
+    series = pd.read_parquet(folder / "series.parquet")
+    assert series["voltage_V"].iloc[0] == pytest.approx(4.2, abs=1e-3)
+    assert series["temperature_C"].iloc[0] == pytest.approx(25.0)
+
+
 def test_one_short_cycle_is_enough_for_a_plot(tmp_path: Path) -> None:
     said: list[str] = []
     folder = cycle_cell("chen2020", "rest 1min; CC 9C for 1h", out=tmp_path / "x", soc="0.2", say=said.append)
     assert {file.name for file in folder.iterdir()} == FILES
     assert any("note: step 2" in line and "voltage limit" in line for line in said)
+
+
+def test_leaving_the_valid_range_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    cycle_cell("chen2020", "CC C/2 for 1min", ambient="-40", out=tmp_path / "x", say=said.append)
+    assert any(line.startswith("note: the model left its valid range (-20 to 60 degC") for line in said)
 
 
 def test_same_run_same_files(tmp_path: Path) -> None:

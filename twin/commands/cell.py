@@ -12,7 +12,12 @@ EXAMPLE = 'twin cell --cycle "CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50" --cyc
 
 def cell(
     cycle: Annotated[
-        str, typer.Option(metavar="PROTOCOL", help='protocol, such as "CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50"')
+        str,
+        typer.Option(
+            metavar="PROTOCOL",
+            help='protocol, such as "CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50", "drive us06.csv at 0degC" or'
+            ' "Discharge at C/10 until 3 V"',
+        ),
     ],
     cell: Annotated[
         str | None,
@@ -23,12 +28,21 @@ def cell(
         typer.Option(metavar="PATH", help="take the cell from this Battery Parameter eXchange file instead"),
     ] = None,
     cycles: Annotated[str, typer.Option(metavar="INTEGER", help="repetitions of the protocol")] = "1",
-    ambient: Annotated[str, typer.Option(metavar="NUMBER", help="temperature of the air around the cell, degC")] = "25",
+    ambient: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="temperature of the air around the cell, degC; a step may set its own"
+            " \\[default: the file's, else 25]",
+            show_default=False,
+        ),
+    ] = None,
     soc: Annotated[
         str | None,
         typer.Option(
             metavar="NUMBER 0..1",
-            help="state of charge at the start \\[default: full; empty if the protocol charges first]",
+            help="state of charge at the start \\[default: the file's, else full; empty if the protocol charges first]",
+            show_default=False,
         ),
     ] = None,
     out: Annotated[

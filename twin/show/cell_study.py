@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from datasets.bpx_file import BpxError, load_bpx
+from datasets.bpx_file import BpxCell, BpxError, load_bpx
 from physics import (
     CellParameters,
     LabResult,
@@ -26,7 +26,7 @@ from physics import (
     physics_version,
     simulate_protocol,
 )
-from physics.lab import Series
+from physics.lab import Series, initial_soc_for
 from physics.protocol import Step, checked_protocol
 from twin.errors import BadInput
 from twin.run_directory import filling, new_directory, stamp
@@ -43,22 +43,24 @@ def cycle_cell(
     *,
     bpx: Path | None = None,
     cycles: str = "1",
-    ambient: str = "25",
+    ambient: str | None = None,
     soc: str | None = None,
     out: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Run, show and write. Returns the folder with the results. BadInput, in one line, before anything is computed.
 
-    The cell is a known one (`cell`, chen2020 by default), or comes from a file (`bpx`).
+    The cell is a known one (`cell`, chen2020 by default), or comes from a file (`bpx`). Where `ambient` and `soc` are
+    None, the file's State counts; without one, 25 degC and `simulate_protocol`'s default.
     """
-    parameters, notes = _parameters(cell, bpx)
+    read = _cell(cell, bpx)
+    parameters, notes = read.parameters, list(read.notes)
     steps = _protocol(parameters, protocol)
     count = _whole("--cycles", cycles, 1, MOST_CYCLES)
-    ambient_C = _number("--ambient", ambient, -60.0, 100.0)
-    initial_soc = None if soc is None else _number("--soc", soc, 0.0, 1.0)
+    ambient_C, initial_C, initial_soc = _start(read, steps, ambient, soc, notes)
     folder = new_directory(out, f"cell-{stamp()}")
-    result = simulate_protocol(parameters, steps, count, ambient_C, initial_soc, keep=(1, (count + 1) // 2, -1))
+    kept = (1, (count + 1) // 2, -1)
+    result = simulate_protocol(parameters, steps, count, ambient_C, initial_soc, initial_C=initial_C, keep=kept)
     table = cycles_table(result)
     with filling(folder) as temporary:
         table.to_csv(temporary / "cycles.csv", index=False, float_format="%.9g")
@@ -72,6 +74,7 @@ def cycle_cell(
                     "protocol": protocol,
                     "cycles": count,
                     "ambient_C": ambient_C,
+                    "initial_C": initial_C,
                     "initial_soc": initial_soc,
                     "physics": physics_version(),
                     "complaints": result.complaints(),
@@ -87,24 +90,55 @@ def cycle_cell(
     say(shown(table))
     for line in result.complaints():
         say(f"note: {line}")
+    outside = result.cycles.cycle[result.cycles.outside_valid_range]
+    if outside.size:
+        low, high = parameters.valid_temperature_C
+        say(
+            f"note: the model left its valid range ({low:g} to {high:g} degC; particles neither empty nor full at their"
+            f" surface) in {outside.size} of {len(table)} cycles, first in cycle {outside[0]}"
+        )
     say(f"\nplot, cycles.csv and series.parquet are in {folder}")
     return folder
 
 
-def _parameters(cell: str | None, bpx: Path | None) -> tuple[CellParameters, list[str]]:
-    """The cell, and what was assumed because the file does not say it."""
+def _cell(cell: str | None, bpx: Path | None) -> BpxCell:
+    """The cell, what was assumed because the file does not say it, and where the file starts it."""
     if bpx is not None:
         if cell is not None:
             raise BadInput(f"--bpx: expected either a file or --cell, got both ({bpx} and {cell}); leave one out")
         try:
-            read = load_bpx(bpx)
+            return load_bpx(bpx)
         except BpxError as error:
             raise BadInput(f"--bpx: {error}") from None
-        return read.parameters, list(read.notes)
     try:
-        return load_cell(cell or "chen2020"), []
+        return BpxCell(load_cell(cell or "chen2020"), ())
     except UnknownCellError as error:
         raise BadInput(f"--cell: {error}") from None
+
+
+def _start(
+    read: BpxCell, steps: tuple[Step, ...], ambient: str | None, soc: str | None, notes: list[str]
+) -> tuple[float, float, float]:
+    """(temperature of the air [degC], of the cell at the start, state of charge at the start): what is asked for, else
+    what the file says (then a note is added), else 25 degC and what suits the protocol."""
+    suits = initial_soc_for(steps)
+    ambient_C = initial_C = 25.0
+    if ambient is not None:
+        ambient_C = initial_C = _number("--ambient", ambient, -60.0, 100.0)
+    elif read.ambient_C is not None or read.initial_C is not None:
+        ambient_C = read.initial_C if read.ambient_C is None else read.ambient_C  # type: ignore[assignment]
+        initial_C = ambient_C if read.initial_C is None else read.initial_C
+        if (ambient_C, initial_C) != (25.0, 25.0):
+            notes.append(
+                f"the file starts the cell at {initial_C:g} degC in air of {ambient_C:g} degC; --ambient sets both"
+            )
+    if soc is not None:
+        return ambient_C, initial_C, _number("--soc", soc, 0.0, 1.0)
+    if read.initial_soc is None:
+        return ambient_C, initial_C, suits
+    if abs(read.initial_soc - suits) > 0.005:
+        notes.append(f"the file starts the cell at {100 * read.initial_soc:.1f} % of its charge; --soc sets another")
+    return ambient_C, initial_C, read.initial_soc
 
 
 def _protocol(parameters: CellParameters, text: str) -> tuple[Step, ...]:
