@@ -24,6 +24,7 @@ from physics.climate import ambient_K
 from physics.compiled import inner
 from physics.constants import GRAVITY, KELVIN
 from physics.duty import FAST, HOME, find_event, plugs_in, trip, what_follows
+from physics.faults import stand_still
 from physics.kernel import soc_of
 from physics.layout import (
     A_GAIN,
@@ -112,6 +113,7 @@ COLD_FULL_C: Final = 15.0  # full charging current at and above
 COLD_SHARE: Final = 0.05
 FAST_C_RATE: Final = 3.5  # no curve asks for more
 FAST_UNTIL: Final = 0.8  # state of charge
+RESERVE: Final = 0.08  # state of charge at which a driver looks for a charger
 FAST_BELOW: Final = 0.6  # state of charge above which no stop is made
 FAST_COLD_ZERO_C: Final = -10.0
 FAST_COLD_FULL_C: Final = 25.0
@@ -183,8 +185,11 @@ def count_on(block: FloatArray, k: int, c: CellModel) -> None:
 
 @inner
 def refresh_charging(block: FloatArray, c: CellModel) -> None:
-    """`count_on` for all lanes."""
+    """`count_on` for all lanes. A vehicle that would run out on the road goes to a fast charger instead of on."""
     for k in range(LANES):
+        if (block[MODE + k] == DRIVING) and soc_of(block, k) < RESERVE:
+            stand_still(block, k)
+            block[MODE + k] = FAST_CHARGING
         count_on(block, k, c)
 
 

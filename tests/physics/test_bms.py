@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from typing import Any
 
@@ -26,10 +27,13 @@ Telemetry = dict[str, np.ndarray]
 
 
 def healthy(vehicles: int, cells: Any = "chen2020", **options: Any) -> Population:
-    """They charge until they are full: what a BMS counts does not decide where charging ends, so the battery has the
-    same day whatever the sensors."""
-    who = draw_population(7, np.arange(vehicles), cells, oldest_years=3.0, fault_share=0.0, **options)
-    return replace(who, soc_limit=np.ones(vehicles))
+    return draw_population(7, np.arange(vehicles), cells, oldest_years=3.0, fault_share=0.0, **options)
+
+
+def filled(vehicles: int, cells: Any = "chen2020") -> Population:
+    """Deliveries that charge until they are full: what a BMS counts does not decide where charging ends, so the battery
+    has the same day whatever the sensors."""
+    return replace(healthy(vehicles, cells, use="delivery"), soc_limit=np.ones(vehicles))
 
 
 def fleet_of(who: Population, cycles: Cycles, sensors: str | Sensors = "typical") -> FleetPhysics:
@@ -40,7 +44,7 @@ def fleet_of(who: Population, cycles: Cycles, sensors: str | Sensors = "typical"
 @pytest.fixture(scope="module")
 def both(cycles: Cycles) -> tuple[Telemetry, Telemetry]:
     """(typical, ideal) readings of the same vehicles for some hours."""
-    who = healthy(400, {"chen2020": 0.5, "prada2013": 0.5})
+    who = filled(400, {"chen2020": 0.5, "prada2013": 0.5})
     typical, ideal = (fleet_of(who, cycles, name).advance(4 * HOUR, 60) for name in ("typical", "ideal"))
     return typical, ideal
 
@@ -57,7 +61,7 @@ def test_a_charge_ends_where_the_bms_has_counted_to(cycles: Cycles) -> None:
     who = replace(healthy(200), soc_limit=np.full(200, 0.8), initial_soc=np.full(200, 0.75))
     fleet = fleet_of(who, cycles)
     told = fleet.advance(2 * HOUR, 60)
-    ended = (told["mode"][:-1] == CHARGING) & (told["mode"][1:] == PARKED)
+    ended = (told["mode"][:-1] == MODES.index("charging")) & (told["mode"][1:] == PARKED)
     assert ended.any(axis=0).mean() > 0.5
     assert told["soc"][1:][ended] == pytest.approx(0.8, abs=0.006)
     stays = (told["mode"][-60:] == PARKED).all(axis=0)
@@ -67,7 +71,7 @@ def test_a_charge_ends_where_the_bms_has_counted_to(cycles: Cycles) -> None:
 def test_sensors_do_not_touch_the_truth(cycles: Cycles) -> None:
     truths = []
     for name in PROFILES:
-        fleet = fleet_of(healthy(50), cycles, name)
+        fleet = fleet_of(filled(50), cycles, name)
         fleet.advance(2 * HOUR, 60)
         truths.append(fleet.truth())
     for name, values in truths[0].items():

@@ -78,11 +78,11 @@ def test_each_role_draws_its_own() -> None:
 
 
 def test_other_sensors_leave_the_cells_alone(cycles: Cycles) -> None:
-    """Charged until it is full; else what the BMS counts decides where charging ends."""
+    """Of those that charge until they are full; else what the BMS counts decides where charging ends."""
     keys = Keys.of(4)
     one, other = (
         FleetPhysics(
-            replace(draw_population(k, np.arange(20)), soc_limit=np.ones(20)),
+            replace(draw_population(k, np.arange(20), use="delivery"), soc_limit=np.ones(20)),
             cycles=cycles,
             start_s=MIDNIGHT,
             step_s=STEP_S,
