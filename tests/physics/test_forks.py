@@ -82,7 +82,9 @@ def test_other_sensors_leave_the_cells_alone(cycles: Cycles) -> None:
     keys = Keys.of(4)
     one, other = (
         FleetPhysics(
-            replace(draw_population(k, np.arange(20), use="delivery"), soc_limit=np.ones(20)),
+            replace(
+                draw_population(k, np.arange(20), use="delivery"), soc_limit=np.ones(20), initial_soc=np.full(20, 0.9)
+            ),
             cycles=cycles,
             start_s=MIDNIGHT,
             step_s=STEP_S,
@@ -139,15 +141,17 @@ def test_no_trip_of_a_fork_is_late(cycles: Cycles) -> None:
 
 
 def test_forks_with_one_day_seed_share_their_days(cycles: Cycles) -> None:
-    """The same trips in the same weather, whatever the policy."""
+    """The same trips in the same weather, whatever the policy, but for who has to look for a charger on the road."""
     grown = stepped(cycles)
     ahead(grown, 1)
     careful, eager = (
         ahead(grown.fork(day_seed=8, policy=policy), 3)
         for policy in (Policy(soc_limit=0.7, plug_habit=0.3), Policy(soc_limit=1.0, plug_habit=1.0))
     )
+    enough = (careful["soc"].min(axis=0) > 0.12) & (eager["soc"].min(axis=0) > 0.12)
+    assert enough.mean() > 0.8
     for name in ("distance_traveled", "driving_speed", "ambient_temperature"):
-        assert np.array_equal(careful[name], eager[name]), name
+        assert np.array_equal(careful[name][:, enough], eager[name][:, enough]), name
     assert np.mean(careful["soc"]) < np.mean(eager["soc"]) - 0.05
 
 
@@ -169,7 +173,7 @@ def test_charged_less_a_life_fades_less(cycles: Cycles) -> None:
     for fork in (low, high):
         ahead(fork, 400)
     lost = low.truth()["sei"] - grown.truth()["sei"], high.truth()["sei"] - grown.truth()["sei"]
-    assert np.mean(lost[0] < lost[1]) > 0.95
+    assert np.mean(lost[0] < lost[1]) > 0.9
 
 
 @pytest.mark.parametrize("options", [{}, {"day_seed": 6}, {"day_seed": 6, "policy": Policy(soc_limit=0.7)}])
