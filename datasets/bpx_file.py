@@ -31,7 +31,7 @@ from typing import Any, Final
 import numpy as np
 
 from physics.cells import load_cell
-from physics.constants import FARADAY, KELVIN
+from physics.constants import COLDEST_C, FARADAY, HOTTEST_C, KELVIN
 from physics.modal import cell_model
 from physics.parameters import CellParameters, Curve, ElectrodeParameters, ElectrolyteParameters, FloatArray
 
@@ -72,7 +72,6 @@ _CONCENTRATIONS: Final = (10.0, 1e4)
 _DIFFUSIVITIES: Final = (1e-24, 1e-6)
 _OVERFULL: Final = 0.02  # by which active material and porosity may exceed 1: rounding and measurement
 _LARGEST_ENTROPIC_V_K: Final = 0.01  # graphite reaches 4e-4; a published file once gave mV/K
-_TEMPERATURES_K: Final = (213.15, 373.15)
 
 
 class BpxError(ValueError):
@@ -204,7 +203,7 @@ def _start(parsed: Any, cell: CellParameters) -> dict[str, float | None]:
         ("initial_C", initial.initial_temperature if initial else None, "Initial temperature [K]"),
         ("ambient_C", air.ambient_temperature if air else None, "Ambient temperature [K]"),
     ):
-        low, high = _TEMPERATURES_K
+        low, high = COLDEST_C + KELVIN, HOTTEST_C + KELVIN
         if kelvin is not None and not low <= kelvin <= high:
             raise BpxError(f"State, {where}: expected {low:g} to {high:g}, got {kelvin:g}; check the unit")
         start[name] = None if kelvin is None else round(kelvin - KELVIN, 9)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from physics.cells import load_cell
 from physics.compiled import kernel
-from physics.constants import KELVIN
+from physics.constants import COLDEST_C, HOTTEST_C, KELVIN, LARGEST_C_RATE
 from physics.kernel import (
     PLANNED_BELOW_V,
     X_SURFACE_MIN,
@@ -70,9 +70,6 @@ from physics.modal import CellModel, cell_model
 from physics.parameters import CellParameters, FloatArray
 from physics.population import aged_limits
 
-_COLDEST_C: Final = -60.0
-_HOTTEST_C: Final = 100.0
-_LARGEST_C_RATE: Final = 50.0
 _NO_LIMIT_V: Final = 1e3
 PROFILE_ROWS: Final = 17  # that `run_profile` writes
 WITHIN_V: Final = 1e-3  # how well `step_within_limits` meets a voltage limit
@@ -357,8 +354,8 @@ def simulate_cell(
         raise ValueError(f"step_s must be a positive number of seconds, got {step_s}")
     if not 0.0 <= initial_soc <= 1.0:
         raise ValueError(f"initial_soc must be from 0 to 1, got {initial_soc}")
-    if not _COLDEST_C <= ambient_C <= _HOTTEST_C:
-        raise ValueError(f"ambient_C must be from {_COLDEST_C:g} to {_HOTTEST_C:g} degC, got {ambient_C}")
+    if not COLDEST_C <= ambient_C <= HOTTEST_C:
+        raise ValueError(f"ambient_C must be from {COLDEST_C:g} to {HOTTEST_C:g} degC, got {ambient_C}")
     for name, scale in (("capacity_scale", capacity_scale), ("resistance_scale", resistance_scale)):
         if not 0.01 <= scale <= 100.0:
             raise ValueError(f"{name} must be from 0.01 to 100, got {scale}")
@@ -418,9 +415,9 @@ def _checked_current(current_A: npt.ArrayLike, cell: CellParameters) -> FloatArr
     if not np.all(np.isfinite(current)):
         bad = int(np.flatnonzero(~np.isfinite(current))[0])
         raise ValueError(f"current_A must be finite, but current_A[{bad}] is {current[bad]}")
-    largest = _LARGEST_C_RATE * cell.nominal_capacity_Ah
+    largest = LARGEST_C_RATE * cell.nominal_capacity_Ah
     if np.abs(current).max() > largest:
         raise ValueError(
-            f"current_A reaches {np.abs(current).max():g} A, beyond {_LARGEST_C_RATE:g}C ({largest:g} A) of {cell.name}"
+            f"current_A reaches {np.abs(current).max():g} A, beyond {LARGEST_C_RATE:g}C ({largest:g} A) of {cell.name}"
         )
     return current

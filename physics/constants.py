@@ -1,4 +1,4 @@
-"""Physical constants (CODATA 2018) and fixed points. SI."""
+"""Physical constants (CODATA 2018), fixed points and bounds. SI."""
 
 from __future__ import annotations
 
@@ -8,3 +8,8 @@ FARADAY: Final = 96485.33212  # [C/mol]
 GAS_CONSTANT: Final = 8.314462618  # [J/(mol K)]
 KELVIN: Final = 273.15  # 0 degC [K]
 GRAVITY: Final = 9.80665  # [m/s2]
+
+# What users may ask of a cell.
+LARGEST_C_RATE: Final = 50.0
+COLDEST_C: Final = -60.0  # the cell, and the air around it
+HOTTEST_C: Final = 100.0

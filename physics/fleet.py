@@ -147,7 +147,6 @@ from physics.vehicle import (
 )
 
 Column = npt.NDArray[Any]
-_TOLD_BLOCKS: Final = 512
 Samples = tuple[Column, ...]
 """One array for each type in `ROWS_OF`, of shape (columns of that type, n_samples, n_vehicles)."""
 
@@ -275,6 +274,10 @@ def advance_fleet(
                 for k in range(LANES):
                     clear_flags(block, k)
                 row += 1
+
+
+# Blocks whose truth is told at once.
+_TOLD_BLOCKS: Final = 512
 
 
 @inner

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from physics.cell import WITHIN_V, rested_block, step_within_limits, surface_spent, take_back
 from physics.cells import load_cell
 from physics.compiled import kernel
-from physics.constants import KELVIN
+from physics.constants import COLDEST_C, HOTTEST_C, KELVIN, LARGEST_C_RATE
 from physics.kernel import refresh_capacity, refresh_cells, soc_of, soh_of, step_cells
 from physics.layout import (
     ACTIVE_N,
@@ -56,7 +56,7 @@ from physics.layout import (
 )
 from physics.modal import CellModel, cell_model
 from physics.parameters import CellParameters, FloatArray
-from physics.protocol import COLDEST_C, HOTTEST_C, LARGEST_C_RATE, Kind, Step, checked_protocol, parse_protocol
+from physics.protocol import Kind, Step, checked_protocol, parse_protocol
 
 _MOST_CYCLES: Final = 1_000_000
 _NO_LIMIT_V: Final = 1e3

@@ -30,12 +30,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
+from physics.constants import COLDEST_C, HOTTEST_C, LARGEST_C_RATE
 from physics.drive_file import Drive, read_drive
 from physics.parameters import CellParameters
 
-LARGEST_C_RATE: Final = 50.0
-COLDEST_C: Final = -60.0
-HOTTEST_C: Final = 100.0
 EXAMPLE: Final = "CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50"
 
 _NUMBER: Final = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"

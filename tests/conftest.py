@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Iterator
 
@@ -40,9 +39,3 @@ def ray_cluster() -> Iterator[None]:
 def free_port() -> int:
     """A port of 127.0.0.1 that nothing listens on, and that no outgoing connection takes meanwhile."""
     return free_ports(1)[0]
-
-
-@pytest.fixture(autouse=True)
-def _checkpoints_when_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process each checkpoint is written when it is due, however fast the shard is."""
-    monkeypatch.setattr("actors.fleet.shard._CHECKPOINT_SHARE", math.inf)

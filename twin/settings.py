@@ -329,7 +329,7 @@ class Clock(Group):
     )
     checkpoint_every: Duration = _setting(
         600.0,
-        "simulated time between checkpoints; longer where they would take more than 1 % of a shard's time",
+        "simulated time between checkpoints",
         default_text="10min",
     )
     pace: Pace = _setting(

@@ -37,9 +37,6 @@ MIN_FREE_BYTES = 256 << 20
 
 _RETAIN_EVERY_S = 2.0
 
-# The part of its time that a shard gives to checkpoints at most. At full speed one would follow the other.
-_CHECKPOINT_SHARE = 0.01
-
 
 @dataclass(frozen=True)
 class ShardStatus:
@@ -143,7 +140,7 @@ class Shard:
         self._checkpoint_path = plan.run_dir / "checkpoints" / f"shard-{plan.shard:04d}.npz"
         self._told: list[tuple[int, dict[str, np.ndarray]]] = []
         self._truth = self._restore()
-        self._checkpoint_tick, self._checkpoint_due, self._checkpoint_from = self._physics.tick, False, -math.inf
+        self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
         self._checkpoint_bytes = sum(part.nbytes for parts in self._physics.parts().values() for part in parts)
         self._restart = None
         give_back()
@@ -242,8 +239,7 @@ class Shard:
         self._told += self._truth_since(tick)
         batch = self._sent(self._sender, samples, first_seq) if self._sender else self._batch(samples)
         state: _Running | _NoRoom = self._appended(batch) if batch.num_rows else _Running()
-        if until_tick - self._checkpoint_tick >= self._plan.checkpoint_ticks:
-            self._checkpoint_due |= time.monotonic() >= self._checkpoint_from
+        self._checkpoint_due |= until_tick - self._checkpoint_tick >= self._plan.checkpoint_ticks
         return self._saved(state)
 
     def _keep_last(self, samples: dict[str, np.ndarray]) -> None:
@@ -335,13 +331,10 @@ class Shard:
 
     def _checkpoint(self) -> None:
         """The log and the truth reach the disk first: a checkpoint must never be ahead of them."""
-        begun = time.monotonic()
         self._log.sync()
         self._truth.write()
         replace_file(self._checkpoint_path, lambda file: _save_arrays(file, self._parts()))
         self._checkpoint_tick, self._checkpoint_due = self._physics.tick, False
-        now = time.monotonic()
-        self._checkpoint_from = now + (now - begun) / _CHECKPOINT_SHARE
 
     def _truth_since(self, tick: int) -> list[tuple[int, dict[str, np.ndarray]]]:
         """(time, truth) of the times of truth after `tick`, up to now."""

@@ -220,7 +220,7 @@ def _encoding(batch: pa.RecordBatch) -> dict[str, Any]:
     schema = batch.schema
     keys = [field.name for field in schema if pa.types.is_dictionary(field.type)]
     few = max((len(batch.column(name).dictionary) for name in keys), default=0) <= _FEW
-    whole = _NOISY | _MOSTLY_ZERO | _STILL if few else _NOISY | _MOSTLY_ZERO
+    whole = _NOISY | _MOSTLY_ZERO | (_STILL if few else frozenset())
     # The fast levels remember few places, and have forgotten a record's predecessor when that is far back.
     level = -5 if few else 1
     return {

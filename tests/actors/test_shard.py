@@ -70,17 +70,6 @@ def test_a_log_at_its_limit_waits_for_the_slowest_sink_and_says_so(
     again.close()
 
 
-def test_checkpoints_do_not_follow_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At full speed only the first is written when it is due. A fault that was injected is kept all the same."""
-    monkeypatch.setattr("actors.fleet.shard._CHECKPOINT_SHARE", 1e-9)
-    shard = Shard(plan(tmp_path))
-    kept = [shard.advance(tick).checkpoint_tick for tick in (60, 120, 180)]
-    assert kept == [60, 60, 60]
-    shard.inject(3, "internal_short", 0.0, 1.0)
-    assert shard.status().checkpoint_tick == 180
-    shard.close()
-
-
 def test_always_means_that_each_block_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     real = os.fsync

@@ -131,17 +131,21 @@ class Scene:
         )
         self.archive.start()
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of a fleet on all three sinks."""
+        return {
+            "vehicles": VEHICLES, "shards": 2, "pace": PACE, "checkpoint_every": "1min", "run_id": self.run_id,
+            "out": str(self.run), "rest_port": self._rest_port, "payload": self.payload,
+        } | self.urls  # fmt: skip
+
     @contextmanager
     def fleet(self, *, patience_s: float = 30.0, **settings: Any) -> Iterator[Running]:
         """Simulates in the background, all sinks in flow; leaving the block ends it, delivers, seals.
 
         `patience_s`: how long a sink waits for a peer that says nothing; a test need not wait for the real half minute.
         """
-        defaults: dict[str, Any] = {
-            "vehicles": VEHICLES, "shards": 2, "pace": PACE, "checkpoint_every": "1min", "run_id": self.run_id,
-            "out": self.run, "rest_port": self._rest_port, "payload": self.payload,
-        }  # fmt: skip
-        whole = Fleet(**(defaults | self.urls | settings))
+        whole = Fleet(**(self.settings | settings))
         whole._targets = tuple(replace(target, patience_s=patience_s) for target in whole._targets)  # type: ignore[type-var]
         with whole as fleet:
             running = Running(fleet)

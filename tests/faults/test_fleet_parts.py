@@ -100,7 +100,7 @@ def test_all_predictor_replicas_gone_for_a_while(scene: Scene) -> None:
 
 def test_driver_killed_then_resumed(scene: Scene, tmp_path: Path) -> None:
     """kill -9 of `twin run`; `twin resume` makes the records it would have made, and the sinks have each of them."""
-    minutes = 12
+    minutes = 24
     run = scene.command("--duration", f"{minutes}min", "--pace", "30", "--checkpoint-every", "1min")
     driver = subprocess.Popen(run)
     begun = ("cursors/timescale@*/*.json", "checkpoints/*.npz")

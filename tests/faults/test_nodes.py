@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +19,21 @@ from tests.support import HANG_S, wait_until
 
 pytestmark = [pytest.mark.services, pytest.mark.cluster, pytest.mark.timeout(600)]
 
-_MINUTES = 7
+
+# It simulates until it is told to stop, however late restart points come on a slow machine: they wait for the sinks.
+# It says where the first and the last shard are.
+_DRIVER = """
+import json, logging, sys
+from twin import Fleet
+from twin.signals import stopped_by_signals
+logging.basicConfig(level=logging.WARNING)
+with stopped_by_signals() as stop, Fleet(**json.loads(sys.argv[1])) as fleet:
+    def show(status):
+        steps = [shard.tick for shard in status.shards]
+        print("steps", min(steps), max(steps), file=sys.stderr, flush=True)
+    fleet.run("1d", show, stop)
+    fleet.deliver()
+"""
 
 
 def _may_unshare() -> bool:
@@ -29,8 +46,8 @@ def test_worker_node_killed(scene: Scene, tmp_path: Path) -> None:
     if not _may_unshare():
         unavailable("nodes of their own need the right to unshare namespaces")
     with Nodes(2, tmp_path, scene.run) as nodes:
-        pace = ("--duration", f"{_MINUTES}min", "--pace", "15", "--checkpoint-every", "20s")
-        run = scene.command("--address", nodes.address, *pace)
+        settings = scene.settings | {"address": nodes.address, "pace": 15, "checkpoint_every": "20s"}
+        run = [sys.executable, "-c", _DRIVER, json.dumps(settings)]
         driver = subprocess.Popen(run, stderr=subprocess.PIPE, text=True, env=nodes.environment)
         said: list[tuple[float, str]] = []
 
@@ -41,24 +58,34 @@ def test_worker_node_killed(scene: Scene, tmp_path: Path) -> None:
 
         listener = threading.Thread(target=listen, daemon=True)
         listener.start()
-        wait_until(
-            lambda: driver.poll() is not None or len(list(scene.run.glob("restart/shard-*.npz"))) == 2, lambda: said
-        )
-        assert driver.poll() is None, said
-        nodes.kill(0)
-        killed = time.monotonic()
+
+        def back() -> list[float]:
+            return [then for then, line in said if "goes on at step" in line]
+
+        def steps() -> list[list[int]]:
+            return [[int(step) for step in line.split()[1:]] for _, line in said if line.startswith("steps")]
+
         try:
+            wait_until(
+                lambda: driver.poll() is not None or len(list(scene.run.glob("restart/shard-*.npz"))) == 2, lambda: said
+            )
+            assert driver.poll() is None, said
+            nodes.kill(0)
+            killed = time.monotonic()
+            wait_until(lambda: driver.poll() is not None or back(), lambda: said)
+            ahead = steps()[-1][1]
+            wait_until(lambda: driver.poll() is not None or steps()[-1][0] > ahead, lambda: said)
+            assert driver.poll() is None, said
+            driver.send_signal(signal.SIGINT)
             code = driver.wait(timeout=HANG_S)
         finally:
             driver.kill()
+            driver.wait()
             listener.join()
             assert driver.stderr is not None
             driver.stderr.close()
     assert code == 0, said
-    back = [then for then, line in said if "goes on at step" in line]
-    assert back, said
-    scene.recoveries.append(("Ray worker node killed, its disk lost (until its shard is back)", back[-1] - killed))
+    scene.recoveries.append(("Ray worker node killed, its disk lost (until its shard is back)", back()[-1] - killed))
     ledger = scene.balance()
-    made = {line.stream: line.made for line in ledger.lines}
-    assert made["telemetry"] == VEHICLES // 2 * _MINUTES * 30
-    assert made["predictions"] == VEHICLES // 2 * _MINUTES * 12
+    for stream in ("telemetry", "predictions"):
+        assert {line.shard for line in ledger.lines if line.stream == stream and line.made > VEHICLES} == {0, 1}

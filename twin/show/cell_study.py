@@ -26,6 +26,7 @@ from physics import (
     physics_version,
     simulate_protocol,
 )
+from physics.constants import COLDEST_C, HOTTEST_C
 from physics.lab import Series, initial_soc_for
 from physics.protocol import Step, checked_protocol
 from twin.errors import BadInput
@@ -124,7 +125,7 @@ def _start(
     suits = initial_soc_for(steps)
     ambient_C = initial_C = 25.0
     if ambient is not None:
-        ambient_C = initial_C = _number("--ambient", ambient, -60.0, 100.0)
+        ambient_C = initial_C = _number("--ambient", ambient, COLDEST_C, HOTTEST_C)
     elif read.ambient_C is not None or read.initial_C is not None:
         ambient_C = read.initial_C if read.ambient_C is None else read.ambient_C  # type: ignore[assignment]
         initial_C = ambient_C if read.initial_C is None else read.initial_C
