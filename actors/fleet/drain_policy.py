@@ -27,7 +27,7 @@ class Drain:
     def look(
         self, now: float, backlog: int, *, complete: bool, pool: PoolState, starting: bool = False
     ) -> tuple[Drain, Verdict]:
-        """`backlog`: records on their way; `complete`: every shard is where the run ended; `starting`: a carrier or a
+        """`backlog`: records on their way; `complete`: no shard owes records it made before; `starting`: a carrier or a
         replica is."""
         if backlog == 0 and complete:
             return self, "done"

@@ -51,15 +51,15 @@ class IllegalMove(AssertionError):
 
 @dataclass
 class ShardSlot:
-    """One shard. `asked_tick`: how far it was asked to step. `goal_tick`: where the last run ended, so that a shard
-    that begins again further back is stepped there anew."""
+    """One shard. `asked_tick`: how far it was asked to step. `furthest_tick`: how far its records may have reached a
+    sink; a shard that begins again further back is stepped there anew, also when the run ends meanwhile."""
 
     plan: ShardPlan
     actor: Remote[Shard]
     status: ShardStatus
     state: State = field(default_factory=Stepping)
     asked_tick: int = 0
-    goal_tick: int = 0
+    furthest_tick: int = 0
     deaths: int = 0
     """Deaths since its last step forward."""
     died_at: float = 0.0
@@ -70,7 +70,7 @@ class ShardSlot:
     _moves: deque[str] = field(default_factory=lambda: deque(maxlen=10))
 
     def __post_init__(self) -> None:
-        self.asked_tick = self.status.tick
+        self.asked_tick = self.furthest_tick = self.status.tick
 
     @property
     def restarting(self) -> bool:
@@ -78,8 +78,8 @@ class ShardSlot:
 
     @property
     def complete(self) -> bool:
-        """Whether it is where the last run ended."""
-        return self.status.tick >= self.goal_tick and not self.restarting
+        """Whether it owes no records that it may have made before."""
+        return self.status.tick >= self.furthest_tick and not self.restarting
 
     def may_send(self, now: float, most_in_flight: int) -> bool:
         """Whether another block may be sent."""
@@ -111,7 +111,7 @@ class ShardSlot:
         self.calls.remove(call)
         if status.tick > self.status.tick:
             self.deaths = 0
-        self.status = status
+        self.status, self.furthest_tick = status, max(status.tick, self.furthest_tick)
         if status.waiting_for:
             self.asked_tick, self.state = status.tick - 1, Waiting(now + RETRY_S)
         else:
@@ -121,7 +121,7 @@ class ShardSlot:
         """Its process is gone. A new one was started and asked where it begins again."""
         self._move("died", Stepping, Waiting, Restarting)
         self.actor, self.calls, self.copying, self.state = actor, [call], None, Restarting()
-        self.died_at = now
+        self.died_at, self.furthest_tick = now, max(self.asked_tick, self.furthest_tick)
 
     def back(self, status: ShardStatus) -> None:
         """The new process has said where it begins again."""

@@ -199,8 +199,6 @@ class Supervisor:
             self._collect(pacer.sleep_s(self._tick()))
             self._poll(on_status)
         self._finish_blocks()
-        for slot in self._slots:
-            slot.goal_tick = slot.status.tick
         self._poll(on_status, at_once=True)
 
     def _due(self, allowed_tick: int, until_tick: int) -> int:
@@ -301,7 +299,7 @@ class Supervisor:
     def drain(self, on_status: OnStatus, patience_s: float, stop: Callable[[], bool] = lambda: False) -> bool:
         """Wait until all records are predicted and delivered; False after `patience_s` without any progress.
 
-        A shard that dies meanwhile is restarted. If its log is gone, it is stepped to where the run ended.
+        A shard that dies meanwhile is restarted. If its log is gone, it is stepped to where it was.
         """
         drain = Drain(patience_s, self._clock())
         ping_s = max(_PING_S, len(self._slots) / _SHARDS_PINGED_A_SECOND)
@@ -321,7 +319,7 @@ class Supervisor:
                 if verdict != "wait":
                     return verdict == "done"
             for slot in self._to_look_at():
-                self._send(slot, slot.goal_tick, slot.goal_tick)
+                self._send(slot, slot.furthest_tick, slot.furthest_tick)
             if self._clock() >= ping_at:
                 ping_at = self._clock() + ping_s
                 for slot in self._slots:

@@ -79,7 +79,6 @@ def test_a_shard_that_waits_is_asked_the_same_again() -> None:
 
 def test_a_shard_that_died_comes_back_where_its_log_ends() -> None:
     slot, call = slot_of()
-    slot.goal_tick = 160
     slot.sent(160, call)
     slot.deaths = 1
     slot.died(slot.actor, call, 1000.0)
@@ -88,7 +87,7 @@ def test_a_shard_that_died_comes_back_where_its_log_ends() -> None:
     assert not slot.complete
     slot.back(replace(STATUS, tick=80))
     assert (slot.asked_tick, state_of(slot), slot.calls, slot.deaths) == (80, Stepping(), [], 1)
-    assert not slot.complete, "it has to come to where the run had ended"
+    assert not slot.complete, "it owes what it was asked for before it died"
 
 
 def test_moves_that_cannot_be_raise_with_what_came_before() -> None:

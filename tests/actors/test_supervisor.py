@@ -124,6 +124,27 @@ def test_told_to_stop_it_finishes_what_is_on_its_way(tmp_path: Path) -> None:
     assert supervisor.status().tick == asked < 100_000_000
 
 
+def test_told_to_stop_while_a_lost_shard_comes_back_it_still_owes_what_sinks_may_have(tmp_path: Path) -> None:
+    """Its log ended at 300 steps and is gone; the run is stopped before it is there again; draining makes the rest."""
+    cluster = InProcess(nodes=("a", "b"))
+    supervisor = started(tmp_path, cluster, shards=2)
+    supervisor.run(300, nothing)
+    cluster.nodes = ("b",)
+    cluster.shards[0].dead = "node lost"
+    cluster.logs[0] = 0
+    looks = 0
+
+    def stop() -> bool:
+        nonlocal looks
+        looks += 1
+        return len(cluster.shards) > 2 and looks > 2
+
+    supervisor.run(10_000_000, nothing, stop)
+    assert cluster.logs[0] < 300
+    assert supervisor.drain(nothing, 5.0)
+    assert cluster.logs[0] >= 300
+
+
 def test_carriers_are_placed_on_each_node_for_the_shards_there(tmp_path: Path) -> None:
     cluster = InProcess(nodes=("a", "b"))
     supervisor = started(tmp_path, cluster, targets=(KAFKA, MQTT), pool=POOL)

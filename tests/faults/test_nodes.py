@@ -21,17 +21,13 @@ pytestmark = [pytest.mark.services, pytest.mark.cluster, pytest.mark.timeout(600
 
 
 # It simulates until it is told to stop, however late restart points come on a slow machine: they wait for the sinks.
-# It says where the first and the last shard are.
 _DRIVER = """
 import json, logging, sys
 from twin import Fleet
 from twin.signals import stopped_by_signals
 logging.basicConfig(level=logging.WARNING)
 with stopped_by_signals() as stop, Fleet(**json.loads(sys.argv[1])) as fleet:
-    def show(status):
-        steps = [shard.tick for shard in status.shards]
-        print("steps", min(steps), max(steps), file=sys.stderr, flush=True)
-    fleet.run("1d", show, stop)
+    fleet.run("1d", stop=stop)
     fleet.deliver()
 """
 
@@ -42,7 +38,10 @@ def _may_unshare() -> bool:
 
 
 def test_worker_node_killed(scene: Scene, tmp_path: Path) -> None:
-    """The log of a shard is gone with its node: the shard begins at its restart point elsewhere, nothing is lost."""
+    """The log of a shard is gone with its node: the shard begins at its restart point elsewhere, nothing is lost.
+
+    The run is stopped before the shard is where it was: it still owes the records that sinks may have from before.
+    """
     if not _may_unshare():
         unavailable("nodes of their own need the right to unshare namespaces")
     with Nodes(2, tmp_path, scene.run) as nodes:
@@ -62,9 +61,6 @@ def test_worker_node_killed(scene: Scene, tmp_path: Path) -> None:
         def back() -> list[float]:
             return [then for then, line in said if "goes on at step" in line]
 
-        def steps() -> list[list[int]]:
-            return [[int(step) for step in line.split()[1:]] for _, line in said if line.startswith("steps")]
-
         try:
             wait_until(
                 lambda: driver.poll() is not None or len(list(scene.run.glob("restart/shard-*.npz"))) == 2, lambda: said
@@ -73,8 +69,6 @@ def test_worker_node_killed(scene: Scene, tmp_path: Path) -> None:
             nodes.kill(0)
             killed = time.monotonic()
             wait_until(lambda: driver.poll() is not None or back(), lambda: said)
-            ahead = steps()[-1][1]
-            wait_until(lambda: driver.poll() is not None or steps()[-1][0] > ahead, lambda: said)
             assert driver.poll() is None, said
             driver.send_signal(signal.SIGINT)
             code = driver.wait(timeout=HANG_S)
