@@ -16,11 +16,12 @@ import numpy as np
 
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from physics import simulate_life
+from physics.car_models import CAR_MODELS
 from physics.cells import cell_names, load_cell
 from physics.climate import CITIES, mean_temperature_C
 from physics.default_fleet import CELL_SHARES
 from physics.parameters import CellParameters, FloatArray
-from physics.population import PACK_RANGE_KM, WARMER_K
+from physics.population import WARMER_K
 from training.validation.calendar import CalendarFit, fit_calendar, kernel_calendar, predict_calendar
 from training.validation.cycling import LamFit, fit_lam, lam_of, predict_cycling
 from training.validation.published import PUBLISHED, calendar_capacity, cycling_loss
@@ -370,7 +371,7 @@ _CITY_CYCLE: Final = (0.45, 0.85, 0.15)  # lower and upper charge, C-rate
 def _city_rows(cell: CellParameters) -> Iterable[CityRow]:
     """Rows at the yearly mean temperature. Seasons and the heat of driving would add a little."""
     years = np.array([5.0, 10.0])
-    efc = years * _KM_A_YEAR / PACK_RANGE_KM
+    efc = years * _KM_A_YEAR / CAR_MODELS["medium"].range_km
     for k, city in enumerate(CITIES):
         t = mean_temperature_C(k) + WARMER_K
         rest = predict_calendar(cell, np.array([t]), np.array([_CITY_SOC]), years)[0]
