@@ -70,6 +70,7 @@ from physics.layout import (
     AUXILIARY,
     BLOCK_SIZE,
     CAPACITY_REFRESH_S,
+    CHARGE_FROM,
     CHARGER,
     CITY,
     COOLING_HEALTH,
@@ -140,6 +141,7 @@ from physics.vehicle import (
     CHARGING,
     HEAT_BELOW_C,
     ask_cells,
+    charge_by_night,
     follow_plans,
     read_traces,
     refresh_charging,
@@ -228,6 +230,7 @@ def advance_fleet(
                 work[NOW : NOW + LANES] = now_s
                 refresh_climate(block, work, keys)
                 apply_faults(block, work, c)
+                charge_by_night(block, work, c)
                 refresh_capacity(block, c)
                 if ending:
                     see_ends(ends[j], block, tick * dt / 86400.0, end_soh, c)
@@ -458,6 +461,7 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
         (LEAK, p.self_discharge),
         (CHARGER, p.charger_W),
         (HABIT, p.plug_habit),
+        (CHARGE_FROM, p.charge_from_s),
         (CITY, p.city),
         (USE, p.use),
         (MODEL, p.model),

@@ -45,7 +45,7 @@ from physics.bms import Bms, clear_flags, learn_soh, measure_pulses, report, upd
 from physics.climate import CITIES, ambient_K
 from physics.columns import COLUMNS, NAMES
 from physics.compiled import inner, kernel
-from physics.constants import GAS_CONSTANT
+from physics.constants import DAY_S, GAS_CONSTANT
 from physics.daily import FIGURES
 from physics.duty import TRIPS, trip
 from physics.ends import END_DAY, REASON, put_end, see_ends
@@ -68,6 +68,7 @@ from physics.layout import (
     NOW,
     ODOMETER,
     PACK_SEI,
+    PLUGGED,
     Q_LAM,
     Q_SEI,
     ROWS,
@@ -103,16 +104,17 @@ from physics.vehicle import (
     PARKED,
     arrive,
     ask_cells,
+    charge_by_night,
     climate_of,
     depart,
     read_traces,
     refresh_charging,
     refresh_climate,
+    until_night,
 )
 
 IntArray = npt.NDArray[np.int64]
 
-DAY_S: Final = 86400.0
 DRIVE_STEP_S: Final = 2.0
 WINDOW: Final = 20  # steps between two updates of plans and coefficients
 CHARGE_STEP_S: Final = 6.0
@@ -534,8 +536,11 @@ def _window(
     block: FloatArray, work: FloatArray, life: FloatArray, keys: Keys, dt: float, c: CellModel, bms: Bms
 ) -> None:
     """Choose each vehicle's step, and update what is held over a window."""
+    charge_by_night(block, work, c)
     for k in range(LANES):
         mode, left = block[MODE + k], (life[UNTIL + k] - life[CLOCK + k]) / WINDOW
+        if block[PLUGGED + k] == 1.0:
+            left = min(left, until_night(block, work, k) / WINDOW)
         longest = CHARGE_STEP_S if mode == CHARGING else (FAST_STEP_S if mode == FAST_CHARGING else PARK_STEP_S)
         step = dt if mode == DRIVING else max(min(longest, left), 1e-3)
         work[DT + k] = step

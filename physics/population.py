@@ -46,6 +46,10 @@ VANS_DELIVER: Final = 0.8
 FLAT_BELOW_V: Final = 3.2
 """At half charge: a cell of lithium iron phosphate. Its makers ask for full charges, so that the BMS can count."""
 CHARGERS_W: Final = (7200.0, 11000.0)
+SCHEDULED: Final = 0.35
+"""Share of owners whose vehicle charges at home by a timer; assumed, as many as have a tariff for the night."""
+NIGHT_HOURS: Final = (22.0, 23.0, 0.5, 1.0)
+"""When such tariffs begin. A timer is up to ten minutes behind."""
 STANDBY_W: Final = (4.0, 25.0)  # 0.2 to 1 % of a 60 kWh pack a day, the range that owners measure
 SELF_DISCHARGE: Final = (0.005, 0.015)  # of the charge in a month
 MONTH_H: Final = 730.5
@@ -79,6 +83,8 @@ class Population:
     """AC power from the wall."""
     plug_habit: FloatArray
     """Probability of plugging in at home on an evening above half charge."""
+    charge_from_s: FloatArray
+    """Local time of day from which it charges at home; -1: as soon as it is plugged in."""
     soc_limit: FloatArray
     """State of charge at which its owner lets charging at home end."""
     city: IntArray
@@ -142,7 +148,7 @@ def draw_population(
     cells: str | Mapping[str, float] = "chen2020",
     *,
     use: str | None = None,
-    model: str | None = None,
+    models: str | Mapping[str, float] | None = None,
     oldest_years: float = OLDEST_YEARS,
     fault_share: float = FAULT_SHARE,
     start_s: float = 0.0,
@@ -153,49 +159,47 @@ def draw_population(
     seed           of all random draws, or one for each role of chance
     cells          a cell's name, or names with their shares of the fleet
     use            one of `default_fleet.USES` for all; default: all of them by `default_fleet.USE_SHARES`
-    model          one of `car_models.CAR_MODELS` for all; default: all of them by `default_fleet.MODEL_SHARES`
+    models         one of `car_models.CAR_MODELS`, or several with their shares of the fleet; default: all of them by
+                   `default_fleet.MODEL_SHARES`, and most deliveries with the van
     oldest_years   vehicles are between new and this old
     fault_share    share of vehicles that get a fault within ten years of `start_s`
     drains         parked vehicles supply their 12 V side, and cells discharge themselves
     """
     keys = seed if isinstance(seed, Keys) else Keys.of(seed)
     vehicle = _checked(keys, vehicles)
-    shares = {cells: 1.0} if isinstance(cells, str) else dict(cells)
-    if not shares or not all(math.isfinite(s) and s > 0.0 for s in shares.values()):
-        raise ValueError(f"expected cells with shares above 0, got {cells!r}")
+    shares = _shares(cells, "cells")
     if not (0.0 <= oldest_years <= 30.0 and 0.0 <= fault_share <= 1.0):
         raise ValueError(
             f"expected oldest_years from 0 to 30 and fault_share from 0 to 1, got {oldest_years} and {fault_share}"
         )
     names = tuple(load_cell(name).name for name in shares)
-    bounds = np.cumsum(np.array(list(shares.values()))) / sum(shares.values())
-    cell = np.searchsorted(bounds[:-1], uniforms(keys.manufacture, 15, vehicle), side="right")
+    cell = _dealt(shares, uniforms(keys.manufacture, 15, vehicle))
 
     def spread(stream: int, low: float, high: float, key: int = keys.owner) -> FloatArray:
         return low + (high - low) * uniforms(key, stream, vehicle)
 
     if use is None:
-        use_of = np.searchsorted(
-            np.cumsum(list(USE_SHARES.values()))[:-1], uniforms(keys.owner, 14, vehicle), side="right"
-        )
+        use_of = _dealt(USE_SHARES, uniforms(keys.owner, 14, vehicle))
     elif use in USES:
         use_of = np.full(vehicle.size, USES.index(use))
     else:
         raise ValueError(f"expected a use of {', '.join(USES)}, got {use!r}")
-    if model is None:
-        share = uniforms(keys.owner, 24, vehicle)
-        model_of = np.searchsorted(np.cumsum(list(MODEL_SHARES.values()))[:-1], share, side="right")
+    asked = MODEL_SHARES if models is None else _shares(models, "models")
+    if unknown := set(asked) - set(CAR_MODELS):
+        raise ValueError(f"expected models of {', '.join(CAR_MODELS)}, got {', '.join(sorted(unknown))}")
+    numbers = np.array([list(CAR_MODELS).index(name) for name in asked])
+    model_of = numbers[_dealt(asked, uniforms(keys.owner, 24, vehicle))]
+    if models is None:
         delivers = (use_of == USES.index("delivery")) & (uniforms(keys.owner, 25, vehicle) < VANS_DELIVER)
-        model_of = np.where(delivers, list(MODEL_SHARES).index("van"), model_of)
-    elif model in CAR_MODELS:
-        model_of = np.full(vehicle.size, list(CAR_MODELS).index(model))
-    else:
-        raise ValueError(f"expected a model of {', '.join(CAR_MODELS)}, got {model!r}")
+        model_of = np.where(delivers, list(CAR_MODELS).index("van"), model_of)
     kinds = tuple(CAR_MODELS.values())
     city = np.minimum((uniforms(keys.owner, 9, vehicle) * len(CITIES)).astype(np.int64), len(CITIES) - 1)
     flat = np.array([_middle_V(cell_model(load_cell(name))) < FLAT_BELOW_V for name in names])[cell]
     below_full = uniforms(keys.owner, 7, vehicle) < np.where(flat, 0.4, 0.88)
     soc_limit = np.where(below_full, np.where(uniforms(keys.owner, 7, vehicle, 1) < 0.8, 0.8, 0.9), 1.0)
+    scheduled = uniforms(keys.owner, 26, vehicle) < SCHEDULED
+    tariff = np.array(NIGHT_HOURS)[(uniforms(keys.owner, 27, vehicle) * len(NIGHT_HOURS)).astype(np.int64)]
+    night_s = 3600.0 * tariff + spread(28, 0.0, 600.0)
     age = spread(11, 0.0, oldest_years)
     year_km = spread(12, 9000.0, 24000.0) * np.array(USE_DISTANCE)[use_of]
     temperature = np.array([mean_temperature_C(k) for k in range(len(CITIES))])[city] + KELVIN + WARMER_K
@@ -234,6 +238,7 @@ def draw_population(
         self_discharge=spread(23, *SELF_DISCHARGE, keys.manufacture) * leak if drains else np.zeros(vehicle.size),
         charger_W=np.where(uniforms(keys.owner, 6, vehicle) < 0.5, *CHARGERS_W),
         plug_habit=spread(8, 0.3, 1.0),
+        charge_from_s=np.where(scheduled, night_s, -1.0),
         soc_limit=soc_limit,
         city=city,
         initial_soc=soc_limit - spread(10, 0.02, 0.35),
@@ -251,6 +256,19 @@ def draw_population(
         fault_onset_s=onset,
         fault_severity=severity,
     )
+
+
+def _shares(named: str | Mapping[str, float], what: str) -> dict[str, float]:
+    shares = {named: 1.0} if isinstance(named, str) else dict(named)
+    if not shares or not all(math.isfinite(share) and share > 0.0 for share in shares.values()):
+        raise ValueError(f"expected {what} with shares above 0, got {named!r}")
+    return shares
+
+
+def _dealt(shares: Mapping[str, float], chance: FloatArray) -> IntArray:
+    """Position in `shares` that a uniform random number falls on."""
+    bounds = np.cumsum(list(shares.values())) / sum(shares.values())
+    return np.searchsorted(bounds[:-1], chance, side="right")
 
 
 def _middle_V(model: CellModel) -> float:

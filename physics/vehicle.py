@@ -8,7 +8,7 @@ denser, and cold tyres roll harder: 0.8 % a kelvin below 25 degC (ISO 28580).
 
 Charging ends where the battery management system has counted to a state of charge: at home the owner's, on the road
 80 %. Until there the charger gives its full power, or what the car's curve and a cold battery take, and the cell's own
-voltage limits it only near full.
+voltage limits it only near full. A timer may let a charge at home begin at night only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from physics.bms import capacity_C_of
 from physics.car_models import CABIN_W_K, CURVE_POINTS, DRAG_AREA_M2, FAST_W, HEAT_PUMP
 from physics.climate import ambient_K
 from physics.compiled import inner
-from physics.constants import GRAVITY, KELVIN
+from physics.constants import DAY_S, GRAVITY, KELVIN
 from physics.duty import FAST, HOME, find_event, plugs_in, trip, what_follows
 from physics.faults import stand_still
 from physics.kernel import soc_of
@@ -32,6 +32,7 @@ from physics.layout import (
     AREA,
     AUXILIARY,
     CABIN,
+    CHARGE_FROM,
     CHARGER,
     CITY,
     COOLING_HEALTH,
@@ -55,6 +56,7 @@ from physics.layout import (
     NOW,
     ODOMETER,
     PARALLEL,
+    PLUGGED,
     POWER,
     PUMP,
     ROLLING,
@@ -112,6 +114,7 @@ COLD_ZERO_C: Final = -15.0  # least charging current at and below
 COLD_FULL_C: Final = 15.0  # full charging current at and above
 COLD_SHARE: Final = 0.05
 FAST_C_RATE: Final = 3.5  # no curve asks for more
+NIGHT_S: Final = 28800.0  # how long a timer lets a charge begin
 FAST_UNTIL: Final = 0.8  # state of charge
 RESERVE: Final = 0.08  # state of charge at which a driver looks for a charger
 FAST_BELOW: Final = 0.6  # state of charge above which no stop is made
@@ -198,6 +201,25 @@ def depart(block: FloatArray, k: int, keys: Keys, vehicle: int, use: int, day: i
     """Before a trip: decide how warm the battery is to be. On the way to a fast charger it is warmed for it."""
     fast = (what_follows(keys, vehicle, use, day, which) == FAST) and soc_of(block, k) < PRECONDITION_BELOW
     block[WARM_TO + k] = KELVIN + (HEAT_BELOW_FAST_C if fast else HEAT_BELOW_C)
+    block[PLUGGED + k] = 0.0
+
+
+@inner
+def until_night(block: FloatArray, work: FloatArray, k: int) -> float:
+    """Time until the timer of a vehicle lets it charge [s]: 0 through its night, at NOW."""
+    since = (work[NOW + k] + block[UTC_OFFSET + k] - block[CHARGE_FROM + k]) % DAY_S
+    return 0.0 if since < NIGHT_S else DAY_S - since
+
+
+@inner
+def charge_by_night(block: FloatArray, work: FloatArray, c: CellModel) -> None:
+    """Begin the charges that a timer held back. Called whenever NOW is renewed."""
+    for k in range(LANES):
+        if (block[PLUGGED + k] == 1.0) and until_night(block, work, k) == 0.0:
+            block[PLUGGED + k] = 0.0
+            if block[FAILED + k] == 0.0:
+                block[MODE + k] = CHARGING
+                count_on(block, k, c)
 
 
 @inner
@@ -207,7 +229,9 @@ def arrive(block: FloatArray, k: int, keys: Keys, vehicle: int, use: int, day: i
     soc = soc_of(block, k)
     home = (follows == HOME) and (plugs_in(keys, vehicle, use, day, block[HABIT + k]) or soc < PLUG_ALWAYS_BELOW)
     fast = (follows == FAST) and soc < FAST_BELOW
-    if (home or fast) and block[FAILED + k] == 0.0:
+    if home and (not fast) and block[CHARGE_FROM + k] >= 0.0:
+        block[PLUGGED + k] = 1.0
+    elif (home or fast) and block[FAILED + k] == 0.0:
         block[MODE + k] = FAST_CHARGING if fast else CHARGING
         count_on(block, k, c)
 

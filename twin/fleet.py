@@ -195,6 +195,7 @@ class Fleet:
                 oldest_years=self.settings.oldest_years,
                 fault_share=who.fault_share,
                 drains=who.drains,
+                models=who.models(),
             ),
             sensors=self.settings.reporting.profile(),
             transmission=self.settings.reporting.transmission(),

@@ -30,7 +30,7 @@ from actors.delivery.sinks.base import mask
 from actors.prediction.plan import LOOPBACK
 from datasets.names import Fsync, Payload, utc_text
 from datasets.transmission import Transmission
-from physics.default_fleet import CELL_SHARES, FAULT_SHARE, OLDEST_YEARS, USE_SHARES, USES
+from physics.default_fleet import CELL_SHARES, FAULT_SHARE, MODEL_SHARES, MODELS, OLDEST_YEARS, USE_SHARES, USES
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from twin.errors import BadInput
 
@@ -232,6 +232,13 @@ class Population(Group):
         "one use for every vehicle",
         default_text="a mix: " + ", ".join(f"{share:.0%} {use}" for use, share in USE_SHARES.items()),
     )
+    model: Annotated[str, Form("NAME[:SHARE,..]", MODELS)] = _setting(
+        "",
+        "one vehicle model, or several with their shares of the fleet",
+        default_text="a mix: "
+        + ", ".join(f"{share:.0%} {model}" for model, share in MODEL_SHARES.items())
+        + "; most deliveries with a van",
+    )
     oldest: Age | None = _setting(
         None,
         "highest age of a vehicle at the start",
@@ -249,17 +256,29 @@ class Population(Group):
 
     @field_validator("cell")
     @classmethod
-    def _shares(cls, cell: str) -> str:
-        _cells(cell)
+    def _named_cells(cls, cell: str) -> str:
+        _shares(cell, "a cell's name")
         return cell
+
+    @field_validator("model")
+    @classmethod
+    def _known_models(cls, model: str) -> str:
+        for name, _ in _shares(model, "a model's name") if model else ():
+            if name not in MODELS:
+                raise ValueError(f"expected models of {', '.join(MODELS)}, got {name!r}")
+        return model
 
     def cells(self) -> tuple[tuple[str, float], ...]:
         """(name, share) of each cell in the fleet."""
-        return _cells(self.cell)
+        return _shares(self.cell, "a cell's name")
+
+    def models(self) -> tuple[tuple[str, float], ...] | None:
+        """(name, share) of each vehicle model in the fleet; None for the mix."""
+        return _shares(self.model, "a model's name") if self.model else None
 
 
-def _cells(text: str) -> tuple[tuple[str, float], ...]:
-    pairs = []
+def _shares(text: str, what: str) -> tuple[tuple[str, float], ...]:
+    pairs: list[tuple[str, float]] = []
     for part in text.split(","):
         name, colon, share = part.strip().partition(":")
         try:
@@ -267,7 +286,9 @@ def _cells(text: str) -> tuple[tuple[str, float], ...]:
         except ValueError:
             value = math.nan
         if not name or not (math.isfinite(value) and value > 0):
-            raise ValueError(f"expected a cell's name, or name:share[,name:share], got {text!r}")
+            raise ValueError(f"expected {what}, or name:share[,name:share], got {text!r}")
+        if name in dict(pairs):
+            raise ValueError(f"expected each name once, got {name} twice in {text!r}")
         pairs.append((name, value))
     return tuple(pairs)
 
@@ -560,7 +581,7 @@ class RunSettings:
         deciding |= {
             "physics": physics,
             "periods": [clock.telemetry_s, clock.prediction_s],
-            "fleet": [who.use, self.oldest_years, who.fault_share, who.drains],
+            "fleet": [who.use, who.model, self.oldest_years, who.fault_share, who.drains],
             "reporting": self.reporting.model_dump(mode="json"),
         }
         return "run-" + hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:12]

@@ -36,7 +36,8 @@ def vehicle_ranges(vehicles: int, shards: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class PopulationPlan:
-    """The composition of the fleet: the arguments of `physics.draw_population`. `cells`: (name, share) pairs."""
+    """The composition of the fleet: the arguments of `physics.draw_population`. `cells`, `models`: (name, share)
+    pairs."""
 
     seed: int
     cells: tuple[tuple[str, float], ...]
@@ -44,6 +45,7 @@ class PopulationPlan:
     oldest_years: float
     fault_share: float
     drains: bool = True
+    models: tuple[tuple[str, float], ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,7 @@ class Shard:
             vehicles,
             dict(who.cells),
             use=who.use,
+            models=dict(who.models) if who.models else None,
             oldest_years=who.oldest_years,
             fault_share=who.fault_share,
             start_s=plan.start_s,

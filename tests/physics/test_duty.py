@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from physics import FLAGS, MODES, FleetPhysics, Population, draw_population, load_cell
+from physics import FLAGS, MODES, FleetLives, FleetPhysics, Population, draw_population, load_cell
 from physics.climate import CITIES
 from physics.default_fleet import USE_SHARES, USES
 from physics.duty import LONGEST_TRIP_S, TRIPS, trip
@@ -215,6 +215,31 @@ def test_the_extremes_enclose_the_mean(two_days: tuple[Population, Telemetry]) -
     assert np.all(told["cell_voltage_max"] >= mean - 2e-5)
     assert np.all(told["cell_temperature_min"] <= told["battery_temperature"])
     assert np.all(told["cell_temperature_max"] >= told["battery_temperature"])
+
+
+def test_a_timer_holds_a_charge_back_until_its_hour(cycles: Cycles) -> None:
+    at_22 = {"city": city("Munich"), "charge_from_s": 79_200.0, "plug_habit": 1.0}
+    clock = (np.arange(1, 3 * 1440 + 1) / 60.0 + CITIES[city("Munich")].utc_offset_s / 3600.0) % 24.0
+    modes = run(of_use("commuter", 40, **at_22), cycles, 3)["mode"]
+    begun = (modes[1:] == CHARGING) & (modes[:-1] != CHARGING)
+    hours = np.broadcast_to(clock[1:, None], begun.shape)[begun]
+    assert hours.size >= 40
+    assert np.all((hours >= 22.0) | (hours <= 6.1))
+    assert np.mean(np.abs(hours - 22.0) < 0.1) > 0.8
+
+
+@pytest.mark.parametrize("charge_from_s", [-1.0, 3600.0])
+def test_lives_charge_when_seconds_do(cycles: Cycles, charge_from_s: float) -> None:
+    """Charge at the end of a working day, with a timer at one o'clock or without."""
+    who = of_use("delivery", 40, city=city("London"), charge_from_s=charge_from_s, soc_limit=0.8)
+    lives, seconds = (
+        of(who, cycles=cycles, start_s=MIDNIGHT, sensors=PROFILES["ideal"]) for of in (FleetLives, FleetPhysics)
+    )
+    by_lives, by_seconds = (
+        np.median([f.advance(DAY, DAY)["soc"].mean() for _ in range(6)][1:]) for f in (lives, seconds)
+    )
+    assert by_lives == pytest.approx(by_seconds, abs=0.05)
+    assert by_seconds > 0.78 if charge_from_s < 0.0 else by_seconds < 0.7
 
 
 def test_a_weaker_pack_stops_charging_earlier(cycles: Cycles) -> None:

@@ -127,6 +127,9 @@ def test_the_names_of_the_services(tmp_path: Path) -> None:
         ({"shards": "0"}, "--shards: expected auto or a whole number"),
         ({"use": "racing"}, "--use: expected one of commuter, delivery, taxi, long_distance, got 'racing'"),
         ({"cell": "chen2020:x"}, "--cell: expected a cell's name, or name:share"),
+        ({"cell": "chen2020:1,chen2020:2"}, "--cell: expected each name once, got chen2020 twice"),
+        ({"model": "limousine"}, "--model: expected models of small, medium, large, van, got 'limousine'"),
+        ({"model": "small:0"}, "--model: expected a model's name, or name:share"),
         ({"fault_share": "1.5"}, "--fault-share"),
         ({"log_max_size": "5"}, "--log-max-size: expected a size from 1MB up"),
         ({"log_fsync": "never"}, "--log-fsync: expected 'checkpoint' or 'always', got 'never'"),
@@ -234,7 +237,7 @@ def test_identity_is_of_what_decides_the_records() -> None:
         assert load(**same).identity("physics") == base
     others = [
         {"vehicles": "999"}, {"seed": "2"}, {"duration": "2h"}, {"step": "0.5s"}, {"telemetry_every": "4s"},
-        {"predict_every": "10s"}, {"cell": "chen2020"}, {"use": "taxi"}, {"oldest": "5y"}, {"fault_share": "0.1"},
+        {"predict_every": "10s"}, {"cell": "chen2020"}, {"use": "taxi"}, {"model": "van"}, {"oldest": "5y"}, {"fault_share": "0.1"},
         {"start": "2026-06-02T07:00Z"},
     ]  # fmt: skip
     assert len({load(**other).identity("physics") for other in others} | {base}) == len(others) + 1
