@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from datasets.schema import FIELDS, STREAMS, Stream, json_schema  # noqa: E402
+from physics.car_models import CAR_MODELS  # noqa: E402
 from physics.daily import DAILY, HOW  # noqa: E402
+from physics.default_fleet import MODEL_SHARES  # noqa: E402
 from physics.sensors import PROFILES  # noqa: E402
 from twin.settings import GROUPS, Group, default_of, extra_of, form_of  # noqa: E402
 
@@ -107,6 +109,22 @@ def reports_page(page: str) -> str:
     return page[:start] + profiles_table() + page[page.index("\n\n", start) :]
 
 
+def models_table() -> str:
+    """The vehicle models."""
+    lines = [
+        "| Model | After | Share | Pack, kWh | Mass, kg | CdA, m2 | Cabin, W/K | Heated by | Fast charging, kW at % |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, model in CAR_MODELS.items():
+        curve = ", ".join(f"{kW:g} at {100 * soc:g}" for soc, kW in model.fast_kW)
+        cells = (
+            f"`{name}`", model.like, f"{MODEL_SHARES[name]:.0%}", f"{model.pack_kWh:g}", f"{model.curb_mass_kg:g}",
+            f"{model.drag_area_m2:g}", f"{model.cabin_W_K:g}", "heat pump" if model.heat_pump else "resistor", curve,
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def daily_table() -> str:
     """The columns of a vehicle's day."""
     lines = ["| Daily column | Unit | Type | How | What |", "|---|---|---|---|---|"]
@@ -124,7 +142,9 @@ def daily_table() -> str:
 
 
 def physics_page(page: str) -> str:
-    """docs/physics.md with a new table of daily columns."""
+    """docs/physics.md with new tables of vehicle models and of daily columns."""
+    start = page.index("| Model | After |")
+    page = page[:start] + models_table() + page[page.index("\n\n", start) :]
     start = page.index("| Daily column |")
     return page[:start] + daily_table() + page[page.index("\n\n- Sums and currents", start) :]
 
