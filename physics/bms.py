@@ -57,6 +57,7 @@ from physics.layout import (
     FAULT,
     FAULT_ONSET,
     FAULT_SEVERITY,
+    FILM_SCALE,
     FLAG_POWER,
     FLAG_VOLTAGE,
     HOT_SHARE,
@@ -290,7 +291,7 @@ def pulse_resistance(
     per_n = scale * c.kinetic_n / (active_n * exp(c.e_kinetic_n * inverse_t) * math.sqrt(x_n * (1.0 - x_n)))
     per_p = scale * c.kinetic_p / (active_p * exp(c.e_kinetic_p * inverse_t) * math.sqrt(x_p * (1.0 - x_p)))
     transfer = v_t * (asinh_and_root(per_n * i)[0] + asinh_and_root(per_p * i)[0]) / i
-    film = c.sei_resistance * length / active_n
+    film = block[FILM_SCALE + k] * c.sei_resistance * length / active_n
     whole = scale * ohmic + block[CONTACT + k] + film + transfer + diffusion + v_t * c.transport * salt / faster_e
     resistance: float = whole / area
     return resistance

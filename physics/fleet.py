@@ -86,6 +86,7 @@ from physics.layout import (
     FAULT,
     FAULT_ONSET,
     FAULT_SEVERITY,
+    FILM_SCALE,
     FLAG_RANGE,
     HABIT,
     HOT_SHARE,
@@ -453,6 +454,7 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
     for offset, values in (
         (RESISTANCE_SCALE, p.resistance_scale),
         (SEI_SCALE, p.sei_scale),
+        (FILM_SCALE, p.film_scale),
         (VEHICLE, p.vehicle),
         (SPEED_SCALE, p.speed_scale),
         (MASS, p.mass_kg),
@@ -822,8 +824,9 @@ class FleetPhysics:
                 odometer,
             ) = state
             first, one = model.sei_initial / model.sei_length, np.ones(1)
-            fresh = instant_resistance(model, first * one, 0.0 * one, one, one)
-            present = instant_resistance(model, q_sei, plated + dead, active_n, active_p)
+            film_scale = group.row(FILM_SCALE)
+            fresh = instant_resistance(model, first * one, 0.0 * one, one, one, film_scale)
+            present = instant_resistance(model, q_sei, plated + dead, active_n, active_p, film_scale)
             sei = (q_sei - first) / model.inventory
             values = {
                 "soc": soc,

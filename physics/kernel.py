@@ -48,6 +48,7 @@ from physics.layout import (
     ENTROPY_N,
     ENTROPY_P,
     FILM,
+    FILM_SCALE,
     FLAG_POWER,
     FLAG_RANGE,
     FLAG_VOLTAGE,
@@ -474,7 +475,7 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         worse_salt = exp(-c.e_conductivity * inverse_t)
         ohmic_n = c.r_electrolyte_n * slower_pores * worse_salt
         block[OHMIC + k] = scale * (ohmic_n + c.r_electrolyte_sp * worse_salt + c.r_solid) + block[CONTACT + k]
-        block[FILM + k] = c.sei_resistance * length / active_n
+        block[FILM + k] = block[FILM_SCALE + k] * c.sei_resistance * length / active_n
         # exp(F 0.4 V/2RT): the rates that follow are those at b = 0.
         at_zero = exp(c.sei_potential / (2.0 * R_F * t))
         reaction = exp(c.e_sei * inverse_t) * at_zero

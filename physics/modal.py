@@ -365,12 +365,17 @@ def stoichiometry_limits(
 
 
 def instant_resistance(
-    model: CellModel, q_sei: FloatArray, metal: FloatArray, active_n: FloatArray, active_p: FloatArray
+    model: CellModel,
+    q_sei: FloatArray,
+    metal: FloatArray,
+    active_n: FloatArray,
+    active_p: FloatArray,
+    film_scale: FloatArray,
 ) -> FloatArray:
     """Resistance of a pulse before diffusion responds, at 25 degC and half-filled surfaces, shape (n,) [Ohm m2].
 
     It is the sum of ohmic resistance (in the pores that film and metal leave), film and charge transfer. `q_sei`,
-    `metal`: charge [C/m2]; `active_*`: active material left.
+    `metal`: charge [C/m2]; `active_*`: active material left; `film_scale`: factor on the film's resistivity.
     """
     length = q_sei * model.sei_length / active_n
     filled = active_n * (model.area_n * (length - model.sei_initial) + model.plated_volume * metal)
@@ -379,7 +384,7 @@ def instant_resistance(
     transfer = (
         2.0 * GAS_CONSTANT * model.t_ref / FARADAY * 2.0 * (model.kinetic_n / active_n + model.kinetic_p / active_p)
     )
-    return np.asarray(ohmic + model.sei_resistance * length / active_n + transfer, dtype=np.float64)
+    return np.asarray(ohmic + film_scale * model.sei_resistance * length / active_n + transfer, dtype=np.float64)
 
 
 def equilibrium_voltage(model: CellModel, x_n: FloatArray, inventory: FloatArray) -> FloatArray:

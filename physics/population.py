@@ -37,6 +37,8 @@ CAPACITY_SD: Final = 0.012
 RESISTANCE_SD: Final = 0.05
 SPEED_SD: Final = 0.05
 SEI_SD: Final = 0.3
+FILM_SD: Final = 0.25
+"""Of the logarithm; assumed. Without it resistance would tell SoH exactly, which it does not."""
 USE_DISTANCE: Final = (1.0, 1.6, 4.0, 2.5)
 """Yearly distance of each use relative to the commuter's."""
 YEAR_S: Final = 365.2425 * 86400.0
@@ -70,6 +72,8 @@ class Population:
     resistance_scale: FloatArray
     sei_scale: FloatArray
     """Factor on the rate of SEI growth."""
+    film_scale: FloatArray
+    """Factor on the resistivity of its film."""
     speed_scale: FloatArray
     """The driver's factor on trace speeds."""
     mass_kg: FloatArray
@@ -231,6 +235,7 @@ def draw_population(
         capacity_scale=1.0 + CAPACITY_SD * normals(keys.manufacture, 1, vehicle),
         resistance_scale=1.0 + RESISTANCE_SD * normals(keys.manufacture, 2, vehicle),
         sei_scale=sei_scale,
+        film_scale=np.exp(FILM_SD * normals(keys.manufacture, 29, vehicle, limit=2.5)),
         speed_scale=1.0 + SPEED_SD * normals(keys.owner, 3, vehicle, limit=2.0),
         mass_kg=np.array([kind.curb_mass_kg for kind in kinds])[model_of] + spread(4, 75.0, 400.0),
         auxiliary_W=spread(5, 200.0, 500.0),

@@ -150,7 +150,7 @@ CHEN2020 = CellParameters(
         diffusivity_activation_J_mol=57500.0,
         molar_volume_m3_mol=9.585e-5,
         lithium_per_mole=2.0,  # (CH2OCO2Li)2, as in Chen2020's set; O'Kane 2022 counts 1 "true to paper"
-        resistivity_Ohm_m=2e5,
+        resistivity_Ohm_m=6.6e4,  # resistance by capacity lost as in Schmalstieg et al. 2014; Chen's set has 2e5
         initial_thickness_m=5e-9,
     ),
     # O'Kane's law has no threshold, so some metal is present at rest, too. At the published 1e-6 1/s its dying would

@@ -144,7 +144,7 @@ PRADA2013 = CellParameters(
         diffusivity_activation_J_mol=50700.0,
         molar_volume_m3_mol=9.585e-5,
         lithium_per_mole=2.0,
-        resistivity_Ohm_m=2e5,
+        resistivity_Ohm_m=2e4,  # resistance by capacity lost as in Naumann et al. 2018; Chen's set has 2e5
         initial_thickness_m=5e-9,
     ),
     # O'Kane's law has no threshold, so some metal is present at rest, too. At the published 1e-6 1/s its dying would

@@ -206,7 +206,7 @@ def test_resistance_is_truth_of_its_own(make_fleet: Make) -> None:
     model = cell_model(load_cell("chen2020"))
     one = np.ones(1)
     expected = [
-        float(instant_resistance(model, film / model.sei_length * one, 0.0 * one, one, one)[0]) / model.area
+        float(instant_resistance(model, film / model.sei_length * one, 0.0 * one, one, one, one)[0]) / model.area
         for film in (model.sei_initial, thick)
     ]
     assert pulses[1] - pulses[0] == pytest.approx(expected[1] - expected[0], rel=0.02)

@@ -236,7 +236,7 @@ def test_jumped_lives_travel_and_cycle_as_far(a_year: Callable[..., tuple[FleetL
         one, other = jumped[name][0] - before, full[name][0] - before
         assert np.mean(one) == pytest.approx(np.mean(other), rel=0.02), name
         assert np.median(np.abs(one / other - 1.0)) < 0.04, name
-        assert np.max(np.abs(one / other - 1.0)) < 0.15, name
+        assert np.max(np.abs(one / other - 1.0)) < 0.2, name
 
 
 def test_the_weakest_cell_ages_as_much_in_jumps(a_year: Callable[..., tuple[FleetLives, Telemetry]]) -> None:

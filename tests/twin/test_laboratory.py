@@ -66,7 +66,7 @@ def test_a_file_says_where_its_cell_starts(tmp_path: Path) -> None:
     series = pd.read_parquet(folder / "series.parquet")
     ends = series[["voltage_V", "temperature_C"]].iloc[[0, -1]].to_numpy()
     assert ends[:, 1] == pytest.approx([0.0, 8.5], abs=0.6), "PyBaMM's SPMe with heat of mixing; without it 7.0"
-    assert ends[:, 0] == pytest.approx([3.750, 3.359], abs=0.01)
+    assert ends[:, 0] == pytest.approx([3.750, 3.370], abs=0.005)
     assert "note: the file starts the cell at 0 degC in air of 0 degC; --ambient sets both" in said
     assert "note: the file starts the cell at 50.0 % of its charge; --soc sets another" in said
     folder = cycle_cell(
