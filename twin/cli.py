@@ -48,6 +48,7 @@ _VALIDATE = (
     (validate.physics, validate.EXAMPLE),
     (validate.life, validate.EXAMPLE_LIFE),
     (validate.reports, validate.EXAMPLE_REPORTS),
+    (validate.vehicle, validate.EXAMPLE_VEHICLE),
 )
 _FIRST = 5
 
