@@ -82,7 +82,9 @@ def _contents(cell: CellParameters, title: str, description: str) -> dict[str, A
     }
 
 
-def _electrode(cell: CellParameters, e: ElectrodeParameters, efficiency: float, low: float, high: float) -> dict[str, Any]:
+def _electrode(
+    cell: CellParameters, e: ElectrodeParameters, efficiency: float, low: float, high: float
+) -> dict[str, Any]:
     """`low`, `high`: its stoichiometries between the voltage limits."""
     x = np.linspace(0.0, 1.0, TABLE_CELLS + 1)
     relative = e.relative_diffusivity

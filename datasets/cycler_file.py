@@ -92,7 +92,9 @@ def read_cycler(
     values["current"] *= 1.0 if sign == "discharge" else -1.0
     _check_range(path, "voltages", "V", values["voltage"], *_VOLTAGES)
     _check_range(path, "temperatures", "degC", values["temperature"], COLDEST_C, HOTTEST_C)
-    parts = tuple(_part(path, str(name), rows, values) for name, rows in names.groupby(names, sort=False).indices.items())
+    parts = tuple(
+        _part(path, str(name), rows, values) for name, rows in names.groupby(names, sort=False).indices.items()
+    )
     _check_sign(path, parts, sign)
     return parts
 
@@ -141,9 +143,7 @@ def _check_range(path: Path, what: str, unit: str, values: FloatArray, low: floa
 
 
 def _part(path: Path, name: str, rows: npt.NDArray[np.intp], values: dict[str, FloatArray]) -> Part:
-    time, current, voltage, temperature = (
-        values[what][rows] for what in ("time", "current", "voltage", "temperature")
-    )
+    time, current, voltage, temperature = (values[what][rows] for what in ("time", "current", "voltage", "temperature"))
     if time.size < _SHORTEST:
         raise DataError(f"{path}: expected at least {_SHORTEST} rows in part {name}, got {time.size}")
     dt = np.diff(time)

@@ -1,30 +1,41 @@
-"""The voltage of one cell under a recorded current, at the recorded temperature: what a fit compares with a cycler.
+"""One cell under a recorded current, at the recorded temperature: its voltage, which a fit compares with a cycler, and how
+it ages.
 
-Side reactions are off and the temperature is the record's, so only the electrical model speaks. A step may be as long as
+For a voltage side reactions are off, so only the electrical model speaks. A step may be as long as
 its current was constant, because the diffusion modes are exact.
 """
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from physics.cell import rested_block
 from physics.compiled import kernel
 from physics.constants import KELVIN
-from physics.kernel import refresh_cells, rest_cells, step_cells
+from physics.kernel import refresh_capacity, refresh_cells, rest_cells, step_cells
 from physics.layout import (
+    ACTIVE_N,
+    ACTIVE_P,
     AMBIENT,
     CURRENT_HIGH,
     CURRENT_LOW,
+    DEAD,
     DT,
     LANES,
+    Q_SEI,
+    Q_SIDE,
     REFRESH_S,
     TEMPERATURE,
     VOLTAGE,
     VOLTAGE_HIGH,
     WORK_SIZE,
+    X_EMPTY,
+    X_FULL,
     X_N,
     X_P,
 )
@@ -32,6 +43,7 @@ from physics.modal import CellModel, equilibrium_voltage
 from physics.parameters import FloatArray
 
 _NO_LIMIT_V: Final = 1e3
+_NEWTON: Final = 4  # steps of the capacity's follower, which is otherwise called once a minute
 _EDGE: Final = 2e-3  # stoichiometries at the start keep this far from empty and full
 
 
@@ -75,6 +87,67 @@ def start_stoichiometry(model: CellModel, rest_V: float) -> float:
     return 0.5 * (low + high)
 
 
+@dataclass(frozen=True)
+class Aged:
+    """A cell at some moments of a record; arrays of shape (moments,)."""
+
+    soh: FloatArray
+    film_m: FloatArray
+    dead_Ah: FloatArray
+    active_n: FloatArray
+    active_p: FloatArray
+
+
+def age_record(
+    model: CellModel,
+    dt: FloatArray,
+    current_A: FloatArray,
+    temperature_C: FloatArray,
+    voltage_V: FloatArray,
+    resets: npt.NDArray[np.int64],
+    moments: npt.NDArray[np.int64],
+) -> Aged:
+    """How a cell ages under a recorded current and temperature, with all side reactions; arrays of shape (n,).
+
+    A counter of charge drifts over months. So the charge is set anew after the rows `resets`, where the cell had rested
+    long, from the voltage there. The first voltage must be one at rest, too.
+
+    moments     rows after which the cell is looked at, rising
+    """
+    block = rested_block(model, soc=0.5, temperature_C=float(temperature_C[0]))
+    _rest_at(block, model, float(voltage_V[0]))
+    out = np.empty(dt.size)
+    looks = []
+    ends = np.unique(np.concatenate([resets + 1, moments + 1, [dt.size]]))
+    rested = set((resets + 1).tolist())
+    for begin, end in itertools.pairwise([0, *ends.tolist()]):
+        some = slice(begin, end)
+        run_record(block, dt[some], current_A[some], temperature_C[some] + KELVIN, model, out[some])
+        for _ in range(_NEWTON):
+            refresh_capacity(block, model)
+        if end in rested:
+            _rest_at(block, model, float(voltage_V[end - 1]))
+        if end - 1 in moments:
+            soh = float(block[ACTIVE_N] * (block[X_FULL] - block[X_EMPTY]) / (model.x_full - model.x_empty))
+            film, dead = block[Q_SEI] * model.sei_length / block[ACTIVE_N], block[DEAD] * model.area / 3600.0
+            looks.append((soh, film, dead, block[ACTIVE_N], block[ACTIVE_P]))
+    return Aged(*np.array(looks).T)
+
+
+def _rest_at(block: FloatArray, model: CellModel, rest_V: float) -> None:
+    """Put the (aged) cell at rest at an open-circuit voltage, with the lithium that it has."""
+    active_n, active_p = float(block[ACTIVE_N]), float(block[ACTIVE_P])
+    aged = model._replace(
+        q_n=model.q_n * active_n,
+        q_p=model.q_p * active_p,
+        inventory=float(model.q_n * active_n * block[X_N] + model.q_p * active_p * block[X_P] - block[Q_SIDE]),
+    )
+    x_n = start_stoichiometry(aged, rest_V)
+    block[X_N : X_N + LANES] = x_n
+    block[X_P : X_P + LANES] = (aged.inventory - aged.q_n * x_n) / aged.q_p
+    rest_cells(block, model)
+
+
 def play_record(
     model: CellModel, dt: FloatArray, current_A: FloatArray, temperature_C: FloatArray, rest_V: float
 ) -> FloatArray:
@@ -85,10 +158,7 @@ def play_record(
     rest_V     open-circuit voltage before the first step, at 25 degC
     """
     block = rested_block(model, soc=0.5, temperature_C=float(temperature_C[0]), sei=False, plating=False, lam=False)
-    x_n = start_stoichiometry(model, rest_V)
-    block[X_N : X_N + LANES] = x_n
-    block[X_P : X_P + LANES] = (model.inventory - model.q_n * x_n) / model.q_p
-    rest_cells(block, model)
+    _rest_at(block, model, rest_V)
     out = np.empty(dt.size)
     run_record(block, dt, current_A, temperature_C + KELVIN, model, out)
     return out
