@@ -1,8 +1,8 @@
 """Write a cell as a Battery Parameter eXchange file that `bpx_file.load_bpx` reads as the same cell.
 
 Curves are written as tables of as many points as the kernel's own (`modal.TABLE_CELLS`), so nothing is lost that the
-kernel would see. BPX has no fields for a cell's aging: who reads the file gets that of `bpx_file.AGING_FROM`. The film's
-first resistance is written as part of the contact resistance.
+kernel would see. BPX has no fields for a cell's aging: who reads the file gets that of `bpx_file.AGING_FROM`. The
+first film's resistance is written as part of the contact resistance.
 """
 
 from __future__ import annotations

@@ -93,7 +93,8 @@ def read_cycler(
     _check_range(path, "voltages", "V", values["voltage"], *_VOLTAGES)
     _check_range(path, "temperatures", "degC", values["temperature"], COLDEST_C, HOTTEST_C)
     parts = tuple(
-        _part(path, str(name), rows, values) for name, rows in names.groupby(names, sort=False).indices.items()
+        _part(path, str(name), np.asarray(rows), values)
+        for name, rows in names.groupby(names, sort=False).indices.items()
     )
     _check_sign(path, parts, sign)
     return parts

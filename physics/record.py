@@ -1,5 +1,5 @@
-"""One cell under a recorded current, at the recorded temperature: its voltage, which a fit compares with a cycler, and how
-it ages.
+"""One cell under a recorded current, at the recorded temperature: its voltage, which a fit compares with a cycler, and
+how it ages.
 
 For a voltage side reactions are off, so only the electrical model speaks. A step may be as long as
 its current was constant, because the diffusion modes are exact.
@@ -43,6 +43,7 @@ from physics.modal import CellModel, equilibrium_voltage
 from physics.parameters import FloatArray
 
 _NO_LIMIT_V: Final = 1e3
+_CHECK_S: Final = 5.0  # step of a capacity check
 _NEWTON: Final = 4  # steps of the capacity's follower, which is otherwise called once a minute
 _EDGE: Final = 2e-3  # stoichiometries at the start keep this far from empty and full
 
@@ -92,6 +93,8 @@ class Aged:
     """A cell at some moments of a record; arrays of shape (moments,)."""
 
     soh: FloatArray
+    discharge_Ah: FloatArray
+    """From rest at the upper voltage limit to the lower one, with the check's current and temperature."""
     film_m: FloatArray
     dead_Ah: FloatArray
     active_n: FloatArray
@@ -106,6 +109,8 @@ def age_record(
     voltage_V: FloatArray,
     resets: npt.NDArray[np.int64],
     moments: npt.NDArray[np.int64],
+    check_A: float,
+    check_C: float,
 ) -> Aged:
     """How a cell ages under a recorded current and temperature, with all side reactions; arrays of shape (n,).
 
@@ -113,6 +118,7 @@ def age_record(
     long, from the voltage there. The first voltage must be one at rest, too.
 
     moments     rows after which the cell is looked at, rising
+    check_A, check_C   current and temperature of a capacity check, made then on a copy of the cell
     """
     block = rested_block(model, soc=0.5, temperature_C=float(temperature_C[0]))
     _rest_at(block, model, float(voltage_V[0]))
@@ -130,8 +136,25 @@ def age_record(
         if end - 1 in moments:
             soh = float(block[ACTIVE_N] * (block[X_FULL] - block[X_EMPTY]) / (model.x_full - model.x_empty))
             film, dead = block[Q_SEI] * model.sei_length / block[ACTIVE_N], block[DEAD] * model.area / 3600.0
-            looks.append((soh, film, dead, block[ACTIVE_N], block[ACTIVE_P]))
+            looks.append(
+                (soh, _discharge_Ah(block, model, check_A, check_C), film, dead, block[ACTIVE_N], block[ACTIVE_P])
+            )
     return Aged(*np.array(looks).T)
+
+
+def _discharge_Ah(block: FloatArray, model: CellModel, current_A: float, temperature_C: float) -> float:
+    """What a copy of the cell gives from full rest to its lower voltage limit, NaN where it never gets there."""
+    cell = block.copy()
+    _rest_at(cell, model, model.voltage_max)
+    steps = int(2.0 * 3600.0 * model.nominal_Ah / (current_A * _CHECK_S))
+    dt, out = np.full(steps, _CHECK_S), np.empty(steps)
+    run_record(cell, dt, np.full(steps, current_A), np.full(steps, temperature_C + KELVIN), model, out)
+    below = np.flatnonzero(out <= model.voltage_min)
+    if not below.size or below[0] == 0:
+        return float("nan")
+    k = int(below[0])
+    share = (out[k - 1] - model.voltage_min) / (out[k - 1] - out[k])
+    return (k + float(share)) * _CHECK_S * current_A / 3600.0
 
 
 def _rest_at(block: FloatArray, model: CellModel, rest_V: float) -> None:
@@ -151,7 +174,7 @@ def _rest_at(block: FloatArray, model: CellModel, rest_V: float) -> None:
 def play_record(
     model: CellModel, dt: FloatArray, current_A: FloatArray, temperature_C: FloatArray, rest_V: float
 ) -> FloatArray:
-    """Voltage at the ends of steps [V], from rest at an open-circuit voltage; arrays of shape (n,), positive discharges.
+    """Voltage at the ends of steps [V], from rest; arrays of shape (n,), positive discharges.
 
     model      of a cell (`modal.cell_model`)
     dt         [s]

@@ -1,19 +1,19 @@
 """Fit a cell to a cycler's record by least squares on voltage.
 
-Free are: the capacities of both electrodes and the lithium between them (the balance: which stretch of each open-circuit
-potential the cell uses), the contact resistance, both particles' diffusivities, and, where the record has several
-temperatures, the activation energies of the diffusivities. Each part also has a start of its own, an open-circuit
-voltage. Everything else, the shapes of the open-circuit potentials first of all, stays as in the cell that it begins
-with.
+Free are: the capacities of both electrodes and the lithium between them (the balance: which stretch of each
+open-circuit potential the cell uses), the contact resistance, both particles' diffusivities, and, where the record has
+several temperatures, the activation energies of the diffusivities. Each part also has a start of its own, an
+open-circuit voltage. Everything else, the shapes of the open-circuit potentials first of all, stays as in the cell
+that it begins with.
 
 First the balance is fitted to the slow parts alone, where there are any; then, with that balance, resistance and
 diffusivities to all parts; then all to all parts. Residuals beyond `SOFT_V` count by their size, not by its square
-(SciPy's soft_l1): at the steep end of a discharge a missing thousandth of charge makes a tenth of a volt. What the Jacobian does
-not tell, a standard error beyond `UNCERTAIN`, goes back to its first value, and the rest is fitted anew.
+(SciPy's soft_l1): at the steep end of a discharge a missing thousandth of charge makes a tenth of a volt. What the
+Jacobian does not tell, a standard error beyond `UNCERTAIN`, goes back to its first value, and the rest is fitted anew.
 
-Standard errors are those of linear least squares, s^2 (J'J)^-1, with s^2 of the residuals, times (1 + r)/(1 - r), where r
-is the correlation of neighbouring residuals: a model's misfit is no white noise, and 1,000 residuals of one sign tell no
-more than one.
+Standard errors are those of linear least squares, s^2 (J'J)^-1, with s^2 of the residuals, times (1 + r)/(1 - r),
+where r is the correlation of neighbouring residuals: a model's misfit is no white noise, and 1,000 residuals of one
+sign tell no more than one.
 """
 
 from __future__ import annotations
@@ -331,7 +331,7 @@ def fit_cell(
     else:
         notes.append(f"no part stays below C/{1 / SLOW_C:.0f}: the balance of the electrodes rests on loaded voltages")
     temperatures = [float(part.temperature_C.mean()) for part in parts]
-    names = (*_NAMES, *_DIFFUSION)
+    names: tuple[str, ...] = (*_NAMES, *_DIFFUSION)
     if max(temperatures) - min(temperatures) >= SEVERAL_K:
         names += _ENERGIES
     loss = (_NAMES[3], *_DIFFUSION)

@@ -57,7 +57,8 @@ def record() -> tuple[Part, ...]:
     capacity = capacity_of(build_model(known_cell()))
     drive = np.repeat(np.random.default_rng(1).normal(0.4, 0.9, 250), 6) * capacity
     return (
-        measured("slow", np.concatenate([np.zeros(10), np.full(1150, capacity / 20.0)]), 60.0),
+        measured("slow", np.concatenate([np.zeros(4), np.full(380, capacity / 20.0)]), 180.0),
+        measured("1C", np.concatenate([np.zeros(3), np.full(300, capacity), np.zeros(181)]), 10.0),
         measured("drive", np.concatenate([np.zeros(20), drive, np.zeros(300)]), 1.0),
     )
 
@@ -86,32 +87,33 @@ def test_a_known_cell_comes_back_within_the_stated_errors() -> None:
     for p in fit.parameters:
         assert p.identifiable, p.name
         assert abs(p.value - truth()[p.name]) < 4.0 * p.standard_error, p.name
-        assert p.standard_error < 0.02 * p.value, p.name
+        assert p.standard_error < 0.05 * p.value, p.name
         assert (
             abs(p.start / truth()[p.name] - 1.0) > 0.005 or p.name == "negative capacity"
         )  # there was something to do
     assert fit.rmse_mV == pytest.approx(1e3 * NOISE_V, rel=0.1)
     assert fit.capacity_Ah == pytest.approx(capacity_of(build_model(known_cell())), rel=1e-3)
-    assert [(part.name, part.slow) for part in fit.parts] == [("slow", True), ("drive", False)]
+    assert [(part.name, part.slow) for part in fit.parts] == [("slow", True), ("1C", False), ("drive", False)]
     assert "not identifiable" not in render(fit)
 
 
-def test_what_a_slow_discharge_does_not_tell_is_said() -> None:
-    start = begin_with(load_cell("chen2020"), record()[:1], None, None)
-    fit = fit_cell(start, record()[:1])
+def test_what_a_very_slow_discharge_does_not_tell_is_said() -> None:
+    capacity = capacity_of(build_model(known_cell()))
+    parts = (measured("slow", np.concatenate([np.zeros(4), np.full(380, capacity / 100.0)]), 900.0),)
+    fit = fit_cell(begin_with(load_cell("chen2020"), parts, None, None), parts)
     unknown = {p.name: p for p in fit.parameters if not p.identifiable}
-    assert "positive diffusivity" in unknown
-    assert unknown["positive diffusivity"].value == unknown["positive diffusivity"].start
-    assert np.isnan(unknown["positive diffusivity"].standard_error)
+    assert {"contact resistance", "negative diffusivity"} <= unknown.keys()
+    for p in unknown.values():
+        assert p.value == p.start
+        assert np.isnan(p.standard_error)
     assert "not identifiable from these data" in render(fit)
     assert fit.capacity_Ah == pytest.approx(capacity_of(build_model(known_cell())), rel=5e-3)
 
 
 def test_activation_energies_need_several_temperatures() -> None:
     assert not any("energy" in p.name for p in fitted().parameters)
-    current = record()[1].current_A[:900]
-    parts = (*record(), measured("cold", current, 1.0, 5.0))
-    # The fitted cell with another energy: so few rounds are needed.
+    parts = (*record()[1:], measured("cold", record()[1].current_A, 10.0, 5.0))
+    # The known cell with another energy, so that few rounds are needed.
     begun = replace(known_cell(), positive=replace(known_cell().positive, diffusivity_activation_J_mol=15e3))
     found = {p.name: p for p in fit_cell(begun, parts).parameters}["positive activation energy"]
     assert found.identifiable
@@ -137,7 +139,8 @@ def test_a_file_that_twin_cell_takes(tmp_path: Path) -> None:
     said: list[str] = []
     path = fit_study(data, only=("slow",), out=tmp_path / "mine.bpx.json", say=said.append)
     cell = load_bpx(path).parameters
-    assert (cell.name, cell.nominal_capacity_Ah) == ("mine", pytest.approx(3.12, abs=0.05))
+    assert cell.name == "mine"
+    assert cell.nominal_capacity_Ah == pytest.approx(3.12, abs=0.05)
     assert simulate_protocol(cell, "CC C/20 to 2.5V").cycles.discharge_Ah[0] == pytest.approx(3.12, abs=0.05)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cycler.csv", "mine.bpx.json"]
     with pytest.raises(BadInput, match="is there already"):
@@ -152,7 +155,7 @@ def test_a_file_that_twin_cell_takes(tmp_path: Path) -> None:
         ({"sign": "up"}, "--current-sign: expected discharge or charge, got 'up'"),
         ({"sign": "charge"}, "use --current-sign discharge"),
         ({"ambient_C": 900.0}, "--ambient: expected a number from"),
-        ({"only": ("none",)}, "expected the parts none; there are slow, drive"),
+        ({"only": ("none",)}, "expected the parts none; there are slow, 1C, drive"),
         ({"lowest_V": 5.0}, "--lowest-voltage, --highest-voltage: chen2020: voltage_min_V 5.0 must be below"),
     ],
 )
@@ -180,10 +183,13 @@ def test_aging_by_a_record_is_that_of_the_laboratory() -> None:
     start_V = lab.series[0].voltage_V[0]
     aged = age_record(
         model, np.concatenate([[1.0], time]), first[1], np.concatenate([[25.0], temperature]),
-        np.concatenate([[start_V], voltage]), np.array([], dtype=np.int64), np.array([0, time.size]),
+        np.concatenate([[start_V], voltage]), np.array([], dtype=np.int64), np.array([0, time.size]), 5.0, 25.0,
     )  # fmt: skip
     assert 1.0 - aged.soh[-1] == pytest.approx(1.0 - lab.cycles.soh[-1], rel=0.05)
     assert aged.soh[0] == pytest.approx(1.0, abs=1e-5)
+    fresh = simulate_protocol(cell, "CC 1C to 2.5V at 25degC").cycles.discharge_Ah[0]
+    assert aged.discharge_Ah[0] == pytest.approx(fresh, rel=0.01)  # the laboratory's cell warms itself
+    assert aged.discharge_Ah[1] < aged.discharge_Ah[0]
 
 
 def test_the_real_cell() -> None:

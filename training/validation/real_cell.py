@@ -3,10 +3,11 @@
 Data: P. Kollmeyer, Panasonic 18650PF Li-ion Battery Data, Mendeley Data 2018 (doi 10.17632/wykht8y7tg.1), files
 `panasonic18650pf_timeseries_1s.parquet` and `panasonic18650pf_capacity_checks.csv`. Positive current charges there.
 
-The fit begins with `kim2011`, the NCA cell that we have. It sees three parts: the discharge at C/20 of 8 May (its charge
-is left out: it takes 2.62 Ah to the voltage from which 3.00 Ah had come), the first 1C discharge of 9 March and the
-drive cycle of 18 March, all at 25 degC. Then the fitted cell is taken through everything that was recorded from March to
-July, with the aging constants of `chen2020`, which were fitted to other cells.
+The fit begins with `kim2011`, the NCA cell that we have. It sees three parts: the discharge at C/20 of 8 May (not its
+charge, which takes 2.62 Ah to the voltage from which 3.00 Ah had come), the first 1C discharge of 9 March and the
+drive cycle of 18 March, all at 25 degC. Then the fitted cell is taken through everything that was recorded from March
+to July, with the aging constants of `chen2020`, which were fitted to other cells. At each check a copy of it is
+discharged as the real cell was.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ GOAL_POINTS: Final = 2.0
 _C20, _ONE_C, _DRIVE = "64", "1", "14"
 _LIMITS_V: Final = (2.5, 4.2)
 _CHECK: Final = "1C discharge 4.2 -> 2.5 V"
+_CHECK_A: Final = 2.9
+_CHECK_C: Final = 28.7  # mean of the cell in its checks
 _REST_A: Final = 0.01
 _LONG_S: Final = 1800.0  # a rest long enough that its voltage is an open-circuit voltage
 _LONGEST_S: Final = 3600.0  # a step
@@ -48,9 +51,13 @@ class CheckRow:
     date: str
     measured_Ah: float
     ours_Ah: float
-    """The first measured one times our state of health."""
+    soh: float
+    """Ours: capacity at rest over the fresh cell's."""
     residual_points: float
-    """Ours less measured, in percent of the first."""
+    """Change since the first check, ours less measured, in percent of the first."""
+    unstressed_Ah: float
+    """Ours without the loss of active material by stress."""
+    unstressed_residual_points: float
 
 
 @dataclass(frozen=True)
@@ -111,8 +118,7 @@ def _life(fit: CellFit, folder: Path, checks: pd.DataFrame) -> CellTables:
     rests = np.flatnonzero((gap >= _LONG_S) & (np.abs(current) < _REST_A))
     voltage = table["voltage_V"].to_numpy(dtype=np.float64)[1:]
     unloaded = np.abs(-table["current_A"].to_numpy()[1:]) < _REST_A
-    aged = age_record(
-        build_model(fit.cell),
+    record = (
         (gap / pieces)[of],
         current[of],
         table["battery_temp_C"].to_numpy(dtype=np.float64)[1:][of],
@@ -120,11 +126,18 @@ def _life(fit: CellFit, folder: Path, checks: pd.DataFrame) -> CellTables:
         last[rests[unloaded[rests]]],
         last[np.array(first)],
     )
+    aged, unstressed = (
+        age_record(build_model(cell), *record, _CHECK_A, _CHECK_C)
+        for cell in (fit.cell, replace(fit.cell, lam_negative=None, lam_positive=None))
+    )
     measured = checks["capacity_Ah"].to_numpy(dtype=np.float64)
-    ours = measured[0] * aged.soh / aged.soh[0]
+    ours, calm = aged.discharge_Ah, unstressed.discharge_Ah
+    residual, calm_residual = (100.0 * (x / x[0] - measured / measured[0]) for x in (ours, calm))
     rows = tuple(
-        CheckRow(str(start)[:10], float(m), float(o), 100.0 * float(o - m) / float(measured[0]))
-        for start, m, o in zip(checks["start"], measured, ours, strict=True)
+        CheckRow(str(start)[:10], *map(float, numbers))
+        for start, *numbers in zip(
+            checks["start"], measured, ours, aged.soh, residual, calm, calm_residual, strict=True
+        )
     )
     return CellTables(
         fit=fit,
@@ -145,10 +158,12 @@ def render(tables: CellTables) -> str:
         render_fit(tables.fit),
         "",
         "Its capacity at 1C and 25 degC over five months, and ours on the same record",
-        f"{'date':>10} {'measured Ah':>11} {'ours Ah':>8} {'residual, points':>16}",
+        f"{'date':>10} {'measured Ah':>11} {'ours Ah':>8} {'SoH':>6} {'residual, points':>16}"
+        f" {'without stress':>15} {'residual':>9}",
     ]
     lines += [
-        f"{row.date:>10} {row.measured_Ah:11.3f} {row.ours_Ah:8.3f} {row.residual_points:+16.2f}"
+        f"{row.date:>10} {row.measured_Ah:11.3f} {row.ours_Ah:8.3f} {row.soh:6.3f} {row.residual_points:+16.2f}"
+        f" {row.unstressed_Ah:15.3f} {row.unstressed_residual_points:+9.2f}"
         for row in tables.checks
     ]
     lines += [
