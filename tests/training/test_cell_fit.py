@@ -199,4 +199,7 @@ def test_the_real_cell() -> None:
     assert 15.0 < contact.value < 40.0  # the whole cell shows 43 mOhm in a pulse of 2 s
     assert tables.fit.capacity_Ah == pytest.approx(3.0, abs=0.1)
     assert [row.date for row in tables.checks] == ["2017-03-09", "2017-03-10", "2017-07-22", "2017-07-24"]
-    assert tables.checks[-1].residual_points > 2.0  # the goal is missed; docs/real-data.md says why
+    # The goal of 2 points is missed; docs/real-data.md says why.
+    assert -12.0 < tables.checks[-1].residual_points < -5.0
+    assert 1.0 < tables.checks[-1].unstressed_residual_points < 6.0
+    assert len(tables.missed()) == 1
