@@ -187,7 +187,9 @@ class _Scale:
         at = {name: self.value(name, scaled.get(name, 0.0)) for name in self.first}
         cell = self.cell
         area = 3600.0 * at["negative capacity"] / _charge(cell.negative)
-        thickness_p = cell.positive.thickness_m * 3600.0 * at["positive capacity"] / (area * _charge(cell.positive))
+        # The positive's capacity is that of its material, so that pores and salt stay as they are; its kinetics, too.
+        holds = 3600.0 * at["positive capacity"] / (area * _charge(cell.positive))
+        most_p = holds * cell.positive.max_concentration_mol_m3
         # Only the lithium of both electrodes together counts, so they may as well be filled alike.
         filled = at["lithium"] / (at["negative capacity"] + at["positive capacity"])
         return replace(
@@ -202,8 +204,9 @@ class _Scale:
             ),
             positive=replace(
                 cell.positive,
-                thickness_m=thickness_p,
-                initial_concentration_mol_m3=filled * cell.positive.max_concentration_mol_m3,
+                max_concentration_mol_m3=most_p,
+                exchange_rate=cell.positive.exchange_rate / holds,
+                initial_concentration_mol_m3=filled * most_p,
                 diffusivity_m2_s=at["positive diffusivity"],
                 diffusivity_activation_J_mol=1e3 * at["positive activation energy"],
             ),
