@@ -43,7 +43,7 @@ _CONCENTRATION: Final = 1000.0
 _STILL_AIR: Final = 10.0
 _ADIABATIC: Final = 1e-4  # [W/m2K], instead of 0: it is a divisor
 _ISOTHERMAL: Final = 1e7
-_CONTACT: Final = "Contact resistance [Ohm]"
+CONTACT: Final = "Contact resistance [Ohm]"
 _BRANCH: Final = re.compile(r"(Negative|Positive) electrode (lithiation|delithiation) OCP \[V\]")
 _LARGEST_MISFIT_V: Final = 0.02
 _PLAUSIBLE: Final = {
@@ -519,9 +519,9 @@ def _thermal(cell: Any, state: Any, notes: list[str]) -> _Thermal:
 
 def _contact_resistance(own: Mapping[str, Any]) -> float:
     """BPX has no field for it. We look for PyBaMM's name among the user-defined parameters."""
-    value = own.get(_CONTACT, 0.0)
+    value = own.get(CONTACT, 0.0)
     if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0.0:
-        raise BpxError(f"User-defined, {_CONTACT}: expected 0 or more, got {value!r}")
+        raise BpxError(f"User-defined, {CONTACT}: expected 0 or more, got {value!r}")
     return float(value)
 
 
@@ -553,7 +553,7 @@ def _cell(name: str, parsed: Any, notes: list[str]) -> CellParameters:
     efficiency = (n.transport_efficiency, s.transport_efficiency, p.transport_efficiency)
     electrolyte = _electrolyte(file.electrolyte, float(c_0), efficiency, notes)
     thermal = _thermal(cell, state, notes)
-    if unread := sorted(name for name in own if name != _CONTACT and not _BRANCH.fullmatch(name)):
+    if unread := sorted(name for name in own if name != CONTACT and not _BRANCH.fullmatch(name)):
         notes.append(f"User-defined parameters are left out: {', '.join(unread)}")
     density, heat_capacity = thermal.density_kg_m3, thermal.heat_capacity_J_kgK
     donor = load_cell(AGING_FROM)

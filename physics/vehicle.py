@@ -3,7 +3,7 @@
 It is one of four models (`car_models`). Its pack is of the 400 V class and can use any cell (`modal.PACK_VOLTAGE_V`).
 The longitudinal model is
     F = m (1 + 4 %) dv/dt + m g c_rr + 1/2 rho CdA v^2 ,   P = F v / eta + auxiliaries
-with regeneration limited by inverter power, by speed and by a cold battery. Road grade is not modelled. Cold air is
+with regeneration limited by inverter power, by speed and by a cold battery. A fleet's roads are level. Cold air is
 denser, and cold tyres roll harder: 0.8 % a kelvin below 25 degC (ISO 28580).
 
 Charging ends where the battery management system has counted to a state of charge: at home the owner's, on the road
@@ -284,6 +284,31 @@ def read_traces(block: FloatArray, work: FloatArray, traces: FloatArray) -> None
 
 
 @inner
+def wheel_W(mass: float, rolling: float, drag: float, before: float, after: float, dt: float, slope: float) -> float:
+    """Power at the wheels [W] of a car that goes from `before` to `after` [m/s] in dt [s]; + drives, - brakes.
+
+    mass [kg]; rolling: coefficient; drag: 1/2 rho CdA [kg/m]; slope: rise over distance, small (a fleet's
+    roads are level)
+    """
+    speed = 0.5 * (before + after)
+    force = (
+        ROTATING * mass * (after - before) / dt
+        + (rolling * GRAVITY * mass if speed > 0.0 else 0.0)
+        + drag * speed * speed
+        + slope * GRAVITY * mass
+    )
+    return force * speed
+
+
+@inner
+def motor_W(wheel: float, speed: float, most_recovered: float) -> float:
+    """What the drive draws from the pack [W] for a power at the wheels [W] at a speed [m/s]; it recovers at most
+    `most_recovered` [W]."""
+    recovered = max(wheel * REGENERATION_EFFICIENCY, -most_recovered) if speed > REGENERATION_MIN_MPS else 0.0
+    return wheel * (1.0 / DRIVE_EFFICIENCY) if wheel > 0.0 else recovered
+
+
+@inner
 def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Write the demand rows (cell power and limits) from what each vehicle is doing, and count its distance.
 
@@ -306,14 +331,8 @@ def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         speed = 0.5 * (before + after)
         block[ODOMETER + k] += speed * dt
         mass = block[MASS + k]
-        force = (
-            ROTATING * mass * (after - before) / dt
-            + (block[ROLLING + k] * GRAVITY * mass if speed > 0.0 else 0.0)
-            + block[DRAG + k] * speed * speed
-        )
-        wheel = force * speed
-        traction = wheel * (1.0 / DRIVE_EFFICIENCY)
-        recovered = max(wheel * REGENERATION_EFFICIENCY, -REGENERATION_MAX_W) if speed > REGENERATION_MIN_MPS else 0.0
+        wheel = wheel_W(mass, block[ROLLING + k], block[DRAG + k], before, after, dt, 0.0)
+        at_motor = motor_W(wheel, speed, REGENERATION_MAX_W)
         # Thermal management
         celsius = block[TEMPERATURE + k] - KELVIN
         active = driving | charging | fast
@@ -323,7 +342,7 @@ def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         cooling = cooling * block[COOLING_HEALTH + k]
         work[PUMP + k] = (warming - cooling) * share
         managed = warming + cooling * (1.0 / COOLER_COP)
-        on_the_road = (traction if wheel > 0.0 else recovered) + block[AUXILIARY + k] + block[CABIN + k]
+        on_the_road = at_motor + block[AUXILIARY + k] + block[CABIN + k]
         at_charger = -CHARGER_EFFICIENCY * block[CHARGER + k]
         # A parked vehicle supplies its 12 V side, until the battery is nearly empty.
         floor = block[X_EMPTY + k] + STANDBY_ABOVE * (block[X_FULL + k] - block[X_EMPTY + k])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from actors.delivery.sinks import Receipt, SinkOptions
 from datasets.schema import FIELDS, SCHEMAS, Stream, vehicle_id
@@ -28,6 +30,17 @@ def wait_until(
     while not holds():
         assert time.monotonic() < deadline, otherwise()
         time.sleep(look_s)
+
+
+def real_data(*files: str) -> Path:
+    """The folder that TWIN_REAL_DATA names, with these files of real measurements; the test is skipped without them."""
+    folder = os.environ.get("TWIN_REAL_DATA")
+    if folder is None:
+        pytest.skip("TWIN_REAL_DATA names no folder of real measurements (docs/real-data.md)")
+    for name in files:
+        if not (Path(folder) / name).is_file():
+            pytest.skip(f"there is no {name} in {folder} (docs/real-data.md)")
+    return Path(folder)
 
 
 def make_batch(

@@ -41,13 +41,14 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (replay.replay, replay.EXAMPLE),
     (consume.consume, consume.EXAMPLE),
     (archive.archive, archive.EXAMPLE),
-    (cell.cell, cell.EXAMPLE),
     (schema.schema, schema.EXAMPLE),
 )
 _VALIDATE = (
     (validate.physics, validate.EXAMPLE),
     (validate.life, validate.EXAMPLE_LIFE),
     (validate.reports, validate.EXAMPLE_REPORTS),
+    (validate.cell, validate.EXAMPLE_CELL),
+    (validate.vehicle, validate.EXAMPLE_VEHICLE),
 )
 _FIRST = 5
 
@@ -57,6 +58,10 @@ for _group, _commands in ((app, _COMMANDS), (validation, _VALIDATE)):
     for _command, _example in _commands:
         _group.command(epilog=plain(f"Example: {_example}"))(_command)
 app.add_typer(validation, name="validate")
+laboratory = typer.Typer()
+laboratory.callback(invoke_without_command=True, epilog=plain(f"Example: {cell.EXAMPLE}"))(cell.cell)
+laboratory.command(epilog=plain(f"Example: {cell.EXAMPLE_FIT}"))(cell.fit)
+app.add_typer(laboratory, name="cell")
 
 
 def _version(asked: bool) -> None:

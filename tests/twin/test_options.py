@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from twin import __version__
 from twin.cli import _COMMANDS, _FIRST, _VALIDATE, app, main
+from twin.commands import cell
 from twin.folders import ROOT, foreign_folder, shadowed_folders
 from twin.settings import RUN_GROUPS, Consumer, default_of, extra_of
 
@@ -69,8 +70,11 @@ def test_consume_has_its_own_settings() -> None:
 
 
 def commands() -> list[tuple[tuple[str, ...], str]]:
-    return [((command.__name__,), example) for command, example in _COMMANDS] + [
-        (("validate", command.__name__), example) for command, example in _VALIDATE
+    return [
+        *(((command.__name__,), example) for command, example in _COMMANDS),
+        *((("validate", command.__name__), example) for command, example in _VALIDATE),
+        (("cell",), cell.EXAMPLE),
+        (("cell", "fit"), cell.EXAMPLE_FIT),
     ]
 
 
@@ -94,6 +98,14 @@ def test_every_help_has_an_example_that_the_command_line_takes(words: tuple[str,
         (["run", "--vehicles"], "Option '--vehicles' requires an argument. Try: twin --help"),
         (["resume"], "Missing argument 'directory'. Try: twin resume --help"),
         (["schema", "x"], "'x' is not one of 'telemetry', 'predictions'. Try: twin schema --help"),
+        (["cell"], "--cycle: expected a protocol, for example: twin cell --cycle"),
+        (["cell", "fit"], "Missing argument 'DATA'. Try: twin cell fit --help"),
+        (["cell", "fit", "nowhere.csv"], "nowhere.csv: cannot read it: No such file or directory"),
+        (
+            ["validate", "cell", "--data", "nowhere"],
+            "--data: nowhere/panasonic18650pf_capacity_checks.csv: cannot read it",
+        ),
+        (["validate", "vehicle"], "Missing option '--data'. Try: twin validate vehicle --help"),
         (["validate", "physics", "--only", "x"], "--only: expected one of electrical, aging, pack, got 'x'"),
         # A setting of one command does not disturb another: TWIN_VEHICLES is 0 in all of these.
         (["archive", "--out", "nowhere"], "--mqtt: expected the broker to listen to"),

@@ -1,4 +1,4 @@
-"""`twin cell`: one cell in the laboratory."""
+"""`twin cell`: one cell in the laboratory; `twin cell fit`: a cell from a cycler's record."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from typing import Annotated
 
 import typer
 
+from twin.errors import BadInput
+
+EXAMPLE_FIT = "twin cell fit cycler.csv --start chen2020 --out mycell.bpx.json"
 EXAMPLE = 'twin cell --cycle "CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50" --cycles 500'
 
 
 def cell(
+    context: typer.Context,
     cycle: Annotated[
-        str,
+        str | None,
         typer.Option(
+            show_default=False,
             metavar="PROTOCOL",
             help='protocol, such as "CC 1C to 2.5V; rest 1h; CCCV 0.5C 4.2V C/50", "drive us06.csv at 0degC" or'
             ' "Discharge at C/10 until 3 V"',
         ),
-    ],
+    ] = None,
     cell: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="parameter set of the cell \\[default: chen2020]", show_default=False),
@@ -50,6 +55,54 @@ def cell(
     ] = None,
 ) -> None:
     """Cycle one cell as in the laboratory, and give a table, a plot and the data."""
+    if context.invoked_subcommand is not None:
+        return
+    if cycle is None:
+        raise BadInput(f"--cycle: expected a protocol, for example: {EXAMPLE}")
     from twin.show.cell_study import cycle_cell
 
     cycle_cell(cell, cycle, bpx=bpx, cycles=cycles, ambient=ambient, soc=soc, out=out, say=typer.echo)
+
+
+def fit(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="CSV or Parquet with time, current, voltage, perhaps temperature and part"),
+    ],
+    start: Annotated[
+        str, typer.Option(metavar="CELL", help="cell to begin with: a name, or a BPX file (.json)")
+    ] = "chen2020",
+    current_sign: Annotated[
+        str, typer.Option(metavar="discharge|charge", help="what a positive current of the file does")
+    ] = "discharge",
+    ambient: Annotated[
+        float, typer.Option(metavar="NUMBER", help="temperature of the cell where the file has none, degC")
+    ] = 25.0,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="only this part (column session, part or cycle); may be repeated"),
+    ] = None,
+    lowest_voltage: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="where the cell is empty, V \\[default: CELL's]")
+    ] = None,
+    highest_voltage: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="where the cell is full, V \\[default: CELL's]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="new BPX file \\[default: the data's name with .bpx.json]")
+    ] = None,
+) -> None:
+    """Fit a cell to a cycler's record and write it as a BPX file. Say what the data do not tell."""
+    from twin.show.fit_study import fit_study
+
+    fit_study(
+        data,
+        start=start,
+        sign=current_sign,
+        ambient_C=ambient,
+        only=tuple(part or ()),
+        lowest_V=lowest_voltage,
+        highest_V=highest_voltage,
+        out=out,
+        say=typer.echo,
+    )

@@ -10,6 +10,8 @@ import typer
 EXAMPLE = "twin validate physics --quick"
 EXAMPLE_LIFE = "twin validate life"
 EXAMPLE_REPORTS = "twin validate reports"
+EXAMPLE_CELL = "twin validate cell --data real-data"
+EXAMPLE_VEHICLE = "twin validate vehicle --data real-data"
 
 
 def physics(
@@ -51,3 +53,35 @@ def reports(
     from twin.show.reports_study import validate_reports
 
     validate_reports(vehicles=vehicles, out=out, say=typer.echo)
+
+
+def vehicle(
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="folder with bmw_i3_summer_trips_1hz.parquet (docs/real-data.md)"),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="new folder \\[default: runs/validate-vehicle-<time>]")
+    ] = None,
+) -> None:
+    """Drive the trips of a real car again and compare energy, voltage, temperature. Write tables and a figure."""
+    from twin.show.vehicle_study import validate_vehicle
+
+    validate_vehicle(data=data, out=out, say=typer.echo)
+
+
+def cell(
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", metavar="DIR", help="folder with panasonic18650pf_*.parquet and .csv (docs/real-data.md)"
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="new folder \\[default: runs/validate-cell-<time>]")
+    ] = None,
+) -> None:
+    """Fit a real cell, age it by its own record and compare its capacity. Write tables and a figure."""
+    from twin.show.real_cell_study import validate_cell
+
+    validate_cell(data=data, out=out, say=typer.echo)
