@@ -43,6 +43,7 @@ TRUTH: dict[str, tuple[str, str]] = {
     "fault_onset_s": ("s", "Since 1970"),
     "fault_severity": ("", "In the unit of its kind (docs/physics.md)"),
     "failed": ("", "1 after thermal runaway: out of service"),
+    "stops": ("", "How often the battery management system has stopped the vehicle for an empty cell group"),
     "outside_valid_range": ("", "Whether the model has ever left its valid range"),
     "cell": ("", "The kind of cell"),
 }

@@ -72,6 +72,7 @@ from physics.layout import (
     ODOMETER,
     PARALLEL,
     PLATED,
+    POWER_LEFT,
     Q_SEI,
     R_GAIN,
     R_PULSE,
@@ -134,6 +135,8 @@ _TEMPERATURE_OFFSET: Final = V_OFFSET + 4.0
 _VOLTAGE: Final = float(FLAGS["voltage_limited"])
 _POWER: Final = float(FLAGS["power_not_met"])
 _RUNAWAY: Final = float(FLAGS["thermal_runaway"])
+_REDUCED: Final = float(FLAGS["power_reduced"])
+_STOPPED: Final = float(FLAGS["stopped"])
 _CODES: Final = tuple(DIAGNOSTICS.values())
 _STRIDE: Final = np.uint64(0x632BE59BD9B4E019)  # of the noise's key from one millisecond to the next
 assert FAULTS[round(STUCK)] == "temperature_stuck"
@@ -522,9 +525,9 @@ def report(block: FloatArray, work: FloatArray, s: Bms, c: CellModel) -> None:
         work[_MODE + k] = block[MODE + k]
         work[_SPEED_kmh + k] = block[SPEED + k] * 3.6
         work[_ODOMETER_km + k] = block[ODOMETER + k] / 1000.0
-        work[_FLAGS + k] = (
-            _VOLTAGE * block[FLAG_VOLTAGE + k] + _POWER * block[FLAG_POWER + k] + _RUNAWAY * block[FAILED + k]
-        )
+        flags = _VOLTAGE * block[FLAG_VOLTAGE + k] + _POWER * block[FLAG_POWER + k] + _RUNAWAY * block[FAILED + k]
+        flags += _REDUCED if block[POWER_LEFT + k] < 1.0 else 0.0
+        work[_FLAGS + k] = flags + (_STOPPED if block[POWER_LEFT + k] == 0.0 else 0.0)
         work[_DIAGNOSTICS + k] = block[CODES + k]
     for column in range(PER_UNIT.size):
         # The division gives the float64 closest to the decimal, so its text form is short.

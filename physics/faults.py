@@ -33,6 +33,7 @@ from physics.layout import (
     MODE,
     NOW,
     PARALLEL,
+    POWER_LEFT,
     SPEED,
     TEMPERATURE,
     TRACE,
@@ -144,6 +145,7 @@ def fault_of(block: FloatArray, work: FloatArray, k: int, c: CellModel) -> None:
         block[WEAK_SHIFT + k] -= severity * (c.x_full - c.x_empty)
     if (block[FAILED + k] == 0.0) & (hottest_K(block, now_s, k) >= RUNAWAY_K):
         block[FAILED + k] = 1.0
+        block[POWER_LEFT + k] = 0.0
         stand_still(block, k)
 
 

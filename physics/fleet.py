@@ -98,10 +98,12 @@ from physics.layout import (
     NOISE_KEY,
     NOW,
     ODOMETER,
+    PACE,
     PACK_SEI,
     PARALLEL,
     PLATED,
     PLATING_SCALE,
+    POWER_LEFT,
     Q_LAM,
     Q_SEI,
     REFRESH_S,
@@ -110,6 +112,7 @@ from physics.layout import (
     SOC_LIMIT,
     SPEED_SCALE,
     STANDBY,
+    STOPS,
     STRONG_CAPACITY,
     STRONG_RESISTANCE,
     TEMPERATURE,
@@ -301,6 +304,7 @@ def tell_truth(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         work[TRUE + 10 * LANES + k] = block[FLAG_RANGE + k]
         work[TRUE + 11 * LANES + k] = block[THROUGHPUT + k]
         work[TRUE + 12 * LANES + k] = block[ODOMETER + k]
+        work[TRUE + 13 * LANES + k] = block[STOPS + k]
 
 
 @kernel
@@ -440,7 +444,7 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
     put(Q_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(PACK_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(AREA, model.area * p.capacity_scale[of])
-    for offset in (ACTIVE_N, ACTIVE_P, PLATING_SCALE, LAM_SCALE, COOLING_SCALE, COOLING_HEALTH, TRACE_END):
+    for offset in (ACTIVE_N, ACTIVE_P, PLATING_SCALE, LAM_SCALE, COOLING_SCALE, COOLING_HEALTH, TRACE_END, POWER_LEFT):
         put(offset, 1.0)
     put(MODE, CHARGING)
     put(WARM_TO, KELVIN + HEAT_BELOW_C)
@@ -452,6 +456,7 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
         (SEI_SCALE, p.sei_scale),
         (VEHICLE, p.vehicle),
         (SPEED_SCALE, p.speed_scale),
+        (PACE, p.speed_scale),
         (MASS, p.mass_kg),
         (AUXILIARY, p.auxiliary_W),
         (STANDBY, p.standby_W),
@@ -705,8 +710,8 @@ class FleetPhysics:
         """How each life has ended by now. Each array has shape (n_vehicles,). ValueError without an `end_soh`.
 
         reason       "capacity": the true SoH fell below `end_soh`; "failed": a thermal runaway took the vehicle out of
-                     service; "alive": neither yet, the other values are NaN (censored now). The first reason counts,
-                     capacity if both are seen at once.
+                     service; "stopped": the BMS stopped it for an empty cell group; "alive": none yet, the other
+                     values are NaN (censored now). The first reason counts, in this order if seen at once.
         day          days since the start, of a `FleetLives` since its vehicle's local midnight before it
         efc          true equivalent full cycles then; what a vehicle reports may carry the gain of its sensor
         distance_km  odometer then
@@ -776,8 +781,9 @@ class FleetPhysics:
         lli is the lithium lost, as a share of the fresh cell's cyclable lithium. It is the sum of sei, dead_lithium,
         plated_lithium and lam_lithium, which say where the lithium went. lam_ne and lam_pe are the shares of active
         material lost. soh_resistance is the fresh over the present resistance of a pulse at 25 degC, before diffusion
-        responds and without faults. outside_valid_range says whether the model has ever left its valid range. efc are
-        the true equivalent full cycles since new, distance_km is the odometer.
+        responds and without faults. stops counts how often the BMS has stopped the vehicle. outside_valid_range says
+        whether the model has ever left its valid range. efc are the true equivalent full cycles since new, distance_km
+        is the odometer.
         """
         return self._truth_of(self._true_states())
 
@@ -816,6 +822,7 @@ class FleetPhysics:
                 outside,
                 throughput,
                 odometer,
+                stops,
             ) = state
             first, one = model.sei_initial / model.sei_length, np.ones(1)
             fresh = instant_resistance(model, first * one, 0.0 * one, one, one)
@@ -837,6 +844,7 @@ class FleetPhysics:
                 "fault_onset_s": np.broadcast_to(group.row(FAULT_ONSET), soc.shape),
                 "fault_severity": np.broadcast_to(group.row(FAULT_SEVERITY), soc.shape),
                 "failed": failed,
+                "stops": stops,
                 "outside_valid_range": outside > 0.0,
                 "efc": throughput / (2.0 * model.nominal_Ah),
                 "distance_km": odometer / 1000.0,

@@ -96,7 +96,7 @@ THERMAL_RESISTANCE: Final = _rows()  # 1/(hA) [K/W]
 AREA: Final = _rows()  # electrode area [m2]; carries the spread of capacity
 RESISTANCE_SCALE: Final = _rows()  # factor on ohmic and charge-transfer resistance
 CONTACT: Final = _rows()  # extra series resistance [Ohm m2]
-LEAK: Final = _rows()  # conductance across the cell: self-discharge, or a short in all its parallel cells [S]
+LEAK: Final = _rows()  # conductance across each cell of the pack: self-discharge [S]
 COOLING_SCALE: Final = _rows()  # factor on h A
 COOLING_HEALTH: Final = _rows()  # share of the active cooling that is left, 1 to 0
 SEI_SCALE: Final = _rows()  # factor on the SEI's rate; 0 switches it off
@@ -117,6 +117,7 @@ SPEED: Final = _rows()  # at the end of the tick [m/s]
 ODOMETER: Final = _rows()  # [m]
 CABIN: Final = _rows()  # heating or cooling of the cabin [W]
 SPEED_SCALE: Final = _rows()  # the driver's factor on trace speeds
+PACE: Final = _rows()  # the same, lower while the BMS holds back power
 MASS: Final = _rows()  # with payload [kg]
 AUXILIARY: Final = _rows()  # while driving [W]
 STANDBY: Final = _rows()  # while parked [W]
@@ -146,6 +147,8 @@ PACK_SEI: Final = _rows()  # Q_SEI when the deviations last aged
 BLED: Final = _rows()  # stoichiometry that balancing could have moved so far; lives reset it every day
 V_LOWEST: Final = _rows()  # voltage of the lowest cell relative to the mean [V], at most 0
 V_HIGHEST: Final = _rows()
+POWER_LEFT: Final = _rows()  # share of the discharge power that the BMS allows; 0 when it has stopped the vehicle
+STOPS: Final = _rows()  # times that it has done so
 
 # --- FAULT ------------------------------------------------------------------------------------------------------------
 FAULT: Final = _rows()  # index in faults.FAULTS, 0 for none
@@ -223,7 +226,7 @@ NOISE: Final = _rows(8, of="work")  # of one reading of each sensor, of unit sta
 SAMPLE: Final = _rows(len(COLUMNS), of="work")  # telemetry, one row per column
 TRUE_NAMES: Final = (
     *("soc", "soh", "pulse_ohm", "q_sei", "plated", "dead", "q_lam", "active_n", "active_p", "failed", "outside"),
-    *("throughput", "odometer"),
+    *("throughput", "odometer", "stops"),
 )
 TRUE: Final = _rows(len(TRUE_NAMES), of="work")  # the truth, which follows the sample at once
 

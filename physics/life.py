@@ -68,11 +68,13 @@ from physics.layout import (
     NOW,
     ODOMETER,
     PACK_SEI,
+    POWER_LEFT,
     Q_LAM,
     Q_SEI,
     ROWS,
     SAMPLE,
     SPEED,
+    STOPS,
     THROUGHPUT,
     TRACE,
     TRACE_END,
@@ -155,6 +157,7 @@ FIRST_DAY: Final = _rows()  # local day of the start
 JUMPED: Final = _rows()  # days skipped before it
 NEXT_JUMP: Final = _rows()  # days to skip after it, as planned so far
 BEFORE: Final = _rows(SLOW)  # slow quantities before the jump
+STOPS_BEFORE: Final = _rows()
 RATE: Final = _rows(SLOW)  # their rates before it
 SUM: Final = _rows(SLOW)  # weighted sums of their changes on simulated days
 EXPOSED: Final = _rows(EXPOSURES)  # weighted sums of the exposures on these days
@@ -167,14 +170,14 @@ SAMPLE_1: Final = _rows(KEPT)
 LIFE_SIZE: Final = _counts["life"] * LANES
 
 _GROWS: Final = np.array(
-    [*(column.grows for column in COLUMNS), *(name not in ("soc", "failed", "outside") for name in TRUE_NAMES)]
+    [*(column.grows for column in COLUMNS), *(name not in ("soc", "failed", "outside", "stops") for name in TRUE_NAMES)]
 )
 _MISSING: Final = np.array(
     [*(-1.0 if column.decimals is None else np.nan for column in COLUMNS)] + [np.nan] * len(TRUE_NAMES)
 )
 """What samples of a vehicle hold after its end, column by column."""
-_SOH, _FAILED, _AH, _M = (
-    (len(COLUMNS) + TRUE_NAMES.index(name)) * LANES for name in ("soh", "failed", "throughput", "odometer")
+_SOH, _FAILED, _STOPS, _AH, _M = (
+    (len(COLUMNS) + TRUE_NAMES.index(name)) * LANES for name in ("soh", "failed", "stops", "throughput", "odometer")
 )
 _AT_END: Final = np.array([NAMES.index(column.name) if column.how == "end" else -1 for column in FIGURES])
 _BEFORE: Final = 0  # rows of `daily`: the figures of the last day lived but one, and of the last
@@ -202,7 +205,7 @@ def _next_phase(
         if phase % 2 == 0:
             begin, end, cycle = trip(keys, vehicle, use, day, which, dt, cycle_ticks)
             ticks = WINDOW * round((end - begin) / (dt * WINDOW)) if cycle >= 0 else 0
-            if ticks > 0 and block[FAILED + k] == 0.0:
+            if ticks > 0 and block[POWER_LEFT + k] > 0.0:
                 block[MODE + k] = DRIVING
                 block[TRACE_START + k] = cycle_start[cycle]
                 block[TRACE_END + k] = cycle_start[cycle] + cycle_ticks[cycle] + 1
@@ -210,7 +213,7 @@ def _next_phase(
                 life[UNTIL + k] = clock + ticks * dt
                 depart(block, k, keys, vehicle, use, day, which)
         else:
-            if block[MODE + k] == DRIVING:
+            if block[MODE + k] == DRIVING or (block[MODE + k] == PARKED and block[POWER_LEFT + k] == 0.0):
                 block[MODE + k] = PARKED
                 block[SPEED + k] = 0.0
                 block[TRACE_START + k], block[TRACE_END + k], block[TRACE + k] = 0.0, 1.0, 0.0
@@ -370,6 +373,7 @@ def _after_day(
         allowed = math.sqrt(tolerance / max(error, 1e-9))
         if error > tolerance and jumped > 1:
             half = jumped // 2
+            block[STOPS + k] = life[STOPS_BEFORE + k]
             _jump(block, life, k, day - jumped, half, keys, dt, c, cycle_ticks, cycle_m)
             life[NEXT_JUMP + k] = half
             return False
@@ -433,6 +437,7 @@ def _set_off(
         typical = life[EXPOSED + _COUNTED_BY[s] * LANES + k] * (1.0 - MEMORY)
         then[s] = now[s] + life[RATE + s * LANES + k] * typical
         life[BEFORE + s * LANES + k] = now[s]
+    life[STOPS_BEFORE + k] = block[STOPS + k]
     fade_a_day = max(_capacity_of(block, k, now, then, c), 1e-9)
     days = int(min(life[NEXT_JUMP + k], float(longest), LARGEST_FADE / fade_a_day))
     _jump(block, life, k, int(life[NEXT_DAY + k]) + 1, max(days, 0), keys, dt, c, cycle_ticks, cycle_m)
@@ -497,14 +502,14 @@ def _emit_days(
 @inner
 def _end(life: FloatArray, k: int, ends: FloatArray, lane: int, limit: float) -> None:
     """Let a life end if the last day lived has shown its end: on the day when its SoH fell to `limit` between the last
-    two samples, or on that day if the vehicle had failed at its end."""
+    two samples, or on that day if the vehicle had failed or been stopped by its end."""
     one, other = SAMPLE_0 + k, SAMPLE_1 + k
     soh = life[other + _SOH]
     share = (life[one + _SOH] - limit) / (life[one + _SOH] - soh) if soh < limit else 1.0
     day = life[SAMPLED_DAY + k] + share * (life[LIVED_DAY + k] - life[SAMPLED_DAY + k])
     throughput = life[one + _AH] + share * (life[other + _AH] - life[one + _AH])
     odometer = life[one + _M] + share * (life[other + _M] - life[one + _M])
-    put_end(ends, lane, soh, life[other + _FAILED], limit, day, throughput, odometer)
+    put_end(ends, lane, soh, life[other + _FAILED], life[other + _STOPS], limit, day, throughput, odometer)
 
 
 @inner
@@ -766,13 +771,13 @@ class FleetLives(FleetPhysics):
     drive_step_s   step while driving [s]; 2 s instead of 1 s costs 0.1 % of the fade
     longest_jump   days; 0 simulates every day in full
     tolerance      error of SoH that one jump may make, estimated from the rates before and after it
-    end_soh        true SoH at which a life ends. A vehicle below it at the end of a day it has lived, or failed by
-                   then, is not simulated further and costs nothing from then on. In samples after its end, floats are
-                   NaN and whole numbers -1. `truth` shows it as it was at the end of that day.
+    end_soh        true SoH at which a life ends. A vehicle below it at the end of a day it has lived, or failed or
+                   stopped by then, is not simulated further and costs nothing from then on. In samples after its end,
+                   floats are NaN and whole numbers -1. `truth` shows it as it was at the end of that day.
     daily          statistics of each local day, also of skipped ones
 
     A life whose SoH is below the limit ended where SoH, interpolated between its last two days lived, fell to it. A
-    failed one ended on the day at whose end that was seen.
+    failed or stopped one ended on the day at whose end that was seen.
     """
 
     def __init__(
