@@ -29,8 +29,11 @@ DIAGNOSTICS: Final = {
     "temperature_sensor": 4,
     "cell_imbalance": 8,
     "over_temperature": 16,
+    "isolation": 32,
+    "cell_undervoltage": 64,
 }
-"""Bits of `diagnostics`, after the OBD codes P0ABB, P0ABF, P0A9B, P0BBE and P0A7E. `bms.py` says when each is set."""
+"""Bits of `diagnostics`, after the OBD codes P0ABB, P0ABF, P0A9B, P0BBE, P0A7E and P0AA6; the
+last has no common one. `bms.py` says when each is set."""
 
 _BATTERY: Final = "Vehicle.Powertrain.TractionBattery"
 

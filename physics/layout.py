@@ -7,9 +7,9 @@ divided, and its results have the same bits.
 
 The rows of a block form groups. STATE persists from step to step. COEFFICIENTS are computed from temperature and state
 every 10 s. CELL holds constants of this vehicle's cells, VEHICLE its plan, car and climate, PACK its extreme cell
-groups, FAULT its fault, SENSORS how its sensors err, BMS what its battery management system believes. What lives no
-longer than a step (DEMAND, SCRATCH, SAMPLE) is in `work[OFFSET + lane]`, one array per thread for all blocks. A new
-mechanism adds its rows to its group. Nothing else refers to row numbers.
+groups, FAULT its faults and what they change now, SENSORS how its sensors err, BMS what its battery management system
+believes. What lives no longer than a step (DEMAND, SCRATCH, SAMPLE) is in `work[OFFSET + lane]`, one array per thread
+for all blocks. A new mechanism adds its rows to its group. Nothing else refers to row numbers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Final
 from physics.columns import COLUMNS
 
 LANES: Final = 128
+FAULT_SLOTS: Final = 4  # faults that a vehicle may have
 PARTICLE_MODES: Final = 6
 ELECTROLYTE_MODES: Final = 3
 
@@ -151,9 +152,21 @@ POWER_LEFT: Final = _rows()  # share of the discharge power that the BMS allows;
 STOPS: Final = _rows()  # times that it has done so
 
 # --- FAULT ------------------------------------------------------------------------------------------------------------
-FAULT: Final = _rows()  # index in faults.FAULTS, 0 for none
-FAULT_ONSET: Final = _rows()  # seconds since 1970
-FAULT_SEVERITY: Final = _rows()  # in the unit of its kind
+FAULT: Final = _rows(FAULT_SLOTS)  # index in faults.FAULTS, 0 for none; the first slots are used first
+FAULT_ONSET: Final = _rows(FAULT_SLOTS)  # seconds since 1970
+FAULT_SEVERITY: Final = _rows(FAULT_SLOTS)  # in the unit of its kind
+SEI_EXTRA: Final = _rows()  # of the rate of SEI growth, added
+WEAK_LOST: Final = _rows()  # relative capacity that the weakest group has lost besides WEAK_CAPACITY
+SHORT_S: Final = _rows()  # conductance of an internal short now [S]
+SHORT_K: Final = _rows()  # how much warmer a shorted cell is than the warmest of the others [K]
+PARKED_W: Final = _rows()  # STANDBY, and what a fault draws besides [W]
+V_WRONG: Final = _rows()  # what the pack's voltage sensor reads too much [V]
+A_WRONG: Final = _rows()  # its current sensor, before the BMS zeroes it [A]
+K_WRONG: Final = _rows()  # one temperature probe [K]
+K_STUCK: Final = _rows()  # what a probe that does not move reads [degC], faults.NOT_STUCK if all do
+CELL_WRONG: Final = _rows()  # the channel of the lowest cell group [V]
+SERIES_OHM: Final = _rows()  # of contactors, between the cells and the pack's terminals
+ISOLATION: Final = _rows()  # conductance from the battery to the chassis [S]
 FAILED: Final = _rows()  # 1 after thermal runaway: the vehicle is out of service
 
 # --- SENSORS: how each of a vehicle's sensors errs (sensors.py) ------------------------------------------------------

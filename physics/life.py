@@ -49,7 +49,7 @@ from physics.constants import GAS_CONSTANT
 from physics.daily import FIGURES
 from physics.duty import TRIPS, trip
 from physics.ends import END_DAY, REASON, put_end, see_ends
-from physics.faults import fault_of
+from physics.faults import act_faults, calm_until, see_faults
 from physics.fleet import ROWS_OF, CellGroup, FleetPhysics, Samples, tell_truth
 from physics.kernel import capacity_of, refresh_capacity, refresh_cells, step_cells
 from physics.layout import (
@@ -439,7 +439,9 @@ def _set_off(
         life[BEFORE + s * LANES + k] = now[s]
     life[STOPS_BEFORE + k] = block[STOPS + k]
     fade_a_day = max(_capacity_of(block, k, now, then, c), 1e-9)
-    days = int(min(life[NEXT_JUMP + k], float(longest), LARGEST_FADE / fade_a_day))
+    now_s = DAY_S * (life[NEXT_DAY + k] + 1.0) - block[UTC_OFFSET + k]
+    calm = (calm_until(block, now_s, k) - now_s) / DAY_S  # the hours of a short that may run away are lived
+    days = int(min(life[NEXT_JUMP + k], float(longest), LARGEST_FADE / fade_a_day, calm))
     _jump(block, life, k, int(life[NEXT_DAY + k]) + 1, max(days, 0), keys, dt, c, cycle_ticks, cycle_m)
 
 
@@ -547,6 +549,9 @@ def _window(
         work[ELAPSED + k] = WINDOW * step
         if life[CLOCK + k] % CLIMATE_S < WINDOW * step:
             climate_of(block, work, keys, k)
+        see_faults(block, work[NOW + k], k, c)
+        if life[JUMPED + k] == 0.0:  # a day after a jump may be taken back, and must leave nothing behind
+            act_faults(block, work, k, c)
     refresh_capacity(block, c)
     age_pack(block, work, c)
     update_bms(block, work, bms, c)
@@ -625,7 +630,8 @@ def live(
             over[k] = who[k] >= 0 and life[CLOCK + k] > DAY_S - 1e-6
             ended += over[k]
             work[NOW + k] = DAY_S * life[NEXT_DAY + k] + life[CLOCK + k] - block[UTC_OFFSET + k]
-            work[ELAPSED + k] = DAY_S * (1.0 + life[JUMPED + k]) if over[k] else 0.0
+            after_jump = over[k] and life[JUMPED + k] > 0.0
+            work[ELAPSED + k] = DAY_S * (1.0 + life[JUMPED + k]) if after_jump else 0.0
         if ended > 0:
             lived += ended
             for k in range(LANES):
@@ -635,7 +641,8 @@ def live(
                     update_vehicle(block, work, k, bms, c)
                     over[k] = _after_day(block, life, k, tolerance, keys, dt, c, cycle_ticks, cycle_m)
                     if over[k]:  # only now, because a jump taken back must leave no fault behind
-                        fault_of(block, work, k, c)
+                        see_faults(block, work[NOW + k], k, c)
+                        act_faults(block, work, k, c)
                         balance(block, k, life[JUMPED + k] * block[BLED + k])
                         learn_soh(block, k, DAY_S * life[JUMPED + k], bms, c)
                     else:
@@ -714,6 +721,7 @@ def _begin(
             life[NEXT_DAY + k] = life[FIRST_DAY + k]
             life[NEXT_JUMP + k] = 1.0
             block[MODE + k] = PARKED
+            see_faults(block, start_s, k, c)
             _begin_day(block, life, k, keys, dt, c, cycle_ticks)
         refresh_climate(block, work, keys)
         refresh_cells(block, work, c)
@@ -819,6 +827,7 @@ class FleetLives(FleetPhysics):
         self._longest_jump, self._tolerance = longest_jump, tolerance
         self._cycle_m = np.array([float(np.sum(0.5 * (v[1:] + v[:-1]))) for v in cycles])
         self._true: list[FloatArray] = []
+        self._true_s: FloatArray = np.zeros(0)
         for group in self._groups:
             life = np.zeros((len(group.blocks), LIFE_SIZE))
             _begin(
@@ -886,6 +895,8 @@ class FleetLives(FleetPhysics):
                 f"expected whole days ({self.day_ticks} steps each), got {ticks} steps, sampled every {sample_every}"
             )
         self._true = []
+        first, last = self.tick // sample_every + 1, (self.tick + ticks) // sample_every
+        self._true_s = self.start_s + self.step_s * sample_every * np.arange(first, last + 1, dtype=np.float64)
         return super().advance(ticks, sample_every, compact=compact)
 
     def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: Samples) -> None:
@@ -922,7 +933,7 @@ class FleetLives(FleetPhysics):
         """`truth` at the samples of the last `advance`, by the same interpolation: arrays of shape (samples, vehicles).
         `truth` itself may be some days ahead, because vehicles jump. After a life's end floats are NaN."""
         states = zip(range(len(self._groups)), self._groups, self._true, strict=True)
-        return self._truth_of(states, self._true[0].shape[1:-1])
+        return self._truth_of(states, self._true_s)
 
 
 @dataclass(frozen=True)

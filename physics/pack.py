@@ -45,6 +45,7 @@ from physics.layout import (
     V_HIGHEST,
     V_LOWEST,
     WEAK_CAPACITY,
+    WEAK_LOST,
     WEAK_RESISTANCE,
     WEAK_SHIFT,
     X_EMPTY,
@@ -82,7 +83,7 @@ def pack_extremes(block: FloatArray, c: CellModel) -> None:
         warmer = block[HOT_SHARE + k] * max(t - block[AMBIENT + k], 0.0)
         eased = clip(c.e_conductivity / (GAS_CONSTANT * t * t) * warmer, 0.0, 0.5)
         r_weak, r_strong = block[WEAK_RESISTANCE + k] - eased, block[STRONG_RESISTANCE + k] + eased
-        weak = _deviation(block, c, k, block[WEAK_CAPACITY + k], r_weak, block[WEAK_SHIFT + k])
+        weak = _deviation(block, c, k, block[WEAK_CAPACITY + k] - block[WEAK_LOST + k], r_weak, block[WEAK_SHIFT + k])
         strong = _deviation(block, c, k, block[STRONG_CAPACITY + k], r_strong, block[STRONG_SHIFT + k])
         block[V_LOWEST + k] = min(weak, strong, 0.0)
         block[V_HIGHEST + k] = max(weak, strong, 0.0)
@@ -92,7 +93,8 @@ def pack_extremes(block: FloatArray, c: CellModel) -> None:
 def weakest_soc(block: FloatArray, k: int) -> float:
     """State of charge of the weakest cell group, between the mean cell's limits; below 0 when it is overdischarged."""
     x_n, x_full, x_empty = block[X_N + k], block[X_FULL + k], block[X_EMPTY + k]
-    below = min(block[WEAK_SHIFT + k] + block[WEAK_CAPACITY + k] * (x_full - x_n), 0.0)
+    capacity = block[WEAK_CAPACITY + k] - block[WEAK_LOST + k]
+    below = min(block[WEAK_SHIFT + k] + capacity * (x_full - x_n), 0.0)
     soc: float = (x_n + below - x_empty) / (x_full - x_empty)
     return soc
 

@@ -60,6 +60,7 @@ from physics.layout import (
     ODOMETER,
     PACE,
     PARALLEL,
+    PARKED_W,
     POWER,
     POWER_LEFT,
     PUMP,
@@ -70,7 +71,6 @@ from physics.layout import (
     SPEED,
     SPEED_BEFORE,
     SPEED_SCALE,
-    STANDBY,
     STOP_AT,
     STOPS,
     TEMPERATURE,
@@ -339,7 +339,7 @@ def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         at_charger = -CHARGER_EFFICIENCY * block[CHARGER + k]
         # A parked vehicle supplies its 12 V side, until the battery is nearly empty.
         floor = block[X_EMPTY + k] + STANDBY_ABOVE * (block[X_FULL + k] - block[X_EMPTY + k])
-        standby = block[STANDBY + k] if (block[X_N + k] > floor) & (block[POWER_LEFT + k] > 0.0) else 0.0
+        standby = block[PARKED_W + k] if (block[X_N + k] > floor) & (block[POWER_LEFT + k] > 0.0) else 0.0
         power = on_the_road if driving else (at_charger if charging else (-block[FAST_POWER + k] if fast else standby))
         work[POWER + k] = (power + managed) * share
         cold = (celsius - COLD_ZERO_C) * (1.0 / (COLD_FULL_C - COLD_ZERO_C))

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from datasets.schema import FIELDS, STREAMS, Stream, json_schema  # noqa: E402
 from physics.daily import DAILY, HOW  # noqa: E402
+from physics.faults import KINDS  # noqa: E402
 from physics.sensors import PROFILES  # noqa: E402
 from twin.settings import GROUPS, Group, default_of, extra_of, form_of  # noqa: E402
 
@@ -123,8 +124,21 @@ def daily_table() -> str:
     return "\n".join(lines)
 
 
+def faults_table() -> str:
+    """The kinds of faults, the gravest first."""
+    lines = ["| Fault | Severity | From | To | Drawn | A year | Rate by | What it does |", "|---" * 8 + "|"]
+    for kind in KINDS:
+        drawn = "evenly in the logarithm" if kind.log else "evenly"
+        rate = f"{kind.rate:g}" + (", from new" if kind.born else "")
+        cells = (kind.unit, f"{kind.low:g}", f"{kind.high:g}", drawn, rate, kind.source, kind.effect)
+        lines.append(f"| `{kind.name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def physics_page(page: str) -> str:
-    """docs/physics.md with a new table of daily columns."""
+    """docs/physics.md with new tables of faults and of daily columns."""
+    start = page.index("| Fault |")
+    page = page[:start] + faults_table() + page[page.index("\n\n", start) :]
     start = page.index("| Daily column |")
     return page[:start] + daily_table() + page[page.index("\n\n- Sums and currents", start) :]
 

@@ -12,7 +12,7 @@ import pytest
 from actors.delivery.sinks import LIVE_SINKS
 from actors.delivery.sinks.base import mask, unmasked
 from physics import draw_population
-from physics.default_fleet import CELL_SHARES, FAULT_SHARE, OLDEST_YEARS
+from physics.default_fleet import CELL_SHARES, OLDEST_YEARS
 from twin.errors import BadInput
 from twin.servers import targets_of
 from twin.settings import (
@@ -256,7 +256,7 @@ def test_a_fact_stands_once() -> None:
     """The defaults of the population are the physics' own; every sink a run can have is a setting; names are unique."""
     assert load().population.cells() == tuple(CELL_SHARES.items())
     defaults = draw_population.__kwdefaults__ or {}
-    assert (defaults["oldest_years"], defaults["fault_share"]) == (OLDEST_YEARS, FAULT_SHARE)
+    assert (defaults["oldest_years"], defaults["fault_share"]) == (OLDEST_YEARS, None)
     assert set(LIVE_SINKS) <= set(Servers.model_fields)
     names = list(setting_names())
     assert len(names) == len(set(names))
