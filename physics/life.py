@@ -895,9 +895,11 @@ class FleetLives(FleetPhysics):
                 f"expected whole days ({self.day_ticks} steps each), got {ticks} steps, sampled every {sample_every}"
             )
         self._true = []
-        first, last = self.tick // sample_every + 1, (self.tick + ticks) // sample_every
-        self._true_s = self.start_s + self.step_s * sample_every * np.arange(first, last + 1, dtype=np.float64)
-        return super().advance(ticks, sample_every, compact=compact)
+        first = self.tick
+        told = super().advance(ticks, sample_every, compact=compact)
+        samples = np.arange(first // sample_every + 1, self.tick // sample_every + 1, dtype=np.float64)
+        self._true_s = self.start_s + self.step_s * sample_every * samples
+        return told
 
     def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: Samples) -> None:
         day = self.tick // self.day_ticks
