@@ -123,7 +123,7 @@ KINDS: Final = (
     Kind("moisture", "of the rate of SEI growth, added", 0.5, 3.0, 1e-4, _FIELD,
          "water has come in through a seal: from then on cells age faster"),
     Kind("isolation_fault", "S, conductance from the battery to the chassis", 1e-6, 1e-3, 5e-4, _ASSUMED,
-         "the code `isolation`, above 1/(100 Ohm/V) (UN R100)", log=True),
+         "the code `isolation`, where less than 100 Ohm a volt are left (UN R100)", log=True),
     Kind("contactor_resistance", "Ohm, in series with the pack", 0.002, 0.1, 3e-4, _ASSUMED,
          "the pack's voltage is off by its current times this; the cells' are not", log=True),
     Kind("standby_drain", "W, drawn while parked", 10.0, 150.0, 1e-3, _ASSUMED,

@@ -239,8 +239,8 @@ class Population(Group):
     )
     fault_share: float | None = _setting(
         None,
-        "share of vehicles that get a fault within ten years: more than in the field, for training",
-        default_text="the rates of the field, some 6 %",
+        "share of vehicles that get a fault within ten years; training wants more than the field has",
+        default_text="the rates of the field, some 5 %",
         ge=0,
         le=MOST_FAULTY,
     )
