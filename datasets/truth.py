@@ -39,10 +39,12 @@ TRUTH: dict[str, tuple[str, str]] = {
     "lam_ne": ("", "Loss of active material, negative electrode"),
     "lam_pe": ("", "Loss of active material, positive electrode"),
     "sei_thickness_m": ("m", "Thickness of the SEI film"),
-    "fault": ("", "Kind of the vehicle's fault, none for none; it acts from fault_onset_s on"),
+    "fault": ("", "The gravest of the vehicle's faults that have begun (docs/physics.md), none for none"),
     "fault_onset_s": ("s", "Since 1970"),
     "fault_severity": ("", "In the unit of its kind (docs/physics.md)"),
+    "faults": ("", "All its faults, also those to come, by onset: JSON, [[kind, onset_s, severity], ..]"),
     "failed": ("", "1 after thermal runaway: out of service"),
+    "stops": ("", "How often the battery management system has stopped the vehicle for an empty cell group"),
     "outside_valid_range": ("", "Whether the model has ever left its valid range"),
     "cell": ("", "The kind of cell"),
 }
@@ -53,6 +55,7 @@ _TIME = pa.timestamp("us", tz="UTC")
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _TYPES = {
     "fault": _TEXT,
+    "faults": _TEXT,
     "cell": _TEXT,
     "outside_valid_range": pa.bool_(),
     "fault_onset_s": pa.float64(),

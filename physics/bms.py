@@ -9,10 +9,10 @@ open-circuit voltages, that of the fresh cell: one step of an extended Kalman fi
 end of a full charge the count is set to 1.
 
 Faulty sensors leave these traces (sign: reading less truth):
-voltage      the pack's own sensor only. The cell monitor is another one.
+voltage      the pack's own sensor only. The cell monitor is another one, as are its channels
 current      what is left after the BMS has zeroed the sensor at a stop, which it does up to `ZEROED_A`
 temperature  one of the probes: the mean by an eighth, and minimum or maximum where that probe is the coldest or warmest
-A drift ends at `DRIFT_MAX_*`, and no reading leaves its sensor's range.
+A drift ends at `faults.DRIFT_MAX_*`, and no reading leaves its sensor's range.
 
 The codes are set, and stay set, when (thresholds are set by judgement, not fitted):
 voltage_sensor      the pack's reading is `PACK_WRONG_V` away from the sum of the cells
@@ -20,6 +20,8 @@ current_sensor      the sensor's zero is beyond `ZEROED_A`
 temperature_sensor  one probe is `PROBE_WRONG_K` away from the others after `SOAKED_S` at rest
 cell_imbalance      the cell groups are `IMBALANCE_V` apart at rest
 over_temperature    the warmest probe reads more than `HOT_C`
+isolation           the resistance to the chassis is below `ISOLATION_OHM_V` times the pack's voltage (UN R100)
+cell_undervoltage   the BMS has stopped the vehicle, for its weakest cell group
 """
 
 from __future__ import annotations
@@ -34,10 +36,11 @@ import numpy.typing as npt
 from physics.columns import DIAGNOSTICS, FLAGS, NAMES, PER_UNIT
 from physics.compiled import inner
 from physics.constants import FARADAY, GAS_CONSTANT, KELVIN
-from physics.faults import FAULTS, STUCK, V_OFFSET, hottest_K
+from physics.faults import NOT_STUCK, hottest_K
 from physics.kernel import PORES_MIN, lookup, soc_of, soh_of
 from physics.layout import (
     A_GAIN,
+    A_WRONG,
     A_ZERO,
     ACTIVE_N,
     ACTIVE_P,
@@ -47,6 +50,7 @@ from physics.layout import (
     CELL_GAIN,
     CELL_HIGH_ZERO,
     CELL_LOW_ZERO,
+    CELL_WRONG,
     CODES,
     CONTACT,
     COUNTED,
@@ -54,16 +58,16 @@ from physics.layout import (
     CURRENT,
     DEAD,
     FAILED,
-    FAULT,
-    FAULT_ONSET,
-    FAULT_SEVERITY,
     FILM_SCALE,
     FLAG_POWER,
     FLAG_VOLTAGE,
     HOT_SHARE,
+    ISOLATION,
     K_GAIN,
     K_HIGH_ZERO,
     K_LOW_ZERO,
+    K_STUCK,
+    K_WRONG,
     K_ZERO,
     LANES,
     MODE,
@@ -73,6 +77,7 @@ from physics.layout import (
     ODOMETER,
     PARALLEL,
     PLATED,
+    POWER_LEFT,
     Q_SEI,
     R_GAIN,
     R_PULSE,
@@ -80,6 +85,7 @@ from physics.layout import (
     RESISTANCE_SCALE,
     RESTED,
     SAMPLE,
+    SERIES_OHM,
     SLOPE_N,
     SLOPE_P,
     SOC_BIAS,
@@ -93,6 +99,7 @@ from physics.layout import (
     V_GAIN,
     V_HIGHEST,
     V_LOWEST,
+    V_WRONG,
     V_ZERO,
     VOLTAGE,
     X_N,
@@ -108,9 +115,6 @@ PULSE_S: Final = 10.0
 PULSES_EVERY: Final = 10
 """Minutes between two estimates of the resistance."""
 ZEROED_A: Final = 1.0
-DRIFT_MAX_V: Final = 20.0
-DRIFT_MAX_A: Final = 10.0
-DRIFT_MAX_K: Final = 25.0
 A_RANGE: Final = 1000.0
 LOWEST_C: Final = -40.0
 HIGHEST_C: Final = 125.0
@@ -129,15 +133,16 @@ PROBE_WRONG_K: Final = 10.0
 SOAKED_S: Final = 6.0 * 3600.0
 IMBALANCE_V: Final = 0.15
 HOT_C: Final = 60.0
+ISOLATION_OHM_V: Final = 100.0
 
 _DAY_S: Final = 86400.0
-_TEMPERATURE_OFFSET: Final = V_OFFSET + 4.0
 _VOLTAGE: Final = float(FLAGS["voltage_limited"])
 _POWER: Final = float(FLAGS["power_not_met"])
 _RUNAWAY: Final = float(FLAGS["thermal_runaway"])
+_REDUCED: Final = float(FLAGS["power_reduced"])
+_STOPPED: Final = float(FLAGS["stopped"])
 _CODES: Final = tuple(DIAGNOSTICS.values())
 _STRIDE: Final = np.uint64(0x632BE59BD9B4E019)  # of the noise's key from one millisecond to the next
-assert FAULTS[round(STUCK)] == "temperature_stuck"
 
 
 def sample_row(name: str) -> int:
@@ -305,26 +310,19 @@ def capacity_C_of(c: CellModel) -> float:
 
 
 @inner
-def _began_days(block: FloatArray, now_s: float, k: int) -> float:
-    """Days since a vehicle's fault began; below 0 before it."""
-    days: float = (now_s - block[FAULT_ONSET + k]) * (1.0 / _DAY_S)
-    return days
+def _zero_A(block: FloatArray, k: int) -> float:
+    """What the current sensor reads at no current [A, pack], after the BMS has zeroed what it can of a fault."""
+    wrong = block[A_WRONG + k]
+    zero: float = block[A_ZERO + k] + wrong - clip(wrong, -ZEROED_A, ZEROED_A)
+    return zero
 
 
 @inner
-def _wrong(block: FloatArray, days: float, offset: float, most: float, k: int) -> float:
-    """What a sensor with the fault kind `offset` (the kind after it is its drift) reads too much."""
-    fault, severity = block[FAULT + k], block[FAULT_SEVERITY + k]
-    constant = severity if (fault == offset) & (days >= 0.0) else 0.0
-    drift = clip(severity * max(days, 0.0), -most, most) if fault == offset + 1.0 else 0.0
-    return constant + drift
-
-
-@inner
-def _zero_A(block: FloatArray, days: float, k: int) -> tuple[float, float]:
-    """(What the current sensor reads at no current [A, pack], the fault's part that the BMS has zeroed away or not)."""
-    wrong = _wrong(block, days, V_OFFSET + 2.0, DRIFT_MAX_A, k)
-    return block[A_ZERO + k] + wrong - clip(wrong, -ZEROED_A, ZEROED_A), wrong
+def _probe_K(block: FloatArray, celsius: float, k: int) -> float:
+    """What a faulty temperature probe reads too much [K]."""
+    stuck = block[K_STUCK + k]
+    off: float = block[K_WRONG + k] if stuck == NOT_STUCK else stuck - celsius
+    return off
 
 
 @inner
@@ -377,8 +375,7 @@ def update_vehicle(block: FloatArray, work: FloatArray, k: int, s: Bms, c: CellM
     now_s = work[NOW + k]
     elapsed_s = now_s - block[COUNTED_AT + k]
     block[COUNTED_AT + k] = now_s
-    days = _began_days(block, now_s, k)
-    zero_A, wrong_A = _zero_A(block, days, k)
+    zero_A = _zero_A(block, k)
     current, voltage = block[CURRENT + k], block[VOLTAGE + k]
     inv_capacity = 1.0 / (capacity_C * block[SOH_BMS + k])
 
@@ -415,18 +412,20 @@ def update_vehicle(block: FloatArray, work: FloatArray, k: int, s: Bms, c: CellM
     learn_soh(block, k, elapsed_s, s, c)
 
     # --- check ------------------------------------------------------------------------------------------
-    pack_V = block[V_GAIN + k] * voltage * c.series + block[V_ZERO + k] + _wrong(block, days, V_OFFSET, DRIFT_MAX_V, k)
+    pack_V = block[V_GAIN + k] * voltage * c.series + block[V_ZERO + k] + block[V_WRONG + k]
+    pack_V -= block[SERIES_OHM + k] * current * block[PARALLEL + k]
     celsius = block[TEMPERATURE + k] - KELVIN
-    severity = block[FAULT_SEVERITY + k]
-    stuck = (block[FAULT + k] == STUCK) & (days >= 0.0)
-    probe_K = severity - celsius if stuck else _wrong(block, days, _TEMPERATURE_OFFSET, DRIFT_MAX_K, k)
-    hottest = hottest_K(block, now_s, k) - KELVIN + block[K_HIGH_ZERO + k]
+    probe_K = _probe_K(block, celsius, k)
+    hottest = hottest_K(block, k) - KELVIN + block[K_HIGH_ZERO + k]
     spread_V = block[V_HIGHEST + k] - block[V_LOWEST + k] + block[CELL_HIGH_ZERO + k] - block[CELL_LOW_ZERO + k]
+    spread_V -= block[CELL_WRONG + k]
     found = _CODES[0] * (1.0 if abs(pack_V) > PACK_WRONG_V else 0.0)
-    found += _CODES[1] * (1.0 if abs(wrong_A) > ZEROED_A else 0.0)
+    found += _CODES[1] * (1.0 if abs(block[A_WRONG + k]) > ZEROED_A else 0.0)
     found += _CODES[2] * (1.0 if (abs(probe_K) > PROBE_WRONG_K) & (rested > SOAKED_S) else 0.0)
-    found += _CODES[3] * (1.0 if (spread_V > IMBALANCE_V) & resting else 0.0)
+    found += _CODES[3] * (1.0 if (abs(spread_V) > IMBALANCE_V) & resting else 0.0)
     found += _CODES[4] * (1.0 if hottest > HOT_C else 0.0)
+    found += _CODES[5] * (1.0 if block[ISOLATION + k] * ISOLATION_OHM_V * voltage * c.series > 1.0 else 0.0)
+    found += _CODES[6] * (1.0 if block[POWER_LEFT + k] == 0.0 else 0.0)
     block[CODES + k] = float(int(block[CODES + k]) | int(found))
 
 
@@ -466,11 +465,9 @@ def report(block: FloatArray, work: FloatArray, s: Bms, c: CellModel) -> None:
         now_s = work[NOW + k]
         voltage, current = block[VOLTAGE + k], block[CURRENT + k]
         celsius = block[TEMPERATURE + k] - KELVIN
-        days = _began_days(block, now_s, k)
-        zero_A = _zero_A(block, days, k)[0]
-        off_V = (
-            block[V_ZERO + k] + _wrong(block, days, V_OFFSET, DRIFT_MAX_V, k) + s.noise_V * work[NOISE + 0 * LANES + k]
-        )
+        zero_A = _zero_A(block, k)
+        off_V = block[V_ZERO + k] + block[V_WRONG + k] + s.noise_V * work[NOISE + 0 * LANES + k]
+        off_V -= block[SERIES_OHM + k] * current * block[PARALLEL + k]
         pack_V = clip(voltage * c.series * (1.0 + block[V_GAIN + k]) + off_V, 0.0, highest_V)
         pack_A = (
             current * block[PARALLEL + k] * (1.0 + block[A_GAIN + k]) + zero_A + s.noise_A * work[NOISE + 1 * LANES + k]
@@ -480,20 +477,14 @@ def report(block: FloatArray, work: FloatArray, s: Bms, c: CellModel) -> None:
         work[_PACK_A + k] = pack_A
         work[_POWER_kW + k] = pack_V * pack_A * (1.0 / 1000.0)
         # Of the faulty probe: what it reads, and how far it pulls the mean.
-        stuck = (block[FAULT + k] == STUCK) & (days >= 0.0)
-        off_K = _wrong(block, days, _TEMPERATURE_OFFSET, DRIFT_MAX_K, k)
-        off_K = block[FAULT_SEVERITY + k] - celsius if stuck else off_K
+        off_K = _probe_K(block, celsius, k)
         bad = off_K != 0.0
         warm_K = block[K_GAIN + k] * (celsius - 25.0)
         cooler = block[HOT_SHARE + k] * max(block[TEMPERATURE + k] - block[AMBIENT + k], 0.0)
         probe_C = celsius + off_K
         coldest = celsius - cooler + warm_K + block[K_LOW_ZERO + k] + s.noise_K * work[NOISE + 2 * LANES + k]
         hottest = (
-            hottest_K(block, now_s, k)
-            - KELVIN
-            + warm_K
-            + block[K_HIGH_ZERO + k]
-            + s.noise_K * work[NOISE + 3 * LANES + k]
+            hottest_K(block, k) - KELVIN + warm_K + block[K_HIGH_ZERO + k] + s.noise_K * work[NOISE + 3 * LANES + k]
         )
         mean = celsius + off_K * (1.0 / PROBES) + warm_K + block[K_ZERO + k] + s.noise_K * work[NOISE + 4 * LANES + k]
         low_C, high_C = min(coldest, hottest), max(coldest, hottest)
@@ -503,6 +494,7 @@ def report(block: FloatArray, work: FloatArray, s: Bms, c: CellModel) -> None:
         work[_HOTTEST_C + k] = high_C
         work[_CELL_C + k] = clip(mean, low_C, high_C)  # as any mean of readings
         lowest = (voltage + block[V_LOWEST + k]) * (1.0 + block[CELL_GAIN + k]) + block[CELL_LOW_ZERO + k]
+        lowest += block[CELL_WRONG + k]
         highest = (voltage + block[V_HIGHEST + k]) * (1.0 + block[CELL_GAIN + k]) + block[CELL_HIGH_ZERO + k]
         lowest += s.noise_cell_V * work[NOISE + 5 * LANES + k]
         highest += s.noise_cell_V * work[NOISE + 6 * LANES + k]
@@ -523,9 +515,9 @@ def report(block: FloatArray, work: FloatArray, s: Bms, c: CellModel) -> None:
         work[_MODE + k] = block[MODE + k]
         work[_SPEED_kmh + k] = block[SPEED + k] * 3.6
         work[_ODOMETER_km + k] = block[ODOMETER + k] / 1000.0
-        work[_FLAGS + k] = (
-            _VOLTAGE * block[FLAG_VOLTAGE + k] + _POWER * block[FLAG_POWER + k] + _RUNAWAY * block[FAILED + k]
-        )
+        flags = _VOLTAGE * block[FLAG_VOLTAGE + k] + _POWER * block[FLAG_POWER + k] + _RUNAWAY * block[FAILED + k]
+        flags += _REDUCED if block[POWER_LEFT + k] < 1.0 else 0.0
+        work[_FLAGS + k] = flags + (_STOPPED if block[POWER_LEFT + k] == 0.0 else 0.0)
         work[_DIAGNOSTICS + k] = block[CODES + k]
     for column in range(PER_UNIT.size):
         # The division gives the float64 closest to the decimal, so its text form is short.

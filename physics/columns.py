@@ -12,17 +12,28 @@ from typing import Any, Final
 import numpy as np
 
 MODES: Final = ("parked", "driving", "charging", "fast_charging")
-FLAGS: Final = {"outside_valid_range": 1, "voltage_limited": 2, "power_not_met": 4, "thermal_runaway": 8}
+FLAGS: Final = {
+    "outside_valid_range": 1,
+    "voltage_limited": 2,
+    "power_not_met": 4,
+    "thermal_runaway": 8,
+    "power_reduced": 16,
+    "stopped": 32,
+}
 """Bits of `flags`. The first says that the model left its valid range. No vehicle knows that, so it is set in cell
-studies only; of a fleet it is in the truth."""
+studies only; of a fleet it is in the truth. The last three say what is so now: out of service, power held back for the
+weakest cell group (turtle mode), stopped until charged."""
 DIAGNOSTICS: Final = {
     "voltage_sensor": 1,
     "current_sensor": 2,
     "temperature_sensor": 4,
     "cell_imbalance": 8,
     "over_temperature": 16,
+    "isolation": 32,
+    "cell_undervoltage": 64,
 }
-"""Bits of `diagnostics`, after the OBD codes P0ABB, P0ABF, P0A9B, P0BBE and P0A7E. `bms.py` says when each is set."""
+"""Bits of `diagnostics`, after the OBD codes P0ABB, P0ABF, P0A9B, P0BBE, P0A7E and P0AA6; the
+last has no common one. `bms.py` says when each is set."""
 
 _BATTERY: Final = "Vehicle.Powertrain.TractionBattery"
 

@@ -12,5 +12,5 @@ MODEL_SHARES: Final = {"small": 0.25, "medium": 0.4, "large": 0.25, "van": 0.1}
 MODELS: Final = tuple(MODEL_SHARES)
 CELL_SHARES: Final = {"chen2020": 0.75, "prada2013": 0.25}
 OLDEST_YEARS: Final = 10.0
-FAULT_SHARE: Final = 0.02
-"""Share of vehicles that get a fault within ten years."""
+MOST_FAULTY: Final = 0.99
+"""Largest share of vehicles that may be asked to get a fault: all would need faults at once."""

@@ -6,10 +6,12 @@ divided into shards nor on how many ticks a call advances. Vehicles with the sam
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
+from operator import itemgetter
 from typing import Any, Final, Self
 
 import numpy as np
@@ -53,7 +55,7 @@ from physics.constants import KELVIN
 from physics.daily import DAILY, FIGURES
 from physics.duty import find_event, resample
 from physics.ends import END_AH, END_DAY, END_M, ENDS_SIZE, REASON, REASONS, see_ends
-from physics.faults import BAD_ELECTROLYTE, FAULTS, Fault, apply_faults
+from physics.faults import BAD_ELECTROLYTE, FAULTS, NOT_STUCK, SLOTS, Fault, apply_faults
 from physics.kernel import (
     lookup,
     refresh_capacity,
@@ -90,6 +92,7 @@ from physics.layout import (
     FLAG_RANGE,
     HABIT,
     HOT_SHARE,
+    K_STUCK,
     LAM_SCALE,
     LANES,
     LEAK,
@@ -100,10 +103,13 @@ from physics.layout import (
     NOISE_KEY,
     NOW,
     ODOMETER,
+    PACE,
     PACK_SEI,
     PARALLEL,
+    PARKED_W,
     PLATED,
     PLATING_SCALE,
+    POWER_LEFT,
     Q_LAM,
     Q_SEI,
     REFRESH_S,
@@ -112,6 +118,7 @@ from physics.layout import (
     SOC_LIMIT,
     SPEED_SCALE,
     STANDBY,
+    STOPS,
     STRONG_CAPACITY,
     STRONG_RESISTANCE,
     TEMPERATURE,
@@ -305,6 +312,7 @@ def tell_truth(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         work[TRUE + 10 * LANES + k] = block[FLAG_RANGE + k]
         work[TRUE + 11 * LANES + k] = block[THROUGHPUT + k]
         work[TRUE + 12 * LANES + k] = block[ODOMETER + k]
+        work[TRUE + 13 * LANES + k] = block[STOPS + k]
 
 
 @kernel
@@ -444,7 +452,7 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
     put(Q_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(PACK_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(AREA, model.area * p.capacity_scale[of])
-    for offset in (ACTIVE_N, ACTIVE_P, PLATING_SCALE, LAM_SCALE, COOLING_SCALE, COOLING_HEALTH, TRACE_END):
+    for offset in (ACTIVE_N, ACTIVE_P, PLATING_SCALE, LAM_SCALE, COOLING_SCALE, COOLING_HEALTH, TRACE_END, POWER_LEFT):
         put(offset, 1.0)
     put(MODE, CHARGING)
     put(WARM_TO, KELVIN + HEAT_BELOW_C)
@@ -457,9 +465,11 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
         (FILM_SCALE, p.film_scale),
         (VEHICLE, p.vehicle),
         (SPEED_SCALE, p.speed_scale),
+        (PACE, p.speed_scale),
         (MASS, p.mass_kg),
         (AUXILIARY, p.auxiliary_W),
         (STANDBY, p.standby_W),
+        (PARKED_W, p.standby_W),
         (LEAK, p.self_discharge),
         (CHARGER, p.charger_W),
         (HABIT, p.plug_habit),
@@ -474,15 +484,44 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
         (STRONG_CAPACITY, -p.weak_capacity),
         (STRONG_RESISTANCE, -p.weak_resistance),
         (HOT_SHARE, p.hot_share),
-        (FAULT, p.fault),
-        (FAULT_ONSET, p.fault_onset_s),
-        (FAULT_SEVERITY, p.fault_severity),
     ):
         put(offset, values[of])
+    for slot in range(SLOTS):
+        for offset, values in ((FAULT, p.fault), (FAULT_ONSET, p.fault_onset_s), (FAULT_SEVERITY, p.fault_severity)):
+            put(offset + slot * LANES, values[of, slot])
+    put(K_STUCK, NOT_STUCK)
     errors = draw_errors(p.keys.sensors, p.vehicle[of], sensors)
     for number, part in enumerate(fields(errors)):
         put(NOISE_KEY + number * LANES, getattr(errors, part.name))
     return group
+
+
+def _slots(group: CellGroup) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
+    """Kind, onset and severity in each slot, each of shape (n,)."""
+    for slot in range(0, SLOTS * LANES, LANES):
+        yield group.row(FAULT + slot), group.row(FAULT_ONSET + slot), group.row(FAULT_SEVERITY + slot)
+
+
+def _gravest(group: CellGroup, times_s: float | FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
+    """The gravest fault that has begun: index in FAULTS, onset, severity; each of shape (*times_s.shape, n)."""
+    times = np.asarray(times_s)[..., None]
+    shape = (*np.shape(times_s), group.of.size)
+    which, onset, severity = np.zeros(shape, dtype=np.int64), np.zeros(shape), np.zeros(shape)
+    for kind, began, bad in _slots(group):
+        graver = (kind > 0) & (times >= began) & ((which == 0) | (kind < which))
+        which = np.where(graver, kind.astype(np.int64), which)
+        onset, severity = np.where(graver, began, onset), np.where(graver, bad, severity)
+    return which, onset, severity
+
+
+def _listed(group: CellGroup) -> Column:
+    """All faults of each vehicle as JSON, shape (n,): of `Fault`'s three, by onset."""
+    out = np.full(group.of.size, "[]", dtype=object)
+    slots = list(_slots(group))
+    for k in np.flatnonzero(slots[0][0]):
+        there = [(FAULTS[int(kind[k])], float(onset[k]), float(bad[k])) for kind, onset, bad in slots if kind[k]]
+        out[k] = json.dumps(there)
+    return out
 
 
 def _reading(values: Column, name: str) -> Column:
@@ -711,8 +750,8 @@ class FleetPhysics:
         """How each life has ended by now. Each array has shape (n_vehicles,). ValueError without an `end_soh`.
 
         reason       "capacity": the true SoH fell below `end_soh`; "failed": a thermal runaway took the vehicle out of
-                     service; "alive": neither yet, the other values are NaN (censored now). The first reason counts,
-                     capacity if both are seen at once.
+                     service; "stopped": the BMS stopped it for an empty cell group; "alive": none yet, the other
+                     values are NaN (censored now). The first reason counts, in this order if seen at once.
         day          days since the start, of a `FleetLives` since its vehicle's local midnight before it
         efc          true equivalent full cycles then; what a vehicle reports may carry the gain of its sensor
         distance_km  odometer then
@@ -756,22 +795,26 @@ class FleetPhysics:
         return {name: values[there] for name, values in out.items()}
 
     def inject(self, position: int, fault: Fault) -> None:
-        """Give the vehicle at `position` a fault, which replaces the one it may have.
+        """Give the vehicle at `position` a fault, besides those it has; of the same kind, instead of it. One that has
+        `faults.SLOTS` already loses the one that begins last.
 
-        Bad electrolyte acts from now on, whatever its onset, because a batch is bad from the beginning.
+        A batch of bad electrolyte is bad from the beginning, so it acts from now on, whatever its onset.
         """
         for group in self._groups:
             lane = np.flatnonzero(group.of == position)
             if lane.size:
                 where = divmod(int(lane[0]), LANES)
-                block = group.blocks[where[0]]
-                if block[FAULT + where[1]] == BAD_ELECTROLYTE:
-                    block[SEI_SCALE + where[1]] /= 1.0 + block[FAULT_SEVERITY + where[1]]
-                if fault.kind == FAULTS[BAD_ELECTROLYTE]:
-                    block[SEI_SCALE + where[1]] *= 1.0 + fault.severity
-                block[FAULT + where[1]] = FAULTS.index(fault.kind)
-                block[FAULT_ONSET + where[1]] = fault.onset_s
-                block[FAULT_SEVERITY + where[1]] = fault.severity
+                rows = group.blocks[where[0]].reshape(-1, LANES)[:, where[1]]
+                slots = [
+                    rows[offset // LANES : offset // LANES + SLOTS] for offset in (FAULT, FAULT_ONSET, FAULT_SEVERITY)
+                ]
+                kind = FAULTS.index(fault.kind)
+                onset_s = 0.0 if kind == BAD_ELECTROLYTE else fault.onset_s
+                there = [tuple(one) for one in zip(*slots, strict=True) if one[0] not in (0.0, kind)]
+                there = [*sorted(there, key=itemgetter(1))[: SLOTS - 1], (kind, onset_s, fault.severity)]
+                there.sort(key=itemgetter(1))
+                for values, of in zip(slots, zip(*there, strict=True), strict=True):
+                    values[: len(there)] = of
                 return
         raise ValueError(f"expected a position from 0 to {len(self) - 1}, got {position}")
 
@@ -782,10 +825,12 @@ class FleetPhysics:
         lli is the lithium lost, as a share of the fresh cell's cyclable lithium. It is the sum of sei, dead_lithium,
         plated_lithium and lam_lithium, which say where the lithium went. lam_ne and lam_pe are the shares of active
         material lost. soh_resistance is the fresh over the present resistance of a pulse at 25 degC, before diffusion
-        responds and without faults. outside_valid_range says whether the model has ever left its valid range. efc are
-        the true equivalent full cycles since new, distance_km is the odometer.
+        responds and without faults. fault is the gravest fault (the first of `faults.KINDS`) that has begun, faults
+        lists all of the vehicle, also those to come, as JSON. stops counts how often the BMS has stopped the vehicle.
+        outside_valid_range says whether the model has ever left its valid range. efc are the true equivalent full
+        cycles since new, distance_km is the odometer.
         """
-        return self._truth_of(self._true_states())
+        return self._truth_of(self._true_states(), self.start_s + self.tick * self.step_s)
 
     def _true_states(self) -> Iterator[tuple[int, CellGroup, FloatArray]]:
         """Parts of the groups, with index and TRUE rows: a large fleet has no room for all rows at once."""
@@ -798,14 +843,15 @@ class FleetPhysics:
                 yield index, replace(group, of=of, blocks=blocks), state[:, : of.size]
 
     def _truth_of(
-        self, states: Iterable[tuple[int, CellGroup, FloatArray]], samples: tuple[int, ...] = ()
+        self, states: Iterable[tuple[int, CellGroup, FloatArray]], times_s: float | FloatArray
     ) -> dict[str, Column]:
-        """What `truth` returns, from groups or parts of them, each with its index and its TRUE rows, shape
-        (len(TRUE_NAMES), *samples, vehicles)."""
-        shape = (*samples, len(self))
+        """What `truth` returns at these times [s since 1970], shape () or (samples,), from groups or parts of them,
+        each with its index and its TRUE rows, shape (len(TRUE_NAMES), *samples, vehicles)."""
+        shape = (*np.shape(times_s), len(self))
         vehicle = np.zeros(len(self), dtype=np.int64)
         out: dict[str, Column] = {}
-        fault, cell = np.zeros(len(self), dtype=np.int64), np.zeros(len(self), dtype=np.int64)
+        fault, cell = np.zeros(shape, dtype=np.int64), np.zeros(len(self), dtype=np.int64)
+        every = np.full(len(self), "[]", dtype=object)
         for index, group, state in states:
             model, of = group.model, group.of
             (
@@ -822,12 +868,14 @@ class FleetPhysics:
                 outside,
                 throughput,
                 odometer,
+                stops,
             ) = state
             first, one = model.sei_initial / model.sei_length, np.ones(1)
             film_scale = group.row(FILM_SCALE)
             fresh = instant_resistance(model, first * one, 0.0 * one, one, one, film_scale)
             present = instant_resistance(model, q_sei, plated + dead, active_n, active_p, film_scale)
             sei = (q_sei - first) / model.inventory
+            gravest, onset, severity = _gravest(group, times_s)
             values = {
                 "soc": soc,
                 "soh": soh,
@@ -841,21 +889,24 @@ class FleetPhysics:
                 "lam_ne": 1.0 - active_n,
                 "lam_pe": 1.0 - active_p,
                 "sei_thickness_m": q_sei * model.sei_length / active_n,
-                "fault_onset_s": np.broadcast_to(group.row(FAULT_ONSET), soc.shape),
-                "fault_severity": np.broadcast_to(group.row(FAULT_SEVERITY), soc.shape),
+                "fault_onset_s": onset,
+                "fault_severity": severity,
                 "failed": failed,
+                "stops": stops,
                 "outside_valid_range": outside > 0.0,
                 "efc": throughput / (2.0 * model.nominal_Ah),
                 "distance_km": odometer / 1000.0,
             }
             for name, value in values.items():
                 out.setdefault(name, np.empty(shape, dtype=value.dtype))[..., of] = value
-            vehicle[of], cell[of], fault[of] = group.row(VEHICLE), index, group.row(FAULT)
+            vehicle[of], cell[of], fault[..., of] = group.row(VEHICLE), index, gravest
+            every[of] = _listed(group)
         # As objects: each name is there once, and not once for each vehicle.
         faults, cells = np.array(FAULTS, dtype=object), np.array([group.cell for group in self._groups], dtype=object)
         return out | {
             "vehicle": np.broadcast_to(vehicle, shape),
-            "fault": np.broadcast_to(faults[fault], shape),
+            "fault": faults[fault],
+            "faults": np.broadcast_to(every, shape),
             "cell": np.broadcast_to(cells[cell], shape),
         }
 

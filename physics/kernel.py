@@ -89,6 +89,7 @@ from physics.layout import (
     SCRATCH_P,
     SEI_CURRENT,
     SEI_DIFFUSION,
+    SEI_EXTRA,
     SEI_SCALE,
     SENSE_E,
     SENSE_N,
@@ -479,7 +480,9 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         # exp(F 0.4 V/2RT): the rates that follow are those at b = 0.
         at_zero = exp(c.sei_potential / (2.0 * R_F * t))
         reaction = exp(c.e_sei * inverse_t) * at_zero
-        block[SEI_CURRENT + k] = block[SEI_SCALE + k] * c.sei_current * active_n * reaction
+        block[SEI_CURRENT + k] = (
+            block[SEI_SCALE + k] * (1.0 + block[SEI_EXTRA + k]) * c.sei_current * active_n * reaction
+        )
         block[SEI_DIFFUSION + k] = c.sei_rate_over_diffusivity * length * reaction * exp(-c.e_sei_diffusion * inverse_t)
         block[PLATE + k] = block[PLATING_SCALE + k] * c.plating_current * active_n
         block[STRIP + k] = block[PLATING_SCALE + k] * c.stripping * active_n

@@ -7,9 +7,9 @@ divided, and its results have the same bits.
 
 The rows of a block form groups. STATE persists from step to step. COEFFICIENTS are computed from temperature and state
 every 10 s. CELL holds constants of this vehicle's cells, VEHICLE its plan, car and climate, PACK its extreme cell
-groups, FAULT its fault, SENSORS how its sensors err, BMS what its battery management system believes. What lives no
-longer than a step (DEMAND, SCRATCH, SAMPLE) is in `work[OFFSET + lane]`, one array per thread for all blocks. A new
-mechanism adds its rows to its group. Nothing else refers to row numbers.
+groups, FAULT its faults and what they change now, SENSORS how its sensors err, BMS what its battery management system
+believes. What lives no longer than a step (DEMAND, SCRATCH, SAMPLE) is in `work[OFFSET + lane]`, one array per thread
+for all blocks. A new mechanism adds its rows to its group. Nothing else refers to row numbers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Final
 from physics.columns import COLUMNS
 
 LANES: Final = 128
+FAULT_SLOTS: Final = 4  # faults that a vehicle may have
 PARTICLE_MODES: Final = 6
 ELECTROLYTE_MODES: Final = 3
 
@@ -96,7 +97,7 @@ THERMAL_RESISTANCE: Final = _rows()  # 1/(hA) [K/W]
 AREA: Final = _rows()  # electrode area [m2]; carries the spread of capacity
 RESISTANCE_SCALE: Final = _rows()  # factor on ohmic and charge-transfer resistance
 CONTACT: Final = _rows()  # extra series resistance [Ohm m2]
-LEAK: Final = _rows()  # conductance across the cell: self-discharge, or a short in all its parallel cells [S]
+LEAK: Final = _rows()  # conductance across each cell of the pack: self-discharge [S]
 COOLING_SCALE: Final = _rows()  # factor on h A
 COOLING_HEALTH: Final = _rows()  # share of the active cooling that is left, 1 to 0
 FILM_SCALE: Final = _rows()  # factor on the SEI's resistivity
@@ -118,6 +119,7 @@ SPEED: Final = _rows()  # at the end of the tick [m/s]
 ODOMETER: Final = _rows()  # [m]
 CABIN: Final = _rows()  # heating or cooling of the cabin [W]
 SPEED_SCALE: Final = _rows()  # the driver's factor on trace speeds
+PACE: Final = _rows()  # the same, lower while the BMS holds back power
 MASS: Final = _rows()  # with payload [kg]
 AUXILIARY: Final = _rows()  # while driving [W]
 STANDBY: Final = _rows()  # while parked [W]
@@ -149,11 +151,25 @@ PACK_SEI: Final = _rows()  # Q_SEI when the deviations last aged
 BLED: Final = _rows()  # stoichiometry that balancing could have moved so far; lives reset it every day
 V_LOWEST: Final = _rows()  # voltage of the lowest cell relative to the mean [V], at most 0
 V_HIGHEST: Final = _rows()
+POWER_LEFT: Final = _rows()  # share of the discharge power that the BMS allows; 0 when it has stopped the vehicle
+STOPS: Final = _rows()  # times that it has done so
 
 # --- FAULT ------------------------------------------------------------------------------------------------------------
-FAULT: Final = _rows()  # index in faults.FAULTS, 0 for none
-FAULT_ONSET: Final = _rows()  # seconds since 1970
-FAULT_SEVERITY: Final = _rows()  # in the unit of its kind
+FAULT: Final = _rows(FAULT_SLOTS)  # index in faults.FAULTS, 0 for none; the first slots are used first
+FAULT_ONSET: Final = _rows(FAULT_SLOTS)  # seconds since 1970
+FAULT_SEVERITY: Final = _rows(FAULT_SLOTS)  # in the unit of its kind
+SEI_EXTRA: Final = _rows()  # of the rate of SEI growth, added
+WEAK_LOST: Final = _rows()  # relative capacity that the weakest group has lost besides WEAK_CAPACITY
+SHORT_S: Final = _rows()  # conductance of an internal short now [S]
+SHORT_K: Final = _rows()  # how much warmer a shorted cell is than the warmest of the others [K]
+PARKED_W: Final = _rows()  # STANDBY, and what a fault draws besides [W]
+V_WRONG: Final = _rows()  # what the pack's voltage sensor reads too much [V]
+A_WRONG: Final = _rows()  # its current sensor, before the BMS zeroes it [A]
+K_WRONG: Final = _rows()  # one temperature probe [K]
+K_STUCK: Final = _rows()  # what a probe that does not move reads [degC], faults.NOT_STUCK if all do
+CELL_WRONG: Final = _rows()  # the channel of the lowest cell group [V]
+SERIES_OHM: Final = _rows()  # of contactors, between the cells and the pack's terminals
+ISOLATION: Final = _rows()  # conductance from the battery to the chassis [S]
 FAILED: Final = _rows()  # 1 after thermal runaway: the vehicle is out of service
 
 # --- SENSORS: how each of a vehicle's sensors errs (sensors.py) ------------------------------------------------------
@@ -226,7 +242,7 @@ NOISE: Final = _rows(8, of="work")  # of one reading of each sensor, of unit sta
 SAMPLE: Final = _rows(len(COLUMNS), of="work")  # telemetry, one row per column
 TRUE_NAMES: Final = (
     *("soc", "soh", "pulse_ohm", "q_sei", "plated", "dead", "q_lam", "active_n", "active_p", "failed", "outside"),
-    *("throughput", "odometer"),
+    *("throughput", "odometer", "stops"),
 )
 TRUE: Final = _rows(len(TRUE_NAMES), of="work")  # the truth, which follows the sample at once
 

@@ -49,7 +49,7 @@ from physics.constants import DAY_S, GAS_CONSTANT
 from physics.daily import FIGURES
 from physics.duty import TRIPS, trip
 from physics.ends import END_DAY, REASON, put_end, see_ends
-from physics.faults import fault_of
+from physics.faults import act_faults, calm_until, see_faults
 from physics.fleet import ROWS_OF, CellGroup, FleetPhysics, Samples, tell_truth
 from physics.kernel import capacity_of, refresh_capacity, refresh_cells, step_cells
 from physics.layout import (
@@ -69,11 +69,13 @@ from physics.layout import (
     ODOMETER,
     PACK_SEI,
     PLUGGED,
+    POWER_LEFT,
     Q_LAM,
     Q_SEI,
     ROWS,
     SAMPLE,
     SPEED,
+    STOPS,
     THROUGHPUT,
     TRACE,
     TRACE_END,
@@ -157,6 +159,7 @@ FIRST_DAY: Final = _rows()  # local day of the start
 JUMPED: Final = _rows()  # days skipped before it
 NEXT_JUMP: Final = _rows()  # days to skip after it, as planned so far
 BEFORE: Final = _rows(SLOW)  # slow quantities before the jump
+STOPS_BEFORE: Final = _rows()
 RATE: Final = _rows(SLOW)  # their rates before it
 SUM: Final = _rows(SLOW)  # weighted sums of their changes on simulated days
 EXPOSED: Final = _rows(EXPOSURES)  # weighted sums of the exposures on these days
@@ -169,14 +172,14 @@ SAMPLE_1: Final = _rows(KEPT)
 LIFE_SIZE: Final = _counts["life"] * LANES
 
 _GROWS: Final = np.array(
-    [*(column.grows for column in COLUMNS), *(name not in ("soc", "failed", "outside") for name in TRUE_NAMES)]
+    [*(column.grows for column in COLUMNS), *(name not in ("soc", "failed", "outside", "stops") for name in TRUE_NAMES)]
 )
 _MISSING: Final = np.array(
     [*(-1.0 if column.decimals is None else np.nan for column in COLUMNS)] + [np.nan] * len(TRUE_NAMES)
 )
 """What samples of a vehicle hold after its end, column by column."""
-_SOH, _FAILED, _AH, _M = (
-    (len(COLUMNS) + TRUE_NAMES.index(name)) * LANES for name in ("soh", "failed", "throughput", "odometer")
+_SOH, _FAILED, _STOPS, _AH, _M = (
+    (len(COLUMNS) + TRUE_NAMES.index(name)) * LANES for name in ("soh", "failed", "stops", "throughput", "odometer")
 )
 _AT_END: Final = np.array([NAMES.index(column.name) if column.how == "end" else -1 for column in FIGURES])
 _BEFORE: Final = 0  # rows of `daily`: the figures of the last day lived but one, and of the last
@@ -204,7 +207,7 @@ def _next_phase(
         if phase % 2 == 0:
             begin, end, cycle = trip(keys, vehicle, use, day, which, dt, cycle_ticks)
             ticks = WINDOW * round((end - begin) / (dt * WINDOW)) if cycle >= 0 else 0
-            if ticks > 0 and block[FAILED + k] == 0.0:
+            if ticks > 0 and block[POWER_LEFT + k] > 0.0:
                 block[MODE + k] = DRIVING
                 block[TRACE_START + k] = cycle_start[cycle]
                 block[TRACE_END + k] = cycle_start[cycle] + cycle_ticks[cycle] + 1
@@ -212,7 +215,7 @@ def _next_phase(
                 life[UNTIL + k] = clock + ticks * dt
                 depart(block, k, keys, vehicle, use, day, which)
         else:
-            if block[MODE + k] == DRIVING:
+            if block[MODE + k] == DRIVING or (block[MODE + k] == PARKED and block[POWER_LEFT + k] == 0.0):
                 block[MODE + k] = PARKED
                 block[SPEED + k] = 0.0
                 block[TRACE_START + k], block[TRACE_END + k], block[TRACE + k] = 0.0, 1.0, 0.0
@@ -372,6 +375,7 @@ def _after_day(
         allowed = math.sqrt(tolerance / max(error, 1e-9))
         if error > tolerance and jumped > 1:
             half = jumped // 2
+            block[STOPS + k] = life[STOPS_BEFORE + k]
             _jump(block, life, k, day - jumped, half, keys, dt, c, cycle_ticks, cycle_m)
             life[NEXT_JUMP + k] = half
             return False
@@ -435,8 +439,11 @@ def _set_off(
         typical = life[EXPOSED + _COUNTED_BY[s] * LANES + k] * (1.0 - MEMORY)
         then[s] = now[s] + life[RATE + s * LANES + k] * typical
         life[BEFORE + s * LANES + k] = now[s]
+    life[STOPS_BEFORE + k] = block[STOPS + k]
     fade_a_day = max(_capacity_of(block, k, now, then, c), 1e-9)
-    days = int(min(life[NEXT_JUMP + k], float(longest), LARGEST_FADE / fade_a_day))
+    now_s = DAY_S * (life[NEXT_DAY + k] + 1.0) - block[UTC_OFFSET + k]
+    calm = (calm_until(block, now_s, k) - now_s) / DAY_S  # the hours of a short that may run away are lived
+    days = int(min(life[NEXT_JUMP + k], float(longest), LARGEST_FADE / fade_a_day, calm))
     _jump(block, life, k, int(life[NEXT_DAY + k]) + 1, max(days, 0), keys, dt, c, cycle_ticks, cycle_m)
 
 
@@ -499,14 +506,14 @@ def _emit_days(
 @inner
 def _end(life: FloatArray, k: int, ends: FloatArray, lane: int, limit: float) -> None:
     """Let a life end if the last day lived has shown its end: on the day when its SoH fell to `limit` between the last
-    two samples, or on that day if the vehicle had failed at its end."""
+    two samples, or on that day if the vehicle had failed or been stopped by its end."""
     one, other = SAMPLE_0 + k, SAMPLE_1 + k
     soh = life[other + _SOH]
     share = (life[one + _SOH] - limit) / (life[one + _SOH] - soh) if soh < limit else 1.0
     day = life[SAMPLED_DAY + k] + share * (life[LIVED_DAY + k] - life[SAMPLED_DAY + k])
     throughput = life[one + _AH] + share * (life[other + _AH] - life[one + _AH])
     odometer = life[one + _M] + share * (life[other + _M] - life[one + _M])
-    put_end(ends, lane, soh, life[other + _FAILED], limit, day, throughput, odometer)
+    put_end(ends, lane, soh, life[other + _FAILED], life[other + _STOPS], limit, day, throughput, odometer)
 
 
 @inner
@@ -547,6 +554,9 @@ def _window(
         work[ELAPSED + k] = WINDOW * step
         if life[CLOCK + k] % CLIMATE_S < WINDOW * step:
             climate_of(block, work, keys, k)
+        see_faults(block, work[NOW + k], k, c)
+        if life[JUMPED + k] == 0.0:  # a day after a jump may be taken back, and must leave nothing behind
+            act_faults(block, work, k, c)
     refresh_capacity(block, c)
     age_pack(block, work, c)
     update_bms(block, work, bms, c)
@@ -625,7 +635,8 @@ def live(
             over[k] = who[k] >= 0 and life[CLOCK + k] > DAY_S - 1e-6
             ended += over[k]
             work[NOW + k] = DAY_S * life[NEXT_DAY + k] + life[CLOCK + k] - block[UTC_OFFSET + k]
-            work[ELAPSED + k] = DAY_S * (1.0 + life[JUMPED + k]) if over[k] else 0.0
+            after_jump = over[k] and life[JUMPED + k] > 0.0
+            work[ELAPSED + k] = DAY_S * (1.0 + life[JUMPED + k]) if after_jump else 0.0
         if ended > 0:
             lived += ended
             for k in range(LANES):
@@ -635,7 +646,8 @@ def live(
                     update_vehicle(block, work, k, bms, c)
                     over[k] = _after_day(block, life, k, tolerance, keys, dt, c, cycle_ticks, cycle_m)
                     if over[k]:  # only now, because a jump taken back must leave no fault behind
-                        fault_of(block, work, k, c)
+                        see_faults(block, work[NOW + k], k, c)
+                        act_faults(block, work, k, c)
                         balance(block, k, life[JUMPED + k] * block[BLED + k])
                         learn_soh(block, k, DAY_S * life[JUMPED + k], bms, c)
                     else:
@@ -714,6 +726,7 @@ def _begin(
             life[NEXT_DAY + k] = life[FIRST_DAY + k]
             life[NEXT_JUMP + k] = 1.0
             block[MODE + k] = PARKED
+            see_faults(block, start_s, k, c)
             _begin_day(block, life, k, keys, dt, c, cycle_ticks)
         refresh_climate(block, work, keys)
         refresh_cells(block, work, c)
@@ -771,13 +784,13 @@ class FleetLives(FleetPhysics):
     drive_step_s   step while driving [s]; 2 s instead of 1 s costs 0.1 % of the fade
     longest_jump   days; 0 simulates every day in full
     tolerance      error of SoH that one jump may make, estimated from the rates before and after it
-    end_soh        true SoH at which a life ends. A vehicle below it at the end of a day it has lived, or failed by
-                   then, is not simulated further and costs nothing from then on. In samples after its end, floats are
-                   NaN and whole numbers -1. `truth` shows it as it was at the end of that day.
+    end_soh        true SoH at which a life ends. A vehicle below it at the end of a day it has lived, or failed or
+                   stopped by then, is not simulated further and costs nothing from then on. In samples after its end,
+                   floats are NaN and whole numbers -1. `truth` shows it as it was at the end of that day.
     daily          statistics of each local day, also of skipped ones
 
     A life whose SoH is below the limit ended where SoH, interpolated between its last two days lived, fell to it. A
-    failed one ended on the day at whose end that was seen.
+    failed or stopped one ended on the day at whose end that was seen.
     """
 
     def __init__(
@@ -819,6 +832,7 @@ class FleetLives(FleetPhysics):
         self._longest_jump, self._tolerance = longest_jump, tolerance
         self._cycle_m = np.array([float(np.sum(0.5 * (v[1:] + v[:-1]))) for v in cycles])
         self._true: list[FloatArray] = []
+        self._true_s: FloatArray = np.zeros(0)
         for group in self._groups:
             life = np.zeros((len(group.blocks), LIFE_SIZE))
             _begin(
@@ -886,7 +900,11 @@ class FleetLives(FleetPhysics):
                 f"expected whole days ({self.day_ticks} steps each), got {ticks} steps, sampled every {sample_every}"
             )
         self._true = []
-        return super().advance(ticks, sample_every, compact=compact)
+        first = self.tick
+        told = super().advance(ticks, sample_every, compact=compact)
+        samples = np.arange(first // sample_every + 1, self.tick // sample_every + 1, dtype=np.float64)
+        self._true_s = self.start_s + self.step_s * sample_every * samples
+        return told
 
     def _advance(self, group: CellGroup, ticks: int, sample_every: int, samples: Samples) -> None:
         day = self.tick // self.day_ticks
@@ -922,7 +940,7 @@ class FleetLives(FleetPhysics):
         """`truth` at the samples of the last `advance`, by the same interpolation: arrays of shape (samples, vehicles).
         `truth` itself may be some days ahead, because vehicles jump. After a life's end floats are NaN."""
         states = zip(range(len(self._groups)), self._groups, self._true, strict=True)
-        return self._truth_of(states, self._true[0].shape[1:-1])
+        return self._truth_of(states, self._true_s)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ from physics.layout import (
     V_HIGHEST,
     V_LOWEST,
     WEAK_CAPACITY,
+    WEAK_LOST,
     WEAK_RESISTANCE,
     WEAK_SHIFT,
     X_EMPTY,
@@ -58,18 +59,19 @@ from physics.parameters import FloatArray
 
 BALANCING_A: Final = 0.1
 BALANCING_ABOVE: Final = 0.7
-_LARGEST_V: Final = 0.4  # a deviation beyond this is no longer small
+_LARGEST_V: Final = 0.4  # a deviation above the mean beyond this is no longer small
+_LOWEST_V: Final = -4.0  # below it, down to an empty group: then this is a fault, and its voltage a rough one
 
 
 @inner
 def _deviation(block: FloatArray, c: CellModel, k: int, capacity: float, resistance: float, shift: float) -> float:
     """Voltage of a cell group relative to the mean [V]."""
     x_n, x_p = block[X_N + k], block[X_P + k]
-    dx = clip(shift + capacity * (block[X_FULL + k] - x_n), -0.3, 0.3)
+    dx = clip(shift + capacity * (block[X_FULL + k] - x_n), -1.0, 0.3)
     dx_p = -dx * c.q_n * block[ACTIVE_N + k] / (c.q_p * block[ACTIVE_P + k])
     own = lookup(c.tables, 1, clip(x_p + dx_p, 0.0, 1.0))[0] - lookup(c.tables, 0, clip(x_n + dx, 0.0, 1.0))[0]
     mean = lookup(c.tables, 1, x_p)[0] - lookup(c.tables, 0, x_n)[0]
-    return clip(own - mean - block[CURRENT + k] * block[R_DYNAMIC + k] * resistance, -_LARGEST_V, _LARGEST_V)
+    return clip(own - mean - block[CURRENT + k] * block[R_DYNAMIC + k] * resistance, _LOWEST_V, _LARGEST_V)
 
 
 @inner
@@ -81,10 +83,20 @@ def pack_extremes(block: FloatArray, c: CellModel) -> None:
         warmer = block[HOT_SHARE + k] * max(t - block[AMBIENT + k], 0.0)
         eased = clip(c.e_conductivity / (GAS_CONSTANT * t * t) * warmer, 0.0, 0.5)
         r_weak, r_strong = block[WEAK_RESISTANCE + k] - eased, block[STRONG_RESISTANCE + k] + eased
-        weak = _deviation(block, c, k, block[WEAK_CAPACITY + k], r_weak, block[WEAK_SHIFT + k])
+        weak = _deviation(block, c, k, block[WEAK_CAPACITY + k] - block[WEAK_LOST + k], r_weak, block[WEAK_SHIFT + k])
         strong = _deviation(block, c, k, block[STRONG_CAPACITY + k], r_strong, block[STRONG_SHIFT + k])
         block[V_LOWEST + k] = min(weak, strong, 0.0)
         block[V_HIGHEST + k] = max(weak, strong, 0.0)
+
+
+@inner
+def weakest_soc(block: FloatArray, k: int) -> float:
+    """State of charge of the weakest cell group, between the mean cell's limits; below 0 when it is overdischarged."""
+    x_n, x_full, x_empty = block[X_N + k], block[X_FULL + k], block[X_EMPTY + k]
+    capacity = block[WEAK_CAPACITY + k] - block[WEAK_LOST + k]
+    below = min(block[WEAK_SHIFT + k] + capacity * (x_full - x_n), 0.0)
+    soc: float = (x_n + below - x_empty) / (x_full - x_empty)
+    return soc
 
 
 @inner
@@ -110,7 +122,7 @@ def age_pack(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         extra = grown * (math.exp(min(c.e_sei / GAS_CONSTANT * warmer / (t * t), 1.0)) - 1.0) * block[INV_Q_N + k]
         span = block[X_FULL + k] - block[X_EMPTY + k]
         block[WEAK_CAPACITY + k] = max(block[WEAK_CAPACITY + k] - extra / span, -0.5)
-        shift = max(block[WEAK_SHIFT + k] - extra, -0.5)
+        shift = max(block[WEAK_SHIFT + k] - extra, -1.0)
         soc = (block[X_N + k] - block[X_EMPTY + k]) / span
         bleeds = (block[MODE + k] >= 2.0) & (soc > BALANCING_ABOVE)
         step = BALANCING_A / block[PARALLEL + k] * elapsed_s * block[INV_Q_N + k] / block[AREA + k] if bleeds else 0.0

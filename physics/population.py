@@ -24,8 +24,8 @@ from physics.car_models import CAR_MODELS
 from physics.cells import load_cell
 from physics.climate import CITIES, mean_temperature_C
 from physics.constants import FARADAY, GAS_CONSTANT, KELVIN
-from physics.default_fleet import FAULT_SHARE, MODEL_SHARES, OLDEST_YEARS, USE_SHARES, USES
-from physics.faults import BAD_ELECTROLYTE, FAULTS, SEVERITIES
+from physics.default_fleet import MODEL_SHARES, MOST_FAULTY, OLDEST_YEARS, USE_SHARES, USES
+from physics.faults import BAD_ELECTROLYTE, draw_faults
 from physics.modal import PACK_VOLTAGE_V, CellModel, cell_model, equilibrium_voltage, stoichiometry_limits, table_value
 from physics.pack import Pack
 from physics.parameters import FloatArray
@@ -59,7 +59,7 @@ MONTH_H: Final = 730.5
 
 @dataclass(frozen=True)
 class Population:
-    """The vehicles of a fleet or of a shard; every array has shape (n,)."""
+    """The vehicles of a fleet or of a shard; every array has shape (n,), but for the faults'."""
 
     keys: Keys
     cells: tuple[str, ...]
@@ -110,7 +110,7 @@ class Population:
     weak_resistance: FloatArray
     hot_share: FloatArray
     fault: IntArray
-    """Index in `faults.FAULTS`; 0 for none."""
+    """Index in `faults.FAULTS`, 0 for none, by onset: these three have shape (n, faults.SLOTS)."""
     fault_onset_s: FloatArray
     """Seconds since 1970."""
     fault_severity: FloatArray
@@ -154,7 +154,7 @@ def draw_population(
     use: str | None = None,
     models: str | Mapping[str, float] | None = None,
     oldest_years: float = OLDEST_YEARS,
-    fault_share: float = FAULT_SHARE,
+    fault_share: float | None = None,
     start_s: float = 0.0,
     drains: bool = True,
 ) -> Population:
@@ -166,15 +166,16 @@ def draw_population(
     models         one of `car_models.CAR_MODELS`, or several with their shares of the fleet; default: all of them by
                    `default_fleet.MODEL_SHARES`, and most deliveries with the van
     oldest_years   vehicles are between new and this old
-    fault_share    share of vehicles that get a fault within ten years of `start_s`
+    fault_share    share of vehicles that get a fault within ten years of `start_s`; default: by the rates of the field
     drains         parked vehicles supply their 12 V side, and cells discharge themselves
     """
     keys = seed if isinstance(seed, Keys) else Keys.of(seed)
     vehicle = _checked(keys, vehicles)
     shares = _shares(cells, "cells")
-    if not (0.0 <= oldest_years <= 30.0 and 0.0 <= fault_share <= 1.0):
+    if not (0.0 <= oldest_years <= 30.0 and 0.0 <= (fault_share or 0.0) <= MOST_FAULTY):
         raise ValueError(
-            f"expected oldest_years from 0 to 30 and fault_share from 0 to 1, got {oldest_years} and {fault_share}"
+            f"expected oldest_years from 0 to 30 and fault_share from 0 to {MOST_FAULTY:g}, got {oldest_years} and"
+            f" {fault_share}"
         )
     names = tuple(load_cell(name).name for name in shares)
     cell = _dealt(shares, uniforms(keys.manufacture, 15, vehicle))
@@ -210,8 +211,8 @@ def draw_population(
     # A vehicle mostly rests near the limit it is charged to, less what the day's trips take.
     usual_soc = soc_limit - 0.15
     sei_scale = 1.0 + SEI_SD * normals(keys.manufacture, 13, vehicle, limit=2.5)
-    fault, onset, severity = _draw_faults(keys.faults, vehicle, fault_share, start_s)
-    sei_scale = np.where(fault == BAD_ELECTROLYTE, sei_scale * (1.0 + severity), sei_scale)
+    fault, onset, severity = draw_faults(keys.faults, vehicle, fault_share, start_s)
+    faster = 1.0 + np.where(fault == BAD_ELECTROLYTE, severity, 0.0).sum(axis=1)
     film, weak_capacity, weak_resistance, leak, parallel = (np.empty(vehicle.size) for _ in range(5))
     pack = Pack()
     for index, name in enumerate(names):
@@ -219,7 +220,7 @@ def draw_population(
         c = cell_model(load_cell(name))
         b = table_value(c, 0, c.x_empty + usual_soc[of] * (c.x_full - c.x_empty))
         fresh = np.full(b.size, c.sei_initial)
-        film[of] = grown_film(c, fresh, sei_scale[of] * age[of] * YEAR_S, temperature[of], b)
+        film[of] = grown_film(c, fresh, (faster * sei_scale)[of] * age[of] * YEAR_S, temperature[of], b)
         for number, kind in enumerate(kinds):
             those = of & (model_of == number)
             parallel[those] = max(1.0, round(1e3 * kind.pack_kWh / (PACK_VOLTAGE_V * c.nominal_Ah)))
@@ -295,20 +296,6 @@ def _checked(keys: Keys, vehicles: IntArray) -> IntArray:
         if not 0 <= seed < 2**63:
             raise ValueError(f"seed must be from 0 to 2**63 - 1, got {seed}")
     return vehicle
-
-
-def _draw_faults(seed: int, vehicle: IntArray, share: float, start_s: float) -> tuple[IntArray, FloatArray, FloatArray]:
-    """(kind, onset, severity) of each vehicle; `share` of them get one within ten years."""
-    kinds = np.array([FAULTS.index(name) for name in SEVERITIES])
-    has = uniforms(seed, 18, vehicle) < share
-    which = (uniforms(seed, 19, vehicle) * len(kinds)).astype(np.int64)
-    low, high = (np.array([SEVERITIES[FAULTS[k]][part] for k in kinds])[which] for part in (1, 2))
-    severity = low + (high - low) * uniforms(seed, 20, vehicle)
-    onset = start_s + 10.0 * YEAR_S * uniforms(seed, 21, vehicle)
-    fault = np.where(has, kinds[which], 0)
-    # A bad batch of electrolyte is there from the beginning.
-    onset = np.where(fault == BAD_ELECTROLYTE, 0.0, onset)
-    return fault, onset, np.where(has, severity, 0.0)
 
 
 def aged_limits(model: CellModel, sei_thickness_m: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

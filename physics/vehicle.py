@@ -9,6 +9,10 @@ denser, and cold tyres roll harder: 0.8 % a kelvin below 25 degC (ISO 28580).
 Charging ends where the battery management system has counted to a state of charge: at home the owner's, on the road
 80 %. Until there the charger gives its full power, or what the car's curve and a cold battery take, and the cell's own
 voltage limits it only near full. A timer may let a charge at home begin at night only.
+
+The BMS protects the weakest cell group. Near that group's end, by its charge or by its voltage under load, less power
+is left and the vehicle goes slower (turtle mode). When the group is empty the vehicle is stopped: it stands until it
+has been charged. Thresholds are set by judgement, in the range of what drivers report.
 """
 
 from __future__ import annotations
@@ -55,9 +59,12 @@ from physics.layout import (
     NEXT_EVENT,
     NOW,
     ODOMETER,
+    PACE,
     PARALLEL,
+    PARKED_W,
     PLUGGED,
     POWER,
+    POWER_LEFT,
     PUMP,
     ROLLING,
     SOC_BMS,
@@ -66,8 +73,8 @@ from physics.layout import (
     SPEED,
     SPEED_BEFORE,
     SPEED_SCALE,
-    STANDBY,
     STOP_AT,
+    STOPS,
     TEMPERATURE,
     TRACE,
     TRACE_END,
@@ -87,6 +94,7 @@ from physics.layout import (
 )
 from physics.maths import clip
 from physics.modal import CellModel
+from physics.pack import weakest_soc
 from physics.parameters import FloatArray
 from physics.rng import Keys
 
@@ -126,6 +134,14 @@ CHARGER_MARGIN_V: Final = 0.002  # a charger keeps this far below the cell's upp
 UNTIL_FULL: Final = 2.0  # as STOP_AT: only the voltage ends this charge
 PLUG_ALWAYS_BELOW: Final = 0.5  # state of charge
 STANDBY_ABOVE: Final = 0.03  # state of charge
+
+# Turtle mode: the weakest cell group's state of charge, and its voltage under load above the cell's limit, below which
+# power falls (by voltage to a share that still creeps), and the charge from which on a stopped vehicle may go.
+FULL_POWER_SOC: Final = 0.05
+FULL_POWER_V: Final = 0.1
+CREEP_SHARE: Final = 0.1
+TURTLE_PACE: Final = 0.3  # of the trace's speed, as power goes to zero
+RESTART_SOC: Final = 0.1
 
 # Cabin, while driving: heat flow per kelvin outside the comfort band, by a heat pump, a resistor or an air conditioner.
 COMFORT_LOW_C: Final = 17.0
@@ -187,12 +203,29 @@ def count_on(block: FloatArray, k: int, c: CellModel) -> None:
 
 
 @inner
+def hold_back(block: FloatArray, k: int, c: CellModel) -> None:
+    """How much power the BMS allows, for the weakest cell group; at the group's end it stops the vehicle."""
+    soc, stopped = weakest_soc(block, k), block[POWER_LEFT + k] == 0.0
+    above_V = block[VOLTAGE + k] + block[V_LOWEST + k] - c.voltage_min
+    left = clip(min(soc / FULL_POWER_SOC, max(above_V / FULL_POWER_V, CREEP_SHARE)), 0.0, 1.0)
+    left = 0.0 if (block[FAILED + k] > 0.0) | (stopped & (soc < RESTART_SOC)) else left
+    if (left == 0.0) & (not stopped):
+        block[STOPS + k] += 1.0
+        if block[MODE + k] == DRIVING:
+            stand_still(block, k)
+    block[POWER_LEFT + k] = left
+    block[PACE + k] = block[SPEED_SCALE + k] * (TURTLE_PACE + (1.0 - TURTLE_PACE) * left)
+
+
+@inner
 def refresh_charging(block: FloatArray, c: CellModel) -> None:
-    """`count_on` for all lanes. A vehicle that would run out on the road goes to a fast charger instead of on."""
+    """`count_on` and `hold_back` for all lanes. A vehicle that would run out on the road goes to a fast charger instead
+    of on."""
     for k in range(LANES):
         if (block[MODE + k] == DRIVING) and soc_of(block, k) < RESERVE:
             stand_still(block, k)
             block[MODE + k] = FAST_CHARGING
+        hold_back(block, k, c)
         count_on(block, k, c)
 
 
@@ -224,12 +257,16 @@ def charge_by_night(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 
 @inner
 def arrive(block: FloatArray, k: int, keys: Keys, vehicle: int, use: int, day: int, which: int, c: CellModel) -> None:
-    """After a trip: plug in the vehicle, which is already parked, if its plan and its state of charge say so."""
+    """After a trip: plug in the vehicle, which is already parked, if its plan and its state of charge say so. One that
+    has been stopped on the way is towed."""
     follows = what_follows(keys, vehicle, use, day, which)
     soc = soc_of(block, k)
-    home = (follows == HOME) and (plugs_in(keys, vehicle, use, day, block[HABIT + k]) or soc < PLUG_ALWAYS_BELOW)
+    home = (follows == HOME) and (
+        plugs_in(keys, vehicle, use, day, block[HABIT + k]) or soc < PLUG_ALWAYS_BELOW or block[POWER_LEFT + k] == 0.0
+    )
     fast = (follows == FAST) and soc < FAST_BELOW
-    if home and (not fast) and block[CHARGE_FROM + k] >= 0.0:
+    waits = block[CHARGE_FROM + k] >= 0.0 and block[POWER_LEFT + k] > 0.0
+    if home and (not fast) and waits:
         block[PLUGGED + k] = 1.0
     elif (home or fast) and block[FAILED + k] == 0.0:
         block[MODE + k] = FAST_CHARGING if fast else CHARGING
@@ -248,14 +285,14 @@ def follow_plans(
             vehicle, day, event = int(block[VEHICLE + k]), int(block[DAY + k]), int(block[EVENT + k])
             use = int(block[USE + k])
             late = tick - int(block[NEXT_EVENT + k])
-            if event % 2 == 0 and block[FAILED + k] == 0.0:
+            if event % 2 == 0 and block[POWER_LEFT + k] > 0.0:
                 cycle = trip(keys, vehicle, use, day, event // 2, dt, cycle_ticks)[2]
                 block[MODE + k] = DRIVING
                 block[TRACE_START + k] = cycle_start[cycle]
                 block[TRACE_END + k] = cycle_start[cycle] + cycle_ticks[cycle] + 1
                 block[TRACE + k] = cycle_start[cycle] + late % cycle_ticks[cycle]
                 depart(block, k, keys, vehicle, use, day, event // 2)
-            else:
+            elif block[POWER_LEFT + k] > 0.0 or block[MODE + k] < CHARGING:  # else stopped, and on a charger: stay
                 block[MODE + k] = PARKED
                 block[TRACE_START + k] = 0.0
                 block[TRACE_END + k] = 1.0
@@ -277,8 +314,8 @@ def read_traces(block: FloatArray, work: FloatArray, traces: FloatArray) -> None
     """Speed at the beginning and end of this tick. This loop over lanes gathers, so it cannot vectorise."""
     for k in range(LANES):
         position = int(block[TRACE + k])
-        work[SPEED_BEFORE + k] = traces[position] * block[SPEED_SCALE + k]
-        block[SPEED + k] = traces[position + 1] * block[SPEED_SCALE + k]
+        work[SPEED_BEFORE + k] = traces[position] * block[PACE + k]
+        block[SPEED + k] = traces[position + 1] * block[PACE + k]
         following = block[TRACE + k] + 1.0
         block[TRACE + k] = following if following + 1.0 < block[TRACE_END + k] else block[TRACE_START + k]
 
@@ -346,13 +383,13 @@ def ask_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         at_charger = -CHARGER_EFFICIENCY * block[CHARGER + k]
         # A parked vehicle supplies its 12 V side, until the battery is nearly empty.
         floor = block[X_EMPTY + k] + STANDBY_ABOVE * (block[X_FULL + k] - block[X_EMPTY + k])
-        standby = block[STANDBY + k] if (block[X_N + k] > floor) & (block[FAILED + k] == 0.0) else 0.0
+        standby = block[PARKED_W + k] if (block[X_N + k] > floor) & (block[POWER_LEFT + k] > 0.0) else 0.0
         power = on_the_road if driving else (at_charger if charging else (-block[FAST_POWER + k] if fast else standby))
         work[POWER + k] = (power + managed) * share
         cold = (celsius - COLD_ZERO_C) * (1.0 / (COLD_FULL_C - COLD_ZERO_C))
         gentle = -CHARGE_C_RATE * nominal * clip(cold, COLD_SHARE, 1.0)
         charge_limit = -FAST_C_RATE * nominal if fast else gentle
         work[CURRENT_LOW + k] = charge_limit if active else 0.0
-        work[CURRENT_HIGH + k] = 0.0 if charging | fast else DISCHARGE_C_RATE * nominal
+        work[CURRENT_HIGH + k] = 0.0 if charging | fast else DISCHARGE_C_RATE * nominal * block[POWER_LEFT + k]
         work[VOLTAGE_LOW + k] = voltage_min - lowest
         work[VOLTAGE_HIGH + k] = limit if charging | fast else voltage_max - highest

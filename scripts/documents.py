@@ -18,6 +18,7 @@ from datasets.schema import FIELDS, STREAMS, Stream, json_schema  # noqa: E402
 from physics.car_models import CAR_MODELS  # noqa: E402
 from physics.daily import DAILY, HOW  # noqa: E402
 from physics.default_fleet import MODEL_SHARES  # noqa: E402
+from physics.faults import KINDS  # noqa: E402
 from physics.sensors import PROFILES  # noqa: E402
 from twin.settings import GROUPS, Group, default_of, extra_of, form_of  # noqa: E402
 
@@ -141,10 +142,23 @@ def daily_table() -> str:
     return "\n".join(lines)
 
 
+def faults_table() -> str:
+    """The kinds of faults, the gravest first."""
+    lines = ["| Fault | Severity | From | To | Drawn | A year | Rate by | What it does |", "|---" * 8 + "|"]
+    for kind in KINDS:
+        drawn = "evenly in the logarithm" if kind.log else "evenly"
+        rate = f"{kind.rate:g}" + (", from new" if kind.born else "")
+        cells = (kind.unit, f"{kind.low:g}", f"{kind.high:g}", drawn, rate, kind.source, kind.effect)
+        lines.append(f"| `{kind.name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def physics_page(page: str) -> str:
-    """docs/physics.md with new tables of vehicle models and of daily columns."""
+    """docs/physics.md with new tables of vehicle models, faults and daily columns."""
     start = page.index("| Model | After |")
     page = page[:start] + models_table() + page[page.index("\n\n", start) :]
+    start = page.index("| Fault |")
+    page = page[:start] + faults_table() + page[page.index("\n\n", start) :]
     start = page.index("| Daily column |")
     return page[:start] + daily_table() + page[page.index("\n\n- Sums and currents", start) :]
 

@@ -64,8 +64,9 @@ class Vehicle:
     def inject(self, kind: str, severity: float, onset_s: float = 0.0) -> None:
         """Give the vehicle a fault of `physics.FAULTS`, at once or from simulated time `onset_s` [s since 1970].
 
-        `physics.faults.SEVERITIES` has the units of `severity`. A vehicle has at most one fault, so a new one replaces
-        the old one. An injected fault is not part of the run's identity, although it changes the records.
+        `physics.faults.SEVERITIES` has the units of `severity`. A new fault acts besides those that the vehicle has; of
+        the same kind, instead of it. An injected fault is not part of the run's identity, although it changes the
+        records.
         """
         try:
             fault = Fault(kind, onset_s, severity)

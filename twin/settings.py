@@ -30,7 +30,7 @@ from actors.delivery.sinks.base import mask
 from actors.prediction.plan import LOOPBACK
 from datasets.names import Fsync, Payload, utc_text
 from datasets.transmission import Transmission
-from physics.default_fleet import CELL_SHARES, FAULT_SHARE, MODEL_SHARES, MODELS, OLDEST_YEARS, USE_SHARES, USES
+from physics.default_fleet import CELL_SHARES, MODEL_SHARES, MODELS, MOST_FAULTY, OLDEST_YEARS, USE_SHARES, USES
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from twin.errors import BadInput
 
@@ -244,7 +244,13 @@ class Population(Group):
         "highest age of a vehicle at the start",
         default_text=f"{OLDEST_YEARS:g}y; 0s where telemetry is daily or rarer",
     )
-    fault_share: float = _setting(FAULT_SHARE, "share of vehicles that get a fault within ten years", ge=0, le=1)
+    fault_share: float | None = _setting(
+        None,
+        "share of vehicles that get a fault within ten years; training wants more than the field has",
+        default_text="the rates of the field, some 5 %",
+        ge=0,
+        le=MOST_FAULTY,
+    )
     drains: bool = _setting(True, "parked vehicles supply their 12 V side, and cells discharge themselves")
 
     @field_validator("use")

@@ -43,7 +43,7 @@ class PopulationPlan:
     cells: tuple[tuple[str, float], ...]
     use: str | None
     oldest_years: float
-    fault_share: float
+    fault_share: float | None
     drains: bool = True
     models: tuple[tuple[str, float], ...] | None = None
 

@@ -252,7 +252,7 @@ def test_truth_files_stay_few_and_small(tmp_path: Path, vehicles: int) -> None:
     arrays = {name: pa.array(values).dictionary_encode() for name, values in keys.items()}
     writer = TruthWriter(truth_directory(tmp_path, 0), arrays, 0)
     values = {field.name: np.zeros(vehicles) for field in TRUTH_SCHEMA}
-    values |= {"fault": np.full(vehicles, "none", object), "cell": np.full(vehicles, "chen2020", object)}
+    values |= {name: np.full(vehicles, "none", object) for name in ("fault", "faults", "cell")}
     values["outside_valid_range"] = np.zeros(vehicles, dtype=np.bool_)
     for day in range(40):
         writer.add(day * DAY * 1_000_000, values)

@@ -296,7 +296,9 @@ def test_a_lived_day_does_not_count_the_mending_of_its_jump(cycles: Cycles) -> N
         ahead(fleet, 60)
     one, other = ordered(jumped.daily()), ordered(full.daily())
     lived = one["lived"] == 1
-    assert one["distance"][lived] == pytest.approx(other["distance"][lived], rel=1e-6)
+    full_power = lived & (np.minimum(one["soc_min"], other["soc_min"]) > 0.1)  # near empty, speed is held back
+    assert full_power.sum() > 0.9 * lived.sum()
+    assert one["distance"][full_power] == pytest.approx(other["distance"][full_power], rel=1e-6)
     drives = other["distance"] > 10.0
     ratio = one["cycles"][lived & drives] / other["cycles"][lived & drives]
     assert np.median(np.abs(ratio - 1.0)) < 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,8 +150,8 @@ def test_other_steps_tell_the_same_story(make_fleet: Make, step_s: float) -> Non
     assert other["soc"] == pytest.approx(one["soc"], abs=0.004 if step_s < 5.0 else 0.01)
 
 
-def fields_of(population: Population, index: int) -> list[float]:
-    return [v[index] for v in vars(population).values() if isinstance(v, np.ndarray)]
+def fields_of(population: Population, index: int) -> list[Any]:
+    return [v[index].tolist() for v in vars(population).values() if isinstance(v, np.ndarray)]
 
 
 def test_a_vehicle_is_drawn_alone() -> None:

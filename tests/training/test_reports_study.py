@@ -61,6 +61,6 @@ def test_command_writes_tables(tmp_path: Path, one: Report, monkeypatch: pytest.
 
 
 def test_too_few_vehicles_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="--vehicles: expected 12 or more"):
+    with pytest.raises(BadInput, match="--vehicles: expected 18 or more"):
         reports_study.validate_reports(vehicles=3, out=tmp_path / "x")
     assert not any(tmp_path.iterdir())

@@ -12,7 +12,7 @@ import pytest
 from actors.delivery.sinks import LIVE_SINKS
 from actors.delivery.sinks.base import mask, unmasked
 from physics import draw_population
-from physics.default_fleet import CELL_SHARES, FAULT_SHARE, OLDEST_YEARS
+from physics.default_fleet import CELL_SHARES, OLDEST_YEARS
 from twin.errors import BadInput
 from twin.servers import targets_of
 from twin.settings import (
@@ -237,8 +237,8 @@ def test_identity_is_of_what_decides_the_records() -> None:
         assert load(**same).identity("physics") == base
     others = [
         {"vehicles": "999"}, {"seed": "2"}, {"duration": "2h"}, {"step": "0.5s"}, {"telemetry_every": "4s"},
-        {"predict_every": "10s"}, {"cell": "chen2020"}, {"use": "taxi"}, {"model": "van"}, {"oldest": "5y"}, {"fault_share": "0.1"},
-        {"start": "2026-06-02T07:00Z"},
+        {"predict_every": "10s"}, {"cell": "chen2020"}, {"use": "taxi"}, {"model": "van"}, {"oldest": "5y"},
+        {"fault_share": "0.1"}, {"start": "2026-06-02T07:00Z"},
     ]  # fmt: skip
     assert len({load(**other).identity("physics") for other in others} | {base}) == len(others) + 1
     assert load().identity("other") != base
@@ -259,7 +259,7 @@ def test_a_fact_stands_once() -> None:
     """The defaults of the population are the physics' own; every sink a run can have is a setting; names are unique."""
     assert load().population.cells() == tuple(CELL_SHARES.items())
     defaults = draw_population.__kwdefaults__ or {}
-    assert (defaults["oldest_years"], defaults["fault_share"]) == (OLDEST_YEARS, FAULT_SHARE)
+    assert (defaults["oldest_years"], defaults["fault_share"]) == (OLDEST_YEARS, None)
     assert set(LIVE_SINKS) <= set(Servers.model_fields)
     names = list(setting_names())
     assert len(names) == len(set(names))

@@ -16,7 +16,7 @@ import numpy as np
 
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from physics import DIAGNOSTICS, MODES, Fault, FleetLives, draw_population, load_cell
-from physics.faults import SEVERITIES
+from physics.faults import KINDS, SEVERITIES
 from physics.modal import cell_model
 from physics.parameters import FloatArray
 from physics.rng import uniforms
@@ -147,9 +147,9 @@ def report_of(cell: str, sensors: Sensors, vehicles: int) -> Report:
 def _drawn(kind: str, vehicle: int) -> Fault:
     """A fault as fleets draw them, up to two years old."""
     of = np.array([vehicle])
-    _, low, high = SEVERITIES[kind]
+    drawn = next(one for one in KINDS if one.name == kind).severities(uniforms(_SEED, 90, of))
     age_s = float(uniforms(_SEED, 91, of)[0]) * 2.0 * 365.0 * _DAY_S
-    return Fault(kind, _START_S - age_s, low + (high - low) * float(uniforms(_SEED, 90, of)[0]))
+    return Fault(kind, _START_S - age_s, float(drawn[0]))
 
 
 def _errors(what: str, off: FloatArray) -> Errors:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from physics import physics_version
+from physics.faults import SEVERITIES
 from training.validation.reports import FIELD_SOC, render, reports
 from twin.errors import BadInput
 from twin.run_directory import filling, new_directory, stamp
@@ -19,8 +20,8 @@ from twin.show.facts import plain
 
 def validate_reports(*, vehicles: int = 500, out: Path | None = None, say: Callable[[str], None] = print) -> Path:
     """Compute the tables, write them to a new folder and return it."""
-    if vehicles < 12:
-        raise BadInput(f"--vehicles: expected 12 or more, one for each kind of fault, got {vehicles}")
+    if vehicles < len(SEVERITIES):
+        raise BadInput(f"--vehicles: expected {len(SEVERITIES)} or more, one for each kind of fault, got {vehicles}")
     folder = new_directory(out, f"validate-reports-{stamp()}")
     began = time.perf_counter()
     found = reports(vehicles, say=say)
