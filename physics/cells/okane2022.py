@@ -30,6 +30,7 @@ OKANE2022 = replace(
     lam_positive=None,
     sei=replace(
         CHEN2020.sei,
+        resistivity_Ohm_m=2e5,
         rate_m_s=4e-17,
         ec_diffusivity_m2_s=8e-22,
         activation_J_mol=38000.0,

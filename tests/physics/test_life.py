@@ -191,6 +191,7 @@ def test_thirty_years_of_the_worst_lose_no_value(cycles: Cycles, cell: str) -> N
     # its electrodes run out and are held at their ends.
     assert np.diff(told["soh"], axis=0)[told["soh"][:-1] > 0.2].max() <= 1e-6
     alive = (rows(fleet, X_FULL) - rows(fleet, X_EMPTY)) * rows(fleet, ACTIVE_N) > 0.2
+    alive &= rows(fleet, ACTIVE_P) > 0.4
     assert lithium(fleet, cell_model(load_cell(cell)))[alive] == pytest.approx(inventory[alive], rel=1e-9)
     assert told["soc"].min() >= 0.0
     assert told["soc"].max() <= 1.0
