@@ -57,6 +57,7 @@ from physics.duty import find_event, resample
 from physics.ends import END_AH, END_DAY, END_M, ENDS_SIZE, REASON, REASONS, see_ends
 from physics.faults import BAD_ELECTROLYTE, FAULTS, NOT_STUCK, SLOTS, Fault, apply_faults
 from physics.kernel import (
+    capacity_of,
     lookup,
     refresh_capacity,
     refresh_cells,
@@ -359,6 +360,22 @@ def _set_up(
 
 
 @kernel
+def _lose_material(blocks: FloatArray, c: CellModel) -> None:
+    """Take the lithium of lost material out of cells that were whole, at the same state of charge."""
+    for j in range(blocks.shape[0]):
+        block = blocks[j]
+        for k in range(LANES):
+            soc = soc_of(block, k)
+            q_n, q_p = c.q_n * block[ACTIVE_N + k], c.q_p * block[ACTIVE_P + k]
+            block[Q_LAM + k] = (c.q_n - q_n) * block[X_N + k] + (c.q_p - q_p) * block[X_P + k]
+            inventory = q_n * block[X_N + k] + q_p * block[X_P + k]
+            for _ in range(40):  # Newton steps of at most 0.01
+                capacity_of(block, k, c)
+            block[X_N + k] = block[X_EMPTY + k] + soc * (block[X_FULL + k] - block[X_EMPTY + k])
+            block[X_P + k] = (inventory - q_n * block[X_N + k]) / q_p
+
+
+@kernel
 def _plan_anew(blocks: FloatArray, dt: float, start_s: float, keys: Keys, cycle_ticks: npt.NDArray[np.int64]) -> None:
     """Find the next entry of the plans that have come to the day `keys.turn`, from where days are others."""
     for j in range(blocks.shape[0]):
@@ -452,7 +469,7 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
     put(Q_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(PACK_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(AREA, model.area * p.capacity_scale[of])
-    for offset in (ACTIVE_N, ACTIVE_P, PLATING_SCALE, LAM_SCALE, COOLING_SCALE, COOLING_HEALTH, TRACE_END, POWER_LEFT):
+    for offset in (PLATING_SCALE, LAM_SCALE, COOLING_SCALE, COOLING_HEALTH, TRACE_END, POWER_LEFT):
         put(offset, 1.0)
     put(MODE, CHARGING)
     put(WARM_TO, KELVIN + HEAT_BELOW_C)
@@ -486,6 +503,9 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
         (HOT_SHARE, p.hot_share),
     ):
         put(offset, values[of])
+    put(ACTIVE_N, p.active_n[of])
+    put(ACTIVE_P, p.active_p[of])
+    _lose_material(group.blocks, model)
     for slot in range(SLOTS):
         for offset, values in ((FAULT, p.fault), (FAULT_ONSET, p.fault_onset_s), (FAULT_SEVERITY, p.fault_severity)):
             put(offset + slot * LANES, values[of, slot])

@@ -217,6 +217,11 @@ def test_the_extremes_enclose_the_mean(two_days: tuple[Population, Telemetry]) -
     assert np.all(told["cell_temperature_max"] >= told["battery_temperature"])
 
 
+def test_owners_of_lfp_charge_to_full_more_often() -> None:
+    full = [np.mean(draw_population(1, np.arange(1000), cell).soc_limit == 1.0) for cell in ("chen2020", "prada2013")]
+    assert full == pytest.approx([0.12, 0.6], abs=0.04)
+
+
 def test_a_timer_holds_a_charge_back_until_its_hour(cycles: Cycles) -> None:
     at_22 = {"city": city("Munich"), "charge_from_s": 79_200.0, "plug_habit": 1.0}
     clock = (np.arange(1, 3 * 1440 + 1) / 60.0 + CITIES[city("Munich")].utc_offset_s / 3600.0) % 24.0

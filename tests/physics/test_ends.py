@@ -138,7 +138,11 @@ def test_after_its_end_a_vehicle_has_no_values_and_no_days(cycles: Cycles, a_yea
 def test_an_end_is_true_whatever_is_reported(cycles: Cycles) -> None:
     """Of deliveries that charge until they are full; else what is counted decides where charging ends."""
     who = drawn(range(12))
-    cars: dict[str, Any] = {"use": np.ones(12, dtype=np.int64), "model": np.full(12, 2), "soc_limit": np.ones(12)}  # none runs low
+    cars: dict[str, Any] = {
+        "use": np.ones(12, dtype=np.int64),
+        "model": np.full(12, 2),
+        "soc_limit": np.ones(12),
+    }  # none runs low
     who = replace(who, **cars)
     fleets = lives(cycles, who), lives(cycles, who, sensors=Sensors.of({"base": "poor"}))
     ideal, poor = (days(fleet, YEAR, 10)["charge_cycles"] for fleet in fleets)
