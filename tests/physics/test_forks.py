@@ -72,7 +72,8 @@ def test_each_role_draws_its_own() -> None:
     assert {"capacity_scale", "resistance_scale", "weak_capacity", "hot_share"} <= changed["manufacture"]
     assert {"use", "city", "soc_limit", "plug_habit", "speed_scale", "charger_W"} <= changed["owner"]
     assert {"fault", "fault_severity"} <= changed["faults"]
-    assert not changed["manufacture"] & {"use", "city", "soc_limit", "fault", "age_years", "odometer_km"}
+    # Owners of LFP charge to full more often, so the cell decides on the limit.
+    assert not changed["manufacture"] & {"use", "city", "fault", "age_years", "odometer_km"}
     assert not changed["owner"] & {"capacity_scale", "resistance_scale", "cell", "fault"}
     assert not changed["faults"] & {"capacity_scale", "use", "city", "soc_limit"}
 
@@ -148,8 +149,9 @@ def test_forks_with_one_day_seed_share_their_days(cycles: Cycles) -> None:
         ahead(grown.fork(day_seed=8, policy=policy), 3)
         for policy in (Policy(soc_limit=0.7, plug_habit=0.3), Policy(soc_limit=1.0, plug_habit=1.0))
     )
-    enough = (careful["soc"].min(axis=0) > 0.12) & (eager["soc"].min(axis=0) > 0.12)
-    assert enough.mean() > 0.8
+    enough = (careful["soc"].min(axis=0) > 0.25) & (eager["soc"].min(axis=0) > 0.25)
+    enough &= ((careful["flags"] | eager["flags"]) & 16 == 0).all(axis=0)  # and none whose power was held back
+    assert enough.mean() > 0.5
     for name in ("distance_traveled", "driving_speed", "ambient_temperature"):
         assert np.array_equal(careful[name][:, enough], eager[name][:, enough]), name
     assert np.mean(careful["soc"]) < np.mean(eager["soc"]) - 0.05
