@@ -322,8 +322,10 @@ def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None
     for _ in range(12):  # Newton steps, each of at most 0.01: enough for any jump
         capacity_of(block, k, c)
     x_n = clip(block[X_EMPTY + k] + soc * (block[X_FULL + k] - block[X_EMPTY + k]), 2e-3, 1.0 - 2e-3)
-    block[X_N + k] = x_n
-    block[X_P + k] = clip((inventory - q_n * x_n) / q_p, 2e-3, 1.0 - 2e-3)
+    x_p = clip((inventory - q_n * x_n) / q_p, 2e-3, 1.0 - 2e-3)
+    block[X_P + k] = x_p
+    x_n = (inventory - q_p * x_p) / q_n  # takes what a positive electrode that has run out has no room for
+    block[X_N + k] = clip(x_n, 2e-3, 1.0 - 2e-3)
 
 
 @kernel

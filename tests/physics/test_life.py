@@ -157,13 +157,13 @@ def alone(values: np.ndarray) -> np.ndarray:
 
 
 def extreme(cell: str) -> Population:
-    """128 vehicles: every fault at its worst, every city, every use, films from none to a hundred times as fast."""
+    """128 new vehicles: every fault at its worst, every city, every use, films from none to a hundred times as fast."""
     n = 128
     turn = np.arange(n)
     kinds = turn % len(FAULTS)
     worst = np.array([0.0, *(high for _, _, high in SEVERITIES.values())])
     return replace(
-        drawn(turn, cell, oldest_years=10.0),
+        drawn(turn, cell, oldest_years=0.0),
         city=turn % len(CITIES),
         use=(turn // 2) % len(USES),
         sei_scale=np.array([0.0, 0.1, 1.0, 10.0, 100.0])[turn % 5],
@@ -191,7 +191,6 @@ def test_thirty_years_of_the_worst_lose_no_value(cycles: Cycles, cell: str) -> N
     # its electrodes run out and are held at their ends.
     assert np.diff(told["soh"], axis=0)[told["soh"][:-1] > 0.2].max() <= 1e-6
     alive = (rows(fleet, X_FULL) - rows(fleet, X_EMPTY)) * rows(fleet, ACTIVE_N) > 0.2
-    alive &= rows(fleet, ACTIVE_P) > 0.4
     assert lithium(fleet, cell_model(load_cell(cell)))[alive] == pytest.approx(inventory[alive], rel=1e-9)
     assert told["soc"].min() >= 0.0
     assert told["soc"].max() <= 1.0
@@ -248,7 +247,9 @@ def a_year(cycles: Cycles) -> Callable[..., tuple[FleetLives, Telemetry]]:
 
 
 def commuters() -> Population:
-    return drawn(range(128), "chen2020", oldest_years=4.0, fault_share=0.0, use="commuter")
+    """They charge every evening at once, so that a day's charge hangs on that day's trips."""
+    who = drawn(range(128), "chen2020", oldest_years=4.0, fault_share=0.0, use="commuter")
+    return replace(who, plug_habit=np.ones(128), charge_from_s=np.full(128, -1.0))
 
 
 def test_jumped_lives_travel_and_cycle_as_far(a_year: Callable[..., tuple[FleetLives, Telemetry]]) -> None:
@@ -261,7 +262,7 @@ def test_jumped_lives_travel_and_cycle_as_far(a_year: Callable[..., tuple[FleetL
         one, other = jumped[name][0] - before, full[name][0] - before
         assert np.mean(one) == pytest.approx(np.mean(other), rel=0.02), name
         assert np.median(np.abs(one / other - 1.0)) < 0.04, name
-        assert np.max(np.abs(one / other - 1.0)) < 0.2, name
+        assert np.max(np.abs(one / other - 1.0)) < 0.15, name
 
 
 def test_the_weakest_cell_ages_as_much_in_jumps(a_year: Callable[..., tuple[FleetLives, Telemetry]]) -> None:
