@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from physics.bms import sample_row
 from physics.compiled import inner, kernel
+from physics.constants import DAY_S
 from physics.daily import FIGURES
 from physics.layout import (
     A_GAIN,
@@ -218,7 +219,7 @@ def room_for_days(slots: int, vehicles: int) -> Days:
 @inner
 def local_day(block: FloatArray, k: int, now_s: float) -> int:
     """The local day of a vehicle, days since 1970."""
-    return math.floor((now_s + block[UTC_OFFSET + k]) / 86400.0)
+    return math.floor((now_s + block[UTC_OFFSET + k]) / DAY_S)
 
 
 @inner
@@ -227,6 +228,6 @@ def next_midnight(today: FloatArray, block: FloatArray, start_s: float, dt: floa
     soonest = 1e18
     for k in range(LANES):
         day = local_day(block, k, today[BEGAN + k] + 0.5 * dt)
-        midnight = 86400.0 * (day + 1) - block[UTC_OFFSET + k]
+        midnight = DAY_S * (day + 1) - block[UTC_OFFSET + k]
         soonest = min(soonest, math.ceil((midnight - start_s) / dt - 1e-6))
     return soonest

@@ -35,7 +35,7 @@ import numpy.typing as npt
 
 from physics.columns import DIAGNOSTICS, FLAGS, NAMES, PER_UNIT
 from physics.compiled import inner
-from physics.constants import FARADAY, GAS_CONSTANT, KELVIN
+from physics.constants import DAY_S, FARADAY, GAS_CONSTANT, KELVIN
 from physics.faults import NOT_STUCK, hottest_K
 from physics.kernel import PORES_MIN, lookup, soc_of, soh_of
 from physics.layout import (
@@ -135,7 +135,6 @@ IMBALANCE_V: Final = 0.15
 HOT_C: Final = 60.0
 ISOLATION_OHM_V: Final = 100.0
 
-_DAY_S: Final = 86400.0
 _VOLTAGE: Final = float(FLAGS["voltage_limited"])
 _POWER: Final = float(FLAGS["power_not_met"])
 _RUNAWAY: Final = float(FLAGS["thermal_runaway"])
@@ -201,7 +200,7 @@ def bms_of(sensors: Sensors) -> Bms:
         zero_A=s.pack_current.offset,
         rest_s=s.soc.rest_hours * 3600.0,
         ocv_V=s.soc.ocv,
-        soh_s=s.soh.days * _DAY_S,
+        soh_s=s.soh.days * DAY_S,
         steps=s.steps(),
     )
 
@@ -386,7 +385,7 @@ def update_vehicle(block: FloatArray, work: FloatArray, k: int, s: Bms, c: CellM
     soc -= (charge * (1.0 + block[A_GAIN + k]) + zero_A / block[PARALLEL + k] * elapsed_s) * inv_capacity
     sd = block[SOC_SD + k]
     sd += (s.gain_A * abs(charge) + s.zero_A / block[PARALLEL + k] * elapsed_s) * inv_capacity
-    sd += DRAINS_A_DAY * elapsed_s * (1.0 / _DAY_S)
+    sd += DRAINS_A_DAY * elapsed_s * (1.0 / DAY_S)
 
     # --- correct: one step of the filter after each rest ------------------------------------------------
     resting = abs(current) < resting_A

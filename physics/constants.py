@@ -9,6 +9,7 @@ GAS_CONSTANT: Final = 8.314462618  # [J/(mol K)]
 KELVIN: Final = 273.15  # 0 degC [K]
 GRAVITY: Final = 9.80665  # [m/s2]
 DAY_S: Final = 86400.0
+YEAR_S: Final = 365.2425 * DAY_S
 
 # What users may ask of a cell.
 LARGEST_C_RATE: Final = 50.0

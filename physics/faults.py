@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from physics.compiled import inner
-from physics.constants import GAS_CONSTANT, KELVIN
+from physics.constants import DAY_S, GAS_CONSTANT, KELVIN, YEAR_S
 from physics.layout import (
     A_WRONG,
     AMBIENT,
@@ -147,8 +147,6 @@ DRAWN_YEARS: Final = 30.0
 """Faults with a later onset are not drawn."""
 SHARE_YEARS: Final = 10.0
 """A share of faulty vehicles is that within so many years."""
-_YEAR_S: Final = 365.2425 * 86400.0
-_DAY_S: Final = 86400.0
 
 RUNAWAY_K: Final = 150.0 + KELVIN
 SHORT_K_W: Final = 30.0
@@ -238,7 +236,7 @@ def draw_faults(
         stream = zlib.crc32(kind.name.encode())
         years = -np.log(uniforms(seed, stream, vehicle)) / (kind.rate * times)
         of = np.flatnonzero(years < (SHARE_YEARS if kind.born else DRAWN_YEARS))
-        since = np.zeros(of.size) if kind.born else start_s + _YEAR_S * years[of]
+        since = np.zeros(of.size) if kind.born else start_s + YEAR_S * years[of]
         drawn = kind.severities(uniforms(seed, stream, vehicle[of], 1))
         new = np.full(of.size, FAULTS.index(kind.name)), since, drawn
         for slot in range(SLOTS):  # insert by onset; what is later moves on to the next slot
@@ -271,7 +269,7 @@ def stand_still(block: FloatArray, k: int) -> None:
 @inner
 def grown(since_s: float) -> float:
     """Share of its severity that a short has `since_s` after its onset."""
-    return math.exp(GROWTH * min(since_s * (1.0 / (GROWN_DAYS * _DAY_S)) - 1.0, 0.0))
+    return math.exp(GROWTH * min(since_s * (1.0 / (GROWN_DAYS * DAY_S)) - 1.0, 0.0))
 
 
 @inner
@@ -287,7 +285,7 @@ def see_faults(block: FloatArray, now_s: float, k: int, c: CellModel) -> None:
         since_s = now_s - block[FAULT_ONSET + slot + k]
         if kind == 0.0 or since_s < 0.0:
             continue
-        drifted = severity * since_s * (1.0 / _DAY_S)
+        drifted = severity * since_s * (1.0 / DAY_S)
         if kind == _SHORT:
             short = severity * grown(since_s)
         elif kind == _WEAK:
@@ -361,7 +359,7 @@ def act_faults(block: FloatArray, work: FloatArray, k: int, c: CellModel) -> Non
         if kind in (_SHORT, _IMBALANCE):
             active_s = clip(now_s - block[FAULT_ONSET + slot + k], 0.0, elapsed_s)
             leak = _group_V(block, k) * block[SHORT_S + k] / block[PARALLEL + k] * block[INV_Q_N + k] / block[AREA + k]
-            loses = block[FAULT_SEVERITY + slot + k] * (c.x_full - c.x_empty) * (1.0 / _DAY_S)
+            loses = block[FAULT_SEVERITY + slot + k] * (c.x_full - c.x_empty) * (1.0 / DAY_S)
             lost = active_s * (leak if kind == _SHORT else loses)
             block[WEAK_SHIFT + k] = max(block[WEAK_SHIFT + k] - lost, -1.0)
     around_K = hottest_K(block, k) - block[SHORT_K + k]
@@ -393,7 +391,7 @@ def calm_until(block: FloatArray, now_s: float, k: int) -> float:
     for slot in range(0, SLOTS * LANES, LANES):
         if block[FAULT + slot + k] == _SHORT and block[FAILED + k] == 0.0:
             onset_s, severity = block[FAULT_ONSET + slot + k], block[FAULT_SEVERITY + slot + k]
-            growing = now_s < onset_s + GROWN_DAYS * _DAY_S
+            growing = now_s < onset_s + GROWN_DAYS * DAY_S
             volt = block[VOLTAGE + k] if growing else _group_V(block, k)
             if volt * volt * severity * SHORT_K_W > DANGEROUS_K:
                 until = min(until, max(onset_s, now_s))

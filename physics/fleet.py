@@ -51,7 +51,7 @@ from physics.cells import load_cell
 from physics.climate import CITIES, ambient_K
 from physics.columns import COLUMNS, NAMES, TYPES
 from physics.compiled import inner, kernel
-from physics.constants import KELVIN
+from physics.constants import DAY_S, KELVIN
 from physics.daily import DAILY, FIGURES
 from physics.duty import find_event, resample
 from physics.ends import END_AH, END_DAY, END_M, ENDS_SIZE, REASON, REASONS, see_ends
@@ -242,7 +242,7 @@ def advance_fleet(
                 charge_by_night(block, work, c)
                 refresh_capacity(block, c)
                 if ending:
-                    see_ends(ends[j], block, tick * dt / 86400.0, end_soh, c)
+                    see_ends(ends[j], block, tick * dt / DAY_S, end_soh, c)
                 age_pack(block, work, c)
                 update_bms(block, work, bms, c)
                 if tick % (PULSES_EVERY * capacity_ticks) == 0:
@@ -344,7 +344,7 @@ def _set_up(
         block = blocks[j]
         for k in range(LANES):
             offset = block[UTC_OFFSET + k]
-            today = math.floor((start_s + offset) / 86400.0)
+            today = math.floor((start_s + offset) / DAY_S)
             tick, day, event = find_event(
                 keys, int(block[VEHICLE + k]), int(block[USE + k]), today, 0, offset, start_s, dt, cycle_ticks
             )
@@ -678,7 +678,7 @@ class FleetPhysics:
     def _turn(self, day_seed: int) -> None:
         now_s = self.start_s + self.tick * self.step_s
         offsets = [city.utc_offset_s for city in CITIES]
-        today, turn = (math.floor((now_s + offset) / 86400.0) for offset in (min(offsets), max(offsets)))
+        today, turn = (math.floor((now_s + offset) / DAY_S) for offset in (min(offsets), max(offsets)))
         turn += 1
         if self.keys.turn > today and self.keys.turn != turn:
             raise ValueError("the days of an earlier fork have not begun in every city: fork half a day later")
@@ -763,7 +763,7 @@ class FleetPhysics:
             self._beside(group, "ends"),
             self._limit,
             self._beside(group, "daily"),
-            self._room_for_days(group, 1 + math.ceil(ticks * self.step_s / 86400.0)),
+            self._room_for_days(group, 1 + math.ceil(ticks * self.step_s / DAY_S)),
         )
 
     def ends(self) -> dict[str, Column]:
@@ -780,7 +780,7 @@ class FleetPhysics:
         """
         if self._end_soh is None:
             raise ValueError("expected a fleet made with end_soh, such as end_soh=0.8: this one knows no ends")
-        now_days = self.tick * self.step_s / 86400.0
+        now_days = self.tick * self.step_s / DAY_S
         out: dict[str, Column] = {name: np.full(len(self), np.nan) for name in ("day", "efc", "distance_km")}
         reason = np.zeros(len(self), dtype=np.int64)
         for group in self._groups:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from physics.car_models import CAR_MODELS
 from physics.cells import load_cell
 from physics.climate import CITIES, mean_temperature_C
-from physics.constants import FARADAY, GAS_CONSTANT, KELVIN
+from physics.constants import FARADAY, GAS_CONSTANT, KELVIN, YEAR_S
 from physics.default_fleet import MODEL_SHARES, MOST_FAULTY, OLDEST_YEARS, USE_SHARES, USES
 from physics.faults import BAD_ELECTROLYTE, draw_faults
 from physics.modal import PACK_VOLTAGE_V, CellModel, cell_model, equilibrium_voltage, stoichiometry_limits, table_value
@@ -39,16 +39,17 @@ SPEED_SD: Final = 0.05
 SEI_SD: Final = 0.3
 FILM_SD: Final = 0.25
 """Of the logarithm; assumed. Without it resistance would tell SoH exactly, which it does not."""
-YEAR_KM: Final = np.array([(13e3, 34e3), (31e3, 36e3), (84e3, 97e3), (61e3, 66e3)])
+YEAR_KM: Final = np.array([(13.5e3, 43e3), (31e3, 36e3), (84e3, 97e3), (61e3, 66e3)])
 """Least and most distance of a year, by use. This and the three tables below are what lives of the default fleet come
 to in ten years, so that a vehicle that begins old is as if it had lived (`tests/physics/test_life.py` compares)."""
-FILM_FASTER: Final = np.array([(1.45, 1.6, 3.2, 3.2), (1.25, 1.4, 1.9, 1.55)])
-"""How much faster a film grows than at rest at the usual charge and mean temperature: of cells that are not LFP and of
-LFP, by use."""
-LOST_N: Final = np.array([(0.0014, 0.0012, 0.0056, 0.005), (0.0003, 0.0002, 0.0013, 0.0022)])
+HELD_K: Final = 31.0 + KELVIN
+"""Where the cooler holds a battery that its use warms."""
+WARMED: Final = np.array([(0.15, 0.2, 0.72, 0.55), (0.05, 0.07, 0.42, 0.27)])
+"""How far on the way from the air to `HELD_K` a film's steady temperature is: of cells that are not LFP and of LFP, by
+use."""
+LOST_N: Final = np.array([(0.0014, 0.0012, 0.0056, 0.0059), (0.0003, 0.0004, 0.0016, 0.0021)])
 """Active material that the negative electrode loses in a year, likewise."""
-LOST_P: Final = np.array([(0.0007, 0.001, 0.012, 0.008), (0.0, 0.0, 0.0, 0.0)])
-YEAR_S: Final = 365.2425 * 86400.0
+LOST_P: Final = np.array([(0.0007, 0.0009, 0.0125, 0.0078), (0.0, 0.0, 0.0, 0.0)])
 WARMER_K: Final = 3.0
 VANS_DELIVER: Final = 0.8
 """Share of delivery vehicles that are vans."""
@@ -225,7 +226,7 @@ def draw_population(
     fault, onset, severity = draw_faults(keys.faults, vehicle, fault_share, start_s)
     faster = 1.0 + np.where(fault == BAD_ELECTROLYTE, severity, 0.0).sum(axis=1)
     chemistry = flat.astype(np.int64)
-    worn_s = age * YEAR_S * FILM_FASTER[chemistry, use_of]
+    temperature += WARMED[chemistry, use_of] * (HELD_K - temperature)
     film, weak_capacity, weak_resistance, leak, parallel = (np.empty(vehicle.size) for _ in range(5))
     pack = Pack()
     for index, name in enumerate(names):
@@ -233,7 +234,7 @@ def draw_population(
         c = cell_model(load_cell(name))
         b = table_value(c, 0, c.x_empty + usual_soc[of] * (c.x_full - c.x_empty))
         fresh = np.full(b.size, c.sei_initial)
-        film[of] = grown_film(c, fresh, (faster * sei_scale * worn_s)[of], temperature[of], b)
+        film[of] = grown_film(c, fresh, (faster * sei_scale * age)[of] * YEAR_S, temperature[of], b)
         for number, kind in enumerate(kinds):
             those = of & (model_of == number)
             parallel[those] = max(1.0, round(1e3 * kind.pack_kWh / (PACK_VOLTAGE_V * c.nominal_Ah)))

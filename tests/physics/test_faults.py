@@ -13,10 +13,9 @@ import pytest
 from physics import DIAGNOSTICS, FAULTS, FLAGS, MODES, Fault, FleetLives, FleetPhysics, Population, draw_population
 from physics.bms import PACK_WRONG_V, ZEROED_A
 from physics.climate import CITIES
-from physics.constants import KELVIN
+from physics.constants import KELVIN, YEAR_S
 from physics.faults import DRAWN_YEARS, GROWN_DAYS, KINDS, RUNAWAY_K, SEVERITIES, SLOTS, draw_faults, grown, heated
 from physics.layout import WEAK_SHIFT
-from physics.population import YEAR_S
 from physics.sensors import PROBES, PROFILES
 
 MIDNIGHT = 1_767_225_600

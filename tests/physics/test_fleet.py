@@ -79,7 +79,7 @@ def test_two_days_of_three_hundred_vehicles(make_fleet: Make) -> None:
     assert days["cell_voltage_max"].max() < 4.21
     assert days["battery_temperature"].min() > -40.0
     assert days["battery_temperature"].max() < 60.0
-    assert np.all(np.diff(days["soh"], axis=0) < 3e-6)  # the Newton step of its limits is good to that
+    assert np.all(np.diff(days["soh"], axis=0) <= 1.1e-6 + 1e-12)  # Newton is good to 1e-6, records to 1e-7
     assert np.all(np.diff(days["distance_traveled"], axis=0) >= 0.0)
     assert np.all(np.diff(days["charge_cycles"], axis=0) >= 0.0)
     standing = days["mode"] == MODES.index("parked")
@@ -95,7 +95,7 @@ def test_two_days_of_three_hundred_vehicles(make_fleet: Make) -> None:
     assert over[charged].max() < 0.02
     assert np.median(np.abs(over[charged])) < 0.03  # the constant-voltage phase ends at C/60
     assert (days["flags"] & FLAGS["power_not_met"] != 0).mean() < 0.001
-    assert 0.6 < days["soh"].min() < 0.8  # ten years of a taxi in the heat
+    assert 0.78 < days["soh"].min() < 0.88  # ten years in Singapore, filled to the brim
     assert days["soh"].max() > 0.995
 
 
@@ -196,7 +196,7 @@ def test_bad_arguments_are_refused(make_fleet: Make) -> None:
 def test_resistance_is_truth_of_its_own(make_fleet: Make) -> None:
     """It agrees with what the kernel shows in a pulse, and grows with the film."""
     truth = make_fleet(range(40)).truth()
-    assert np.all((truth["soh_resistance"] > 0.1) & (truth["soh_resistance"] <= 1.0))
+    assert np.all((truth["soh_resistance"] > 0.3) & (truth["soh_resistance"] <= 1.0))
     assert np.corrcoef(truth["soh_resistance"], truth["sei_thickness_m"])[0, 1] < -0.6  # films differ in resistivity
     thick = 3e-7
     pulses = []

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from physics import FleetLives, FleetPhysics, Keys, Policy, draw_population
+from physics.default_fleet import USES
 from physics.layout import DAY, NEXT_EVENT
 
 MIDNIGHT = 1_767_225_600  # 2026-01-01 00:00 UTC
@@ -72,7 +73,7 @@ def test_each_role_draws_its_own() -> None:
     assert {"capacity_scale", "resistance_scale", "weak_capacity", "hot_share"} <= changed["manufacture"]
     assert {"use", "city", "soc_limit", "plug_habit", "speed_scale", "charger_W"} <= changed["owner"]
     assert {"fault", "fault_severity"} <= changed["faults"]
-    # Owners of LFP charge to full more often, so the cell decides on the limit.
+    # But for the limit: owners of LFP charge to full more often.
     assert not changed["manufacture"] & {"use", "city", "fault", "age_years", "odometer_km"}
     assert not changed["owner"] & {"capacity_scale", "resistance_scale", "cell", "fault"}
     assert not changed["faults"] & {"capacity_scale", "use", "city", "soc_limit"}
@@ -149,12 +150,10 @@ def test_forks_with_one_day_seed_share_their_days(cycles: Cycles) -> None:
         ahead(grown.fork(day_seed=8, policy=policy), 3)
         for policy in (Policy(soc_limit=0.7, plug_habit=0.3), Policy(soc_limit=1.0, plug_habit=1.0))
     )
-    enough = (careful["soc"].min(axis=0) > 0.25) & (eager["soc"].min(axis=0) > 0.25)
-    enough &= ((careful["flags"] | eager["flags"]) & 16 == 0).all(axis=0)  # and none whose power was held back
-    assert enough.mean() > 0.5
+    enough = (careful["soc"].min(axis=0) > 0.12) & (eager["soc"].min(axis=0) > 0.12)
+    assert enough.mean() > 0.8
     for name in ("distance_traveled", "driving_speed", "ambient_temperature"):
-        same = (careful[name] == eager[name])[:, enough].all(axis=0)
-        assert same.mean() > (0.999 if name == "ambient_temperature" else 0.9), (name, same.mean())
+        assert np.array_equal(careful[name][:, enough], eager[name][:, enough]), name
     assert np.mean(careful["soc"]) < np.mean(eager["soc"]) - 0.05
 
 
@@ -176,7 +175,9 @@ def test_charged_less_a_life_fades_less(cycles: Cycles) -> None:
     for fork in (low, high):
         ahead(fork, 400)
     lost = low.truth()["sei"] - grown.truth()["sei"], high.truth()["sei"] - grown.truth()["sei"]
-    assert np.mean(lost[0] < lost[1]) > 0.9
+    # Of those who charge at home. The others go to a fast charger more often instead, and are warmer.
+    home = draw_population(5, np.arange(60), BOTH, fault_share=0.3, start_s=MIDNIGHT).use < USES.index("taxi")
+    assert np.mean((lost[0] < lost[1])[home]) > 0.9
 
 
 @pytest.mark.parametrize("options", [{}, {"day_seed": 6}, {"day_seed": 6, "policy": Policy(soc_limit=0.7)}])

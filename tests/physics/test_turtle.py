@@ -119,7 +119,7 @@ def test_lives_stop_the_same_vehicles(cycles: Cycles) -> None:
     for fleet in (in_steps(cycles, who, 0.5), in_jumps(cycles, who, 0.5, longest_jump=0)):
         fleet.advance(round(4 * DAY / fleet.step_s), DAY)
         told.append(fleet.truth()["stops"] > 0)
-    assert np.mean(told[0] == told[1]) > 0.8
+    assert np.mean(told[0] == told[1]) > 0.85
     assert told[0].any()
     sound_life = in_jumps(cycles, who, 0.0)
     sound_life.advance(400 * DAY, 400 * DAY)

@@ -12,8 +12,8 @@ import pytest
 
 from physics.cell import simulate_cell
 from physics.cells import load_cell
+from physics.constants import YEAR_S
 from physics.modal import cell_model
-from physics.population import YEAR_S
 from training.validation import published
 from training.validation.calendar import (
     SeiConstants,

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from physics.cell import advance_cells, rested_block
-from physics.constants import FARADAY, GAS_CONSTANT, KELVIN
+from physics.constants import FARADAY, GAS_CONSTANT, KELVIN, YEAR_S
 from physics.kernel import rest_cells
 from physics.layout import (
     ACTIVE_N,
@@ -34,7 +34,6 @@ from physics.layout import (
 )
 from physics.modal import CellModel, cell_model, stoichiometry_limits
 from physics.parameters import CellParameters, FloatArray
-from physics.population import YEAR_S
 
 SPANS: Final = 24
 STORAGE_STEP_S: Final = 3600.0
