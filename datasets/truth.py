@@ -29,6 +29,7 @@ from datasets.log.durable import make_directory, replace_file
 TRUTH: dict[str, tuple[str, str]] = {
     "soc": ("", "State of charge, 0 to 1"),
     "soh": ("", "Capacity at rest between the voltage limits over the fresh capacity"),
+    "soh_usable": ("", "What the weakest cell group leaves of it: discharging ends where that group is empty"),
     "resistance": ("Ohm", "Of the pack: a 10 s pulse at 1C, 25 degC and half charge, from rest"),
     "soh_resistance": ("", "Fresh over present resistance before diffusion responds, at 25 degC, without faults"),
     "lli": ("", "Loss of lithium inventory: the sum of the four that follow"),

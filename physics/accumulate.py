@@ -17,7 +17,7 @@ import numpy.typing as npt
 from physics.bms import sample_row
 from physics.compiled import inner, kernel
 from physics.constants import DAY_S
-from physics.daily import FIGURES
+from physics.daily import FIGURES, HIGH_SOC, HOT_C
 from physics.layout import (
     A_GAIN,
     CURRENT,
@@ -57,8 +57,10 @@ from physics.vehicle import CHARGING, DRIVING, FAST_CHARGING
     WARMEST,
     SPREAD,
     SEEN,
-) = (row * LANES for row in range(20))
-TODAY_SIZE: Final = 20 * LANES
+    FULL_S,
+    HOT_S,
+) = (row * LANES for row in range(22))
+TODAY_SIZE: Final = 22 * LANES
 FIGURE_COUNT: Final = len(FIGURES)
 _LARGE: Final = min(k for k, column in enumerate(FIGURES) if column.type is np.float64)
 assert all(column.type is np.float64 for column in FIGURES[_LARGE:])
@@ -97,6 +99,8 @@ _IN_A: Final = _figure("current_in_max")
 _LOW_SOC: Final = _figure("soc_min")
 _MEAN_SOC: Final = _figure("soc_mean")
 _HIGH_SOC: Final = _figure("soc_max")
+_FULL_H: Final = _figure("time_soc_high")
+_HOT_H: Final = _figure("time_hot")
 _LOW_C: Final = _figure("temperature_min")
 _MEAN_OF_C: Final = _figure("temperature_mean")
 _HIGH_C: Final = _figure("temperature_max")
@@ -151,8 +155,10 @@ def look(today: FloatArray, work: FloatArray, k: int) -> None:
         today[SOC_LOW + k] = min(today[SOC_LOW + k], soc)
         today[SOC_SUM + k] += soc * elapsed_s
         today[SOC_HIGH + k] = max(today[SOC_HIGH + k], soc)
+        today[FULL_S + k] += elapsed_s if soc >= HIGH_SOC else 0.0
         today[COLDEST + k] = min(today[COLDEST + k], work[_COLDEST_C + k])
         today[WARMTH + k] += work[_MEAN_C + k] * elapsed_s
+        today[HOT_S + k] += elapsed_s if work[_MEAN_C + k] >= HOT_C else 0.0
         today[WARMEST + k] = max(today[WARMEST + k], work[_WARMEST_C + k])
         today[SPREAD + k] = max(today[SPREAD + k], work[_HIGHEST_V + k] - work[_LOWEST_V + k])
         today[SEEN + k] = float(int(today[SEEN + k]) | int(work[_DIAGNOSTICS + k]))
@@ -186,6 +192,8 @@ def sum_up(today: FloatArray, block: FloatArray, work: FloatArray, k: int, c: Ce
     out[_LOW_SOC] = today[SOC_LOW + k]
     out[_MEAN_SOC] = today[SOC_SUM + k] / seconds
     out[_HIGH_SOC] = today[SOC_HIGH + k]
+    out[_FULL_H] = today[FULL_S + k] / 3600.0
+    out[_HOT_H] = today[HOT_S + k] / 3600.0
     out[_LOW_C] = today[COLDEST + k]
     out[_MEAN_OF_C] = today[WARMTH + k] / seconds
     out[_HIGH_C] = today[WARMEST + k]

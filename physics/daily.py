@@ -16,6 +16,7 @@ HOW: Final = {
     "low": "the lowest of the looks",
     "high": "the highest of the looks",
     "mean": "over the looks, weighted with the time since the look before",
+    "time": "before each look that finds it so, since the look before",
     "seen": "all bits of all looks",
     "end": "as reported at the end of the day; a skipped day of a life has it interpolated",
     "key": "of the row",
@@ -36,6 +37,8 @@ class DailyColumn:
 
 
 _FLOAT: Final = np.float32
+HIGH_SOC: Final = 0.8
+HOT_C: Final = 30.0
 
 DAILY: Final = (
     DailyColumn("vehicle", "", "key", np.int64, "Index of the vehicle in the fleet, as in the truth"),
@@ -57,9 +60,11 @@ DAILY: Final = (
     DailyColumn("soc_min", "", "low", _FLOAT, "Of `soc`"),
     DailyColumn("soc_mean", "", "mean", _FLOAT, "Of `soc`"),
     DailyColumn("soc_max", "", "high", _FLOAT, "Of `soc`"),
+    DailyColumn("time_soc_high", "h", "time", _FLOAT, f"Time with `soc` of {HIGH_SOC} and more"),
     DailyColumn("temperature_min", "degC", "low", _FLOAT, "Of `cell_temperature_min`, the coldest sensor"),
     DailyColumn("temperature_mean", "degC", "mean", _FLOAT, "Of `battery_temperature`"),
     DailyColumn("temperature_max", "degC", "high", _FLOAT, "Of `cell_temperature_max`, the warmest sensor"),
+    DailyColumn("time_hot", "h", "time", _FLOAT, f"Time with `battery_temperature` of {HOT_C:g} degC and more"),
     DailyColumn("cell_voltage_spread", "V", "high", _FLOAT, "Of `cell_voltage_max` - `cell_voltage_min`"),
     DailyColumn("diagnostics", "", "seen", np.int32, "Of `diagnostics`"),
     DailyColumn("resistance_25", "Ohm", "end", _FLOAT, "As last measured"),

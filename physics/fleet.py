@@ -140,7 +140,7 @@ from physics.layout import (
     X_P,
 )
 from physics.modal import CellModel, cell_model, in_pack, instant_resistance
-from physics.pack import age_pack, pack_extremes
+from physics.pack import age_pack, pack_extremes, usable_share
 from physics.parameters import FloatArray
 from physics.policy import Policy
 from physics.population import Population, aged_limits
@@ -314,6 +314,7 @@ def tell_truth(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         work[TRUE + 11 * LANES + k] = block[THROUGHPUT + k]
         work[TRUE + 12 * LANES + k] = block[ODOMETER + k]
         work[TRUE + 13 * LANES + k] = block[STOPS + k]
+        work[TRUE + 14 * LANES + k] = soh_of(block, k, c) * usable_share(block, k)
 
 
 @kernel
@@ -841,7 +842,8 @@ class FleetPhysics:
     def truth(self) -> dict[str, Column]:
         """What no vehicle reports: its state, aging by mechanism, and faults. Each array has shape (n_vehicles,).
 
-        soc and soh are the cells' own. resistance [Ohm] is the pack's over a 10 s pulse at 1C, 25 degC and half charge.
+        soc and soh are the cells' own. soh_usable is what the weakest cell group leaves of soh: discharging ends where it
+        is empty. resistance [Ohm] is the pack's over a 10 s pulse at 1C, 25 degC and half charge.
         lli is the lithium lost, as a share of the fresh cell's cyclable lithium. It is the sum of sei, dead_lithium,
         plated_lithium and lam_lithium, which say where the lithium went. lam_ne and lam_pe are the shares of active
         material lost. soh_resistance is the fresh over the present resistance of a pulse at 25 degC, before diffusion
@@ -889,6 +891,7 @@ class FleetPhysics:
                 throughput,
                 odometer,
                 stops,
+                usable,
             ) = state
             first, one = model.sei_initial / model.sei_length, np.ones(1)
             film_scale = group.row(FILM_SCALE)
@@ -899,6 +902,7 @@ class FleetPhysics:
             values = {
                 "soc": soc,
                 "soh": soh,
+                "soh_usable": usable,
                 "resistance": cell_Ohm * model.series / group.row(PARALLEL),
                 "soh_resistance": fresh / present,
                 "lli": sei + (dead + plated + q_lam) / model.inventory,

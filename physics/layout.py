@@ -242,7 +242,7 @@ NOISE: Final = _rows(8, of="work")  # of one reading of each sensor, of unit sta
 SAMPLE: Final = _rows(len(COLUMNS), of="work")  # telemetry, one row per column
 TRUE_NAMES: Final = (
     *("soc", "soh", "pulse_ohm", "q_sei", "plated", "dead", "q_lam", "active_n", "active_p", "failed", "outside"),
-    *("throughput", "odometer", "stops"),
+    *("throughput", "odometer", "stops", "usable"),
 )
 TRUE: Final = _rows(len(TRUE_NAMES), of="work")  # the truth, which follows the sample at once
 

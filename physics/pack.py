@@ -100,6 +100,14 @@ def weakest_soc(block: FloatArray, k: int) -> float:
 
 
 @inner
+def usable_share(block: FloatArray, k: int) -> float:
+    """Share of the mean cell's charge that the pack gives before its weakest group is empty, from full; 0 to 1."""
+    span = block[X_FULL + k] - block[X_EMPTY + k]
+    share: float = 1.0 + block[WEAK_SHIFT + k] / span + block[WEAK_CAPACITY + k] - block[WEAK_LOST + k]
+    return clip(share, 0.0, 1.0)
+
+
+@inner
 def balance(block: FloatArray, k: int, most: float) -> None:
     """Move the weakest and the strongest group towards the mean, by at most this stoichiometry."""
     weak, strong = block[WEAK_SHIFT + k], block[STRONG_SHIFT + k]

@@ -11,7 +11,7 @@ import pytest
 from physics import DAILY, FleetLives, FleetPhysics, Population, draw_population
 from physics.climate import CITIES
 from physics.columns import MODES
-from physics.daily import HOW
+from physics.daily import HIGH_SOC, HOT_C, HOW
 from physics.layout import A_GAIN, V_GAIN
 from physics.sensors import PROFILES
 
@@ -91,6 +91,8 @@ def counted(told: Columns, k: int, on_day: np.ndarray, step_s: float) -> dict[st
         "soc_min": seen["soc"].min(),
         "soc_mean": seen["soc"].mean(),
         "soc_max": seen["soc"].max(),
+        "time_soc_high": np.sum(seen["soc"] >= HIGH_SOC) / 60.0,
+        "time_hot": np.sum(seen["battery_temperature"] >= HOT_C) / 60.0,
         "temperature_min": seen["cell_temperature_min"].min(),
         "temperature_mean": seen["battery_temperature"].mean(),
         "temperature_max": seen["cell_temperature_max"].max(),
