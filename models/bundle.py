@@ -1,4 +1,4 @@
-"""A model with everything it needs to be trusted: `manifest.json`, two boosters (UBJ), `card.md`.
+"""A model with everything it needs to be trusted: `manifest.json`, boosters (UBJ), `split.json`, `card.md`.
 
 The manifest holds the SHA-256 of every file. A bundle whose files do not match is not loaded.
 """
@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from datasets.log.durable import make_directory, replace_file
 from models.features import FEATURES
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
-_FILES = ("rul.ubj", "failure.ubj", "card.md")
+BOOSTERS: Final = ("rul_efc", "rul_days", "failure", "kind")
+FILES: Final = (*(f"{name}.ubj" for name in BOOSTERS), "split.json", "card.md")
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,9 +35,14 @@ class BundleError(Exception):
 class Manifest:
     """What a bundle says about itself.
 
-    `quantiles`: levels of the RUL booster (low, median, high). `rul_margin`: what split-conformal calibration adds on
-    each side [EFC], to give `coverage` on vehicles the model never saw. `probability_map`: raw score -> calibrated
-    probability, piecewise linear, (x, y). `horizon_days`: a failure is end of life within this time.
+    quantiles        levels of the boosters of remaining life (low, median, high); they predict log(1 + life)
+    margins          by target, efc and days: what is added to an interval at both ends, relative to its width, to give
+                     `coverage` on vehicles that the model never saw
+    probability_map  raw score -> calibrated probability, piecewise linear, (x, y)
+    horizon_days     a failure is one within this time
+    kinds            of failure, in the order of the booster's classes
+    data             hash of the histories that it was trained on
+    population       seed of their vehicles: with it, `split.json` says which ones it has seen
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
@@ -43,12 +51,25 @@ class Manifest:
     version: str
     features: tuple[str, ...]
     quantiles: tuple[float, float, float]
-    rul_margin: float
+    margins: dict[str, float]
     coverage: float
     probability_map: tuple[tuple[float, ...], tuple[float, ...]]
     horizon_days: float
     end_of_life_soh: float
+    kinds: tuple[str, ...]
+    data: str
+    population: int
+    physics: str
     sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Life:
+    """Remaining useful life with its interval; arrays of shape (n,)."""
+
+    median: Floats
+    low: Floats
+    high: Floats
 
 
 @dataclass(frozen=True)
@@ -64,10 +85,13 @@ class Predictions:
 class Bundle:
     """A loaded model. `threads` is 1 by default on purpose: two on a busy two-core box were once 20 times slower."""
 
-    def __init__(self, manifest: Manifest, rul: xgb.Booster, failure: xgb.Booster) -> None:
+    def __init__(
+        self, manifest: Manifest, boosters: Mapping[str, xgb.Booster], seen: Mapping[str, npt.NDArray[np.int64]]
+    ) -> None:
         self.manifest = manifest
-        self._rul = rul
-        self._failure = failure
+        self.seen = seen
+        """Vehicles of its population by part: train, calibration, test."""
+        self._boosters = boosters
 
     @classmethod
     def load(cls, folder: Path = BUNDLED, threads: int = 1) -> Bundle:
@@ -81,45 +105,75 @@ class Bundle:
             field = ".".join(map(str, first["loc"])) or "the file"
             raise BundleError(f"bundle {folder}: manifest.json is damaged ({field}: {first['msg']})") from error
         if manifest.features != FEATURES:
-            raise BundleError(f"bundle {folder} wants inputs {manifest.features}, this version makes {FEATURES}")
-        for name in _FILES:
+            other = sorted(set(manifest.features) ^ set(FEATURES)) or ["their order"]
+            raise BundleError(
+                f"bundle {folder} wants other inputs than this version makes ({', '.join(other[:5])}): train it again"
+            )
+        for name in FILES:
             actual = _sha256(folder / name) if (folder / name).is_file() else "no such file"
             if actual != manifest.sha256.get(name):
                 raise BundleError(
                     f"bundle {folder}: {name} is damaged or altered: the manifest expects SHA-256 "
                     f"{str(manifest.sha256.get(name))[:12]}..., got {actual[:12]}...; restore it or train it again"
                 )
-        boosters = []
-        for name in _FILES[:2]:
-            booster = xgb.Booster(params={"nthread": threads})
-            booster.load_model(folder / name)
-            boosters.append(booster)
-        return cls(manifest, *boosters)
+        boosters = {}
+        for name in BOOSTERS:
+            boosters[name] = xgb.Booster(params={"nthread": threads})
+            boosters[name].load_model(folder / f"{name}.ubj")
+        split = json.loads((folder / "split.json").read_text())
+        return cls(manifest, boosters, {part: np.array(vehicles, np.int64) for part, vehicles in split.items()})
 
     @staticmethod
-    def save(folder: Path, manifest: Manifest, rul: xgb.Booster, failure: xgb.Booster, card: str) -> Manifest:
+    def save(
+        folder: Path,
+        manifest: Manifest,
+        boosters: Mapping[str, xgb.Booster],
+        split: Mapping[str, Sequence[int]],
+        card: str,
+    ) -> Manifest:
         """Write the files, then the manifest with their hashes. Returns the manifest as written."""
-        folder.mkdir(parents=True, exist_ok=True)
-        rul.save_model(folder / "rul.ubj")
-        failure.save_model(folder / "failure.ubj")
-        (folder / "card.md").write_text(card)
-        fields = asdict(manifest) | {"sha256": {name: _sha256(folder / name) for name in _FILES}}
-        (folder / "manifest.json").write_text(json.dumps(fields, indent=2) + "\n")
+        make_directory(folder)
+        contents: dict[str, bytes] = {
+            f"{name}.ubj": bytes(boosters[name].save_raw("ubj")) for name in BOOSTERS
+        } | {
+            "split.json": (json.dumps({part: list(map(int, of)) for part, of in split.items()}) + "\n").encode(),
+            "card.md": card.encode(),
+        }
+        for name, content in contents.items():
+            replace_file(folder / name, content)
+        fields: dict[str, Any] = asdict(manifest) | {"sha256": {name: _sha256(folder / name) for name in FILES}}
+        replace_file(folder / "manifest.json", (json.dumps(fields, indent=2) + "\n").encode())
         return Manifest(**fields)
 
     def predict(self, inputs: npt.NDArray[np.floating]) -> Predictions:
-        """Predict for rows of the seven inputs, shape (n, 7), columns as `FEATURES`."""
-        matrix = np.ascontiguousarray(inputs, dtype=np.float32)
-        quantiles = np.sort(np.asarray(self._rul.inplace_predict(matrix), dtype=np.float64).reshape(-1, 3), axis=1)
-        low, median, high = np.maximum(quantiles + np.array([-1, 0, 1]) * self.manifest.rul_margin, 0.0).T
-        score = np.asarray(self._failure.inplace_predict(matrix), dtype=np.float64)
-        return Predictions(
-            rul=median,
-            # A negative margin (an interval that was too wide) must not push an end past the median.
-            rul_low=np.minimum(low, median),
-            rul_high=np.maximum(high, median),
-            failure_probability=np.interp(score, *self.manifest.probability_map),
+        """Predict for rows of `FEATURES`, shape (n, len(FEATURES)), NaN for what is not known."""
+        life = self.life("efc", inputs)
+        return Predictions(life.median, life.low, life.high, self.failure(inputs))
+
+    def life(self, target: str, inputs: npt.NDArray[np.floating]) -> Life:
+        """Remaining useful life in "efc" or "days"."""
+        raw = np.asarray(self._boosters[f"rul_{target}"].inplace_predict(_matrix(inputs)), dtype=np.float64)
+        low, median, high = np.expm1(np.sort(raw.reshape(-1, 3), axis=1)).T
+        margin = self.manifest.margins[target] * (high - low)
+        # A negative margin (an interval that was too wide) must not push an end past the median.
+        return Life(
+            np.maximum(median, 0.0),
+            np.clip(low - margin, 0.0, np.maximum(median, 0.0)),
+            np.maximum(high + margin, np.maximum(median, 0.0)),
         )
+
+    def failure(self, inputs: npt.NDArray[np.floating]) -> Floats:
+        """Probability of the first failure within the horizon."""
+        score = np.asarray(self._boosters["failure"].inplace_predict(_matrix(inputs)), dtype=np.float64)
+        return np.interp(score, *self.manifest.probability_map)
+
+    def kinds(self, inputs: npt.NDArray[np.floating]) -> Floats:
+        """If it fails, how: a probability for each of the manifest's kinds, shape (n, kinds)."""
+        return np.asarray(self._boosters["kind"].inplace_predict(_matrix(inputs)), dtype=np.float64)
+
+
+def _matrix(inputs: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(inputs, dtype=np.float32)
 
 
 def _sha256(path: Path) -> str:

@@ -20,7 +20,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -307,7 +307,7 @@ def _look(
 
 
 def _lives(lives: FleetLives, population: Population, observed: float) -> pd.DataFrame:
-    """A row a vehicle. `day` and `efc` are those of its end, or of the last day simulated."""
+    """A row a vehicle; `hidden_` columns are what was drawn for it. `day` and `efc` are those of its end, or of the last day simulated."""
     ends, last = lives.ends(), lives.truth()
     alive = ends["reason"] == "alive"
     p = population
@@ -323,6 +323,11 @@ def _lives(lives: FleetLives, population: Population, observed: float) -> pd.Dat
             "efc": np.where(alive, last["efc"], ends["efc"]),
             "distance_km": np.where(alive, last["distance_km"], ends["distance_km"]),
             "faults": last["faults"],
+        }
+        | {
+            f"hidden_{part.name}": getattr(p, part.name)
+            for part in fields(p)
+            if isinstance(getattr(p, part.name), np.ndarray) and part.name != "vehicle" and getattr(p, part.name).ndim == 1
         }
     )
 

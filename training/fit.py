@@ -1,0 +1,163 @@
+"""Fits the models of a bundle to samples and calibrates them on vehicles that they have not seen.
+
+Remaining life: quantiles by gradient boosting, widened or narrowed by conformal calibration (Romano, Patterson and
+Candes 2019). Censored lives are not dropped: an accelerated failure time model of the same inputs says how they may go
+on, given that they have come so far, and their ends are drawn from it once.
+
+Failure: a boosted classifier, calibrated by isotonic regression. A second one says which kind comes first.
+
+How a booster is trained is an argument: here, or by Ray Train (`distributed.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import xgboost as xgb
+from scipy.stats import norm
+from sklearn.isotonic import IsotonicRegression
+
+from training.labels import KINDS
+from training.samples import Samples
+
+Floats = npt.NDArray[np.float64]
+Params = Mapping[str, Any]
+
+COVERAGE: Final = 0.9
+QUANTILES: Final = (0.05, 0.5, 0.95)
+TARGETS: Final = ("efc", "days")
+_TREES: Final = {"tree_method": "hist", "max_bin": 256, "eta": 0.06, "max_depth": 6, "subsample": 0.6,
+                 "colsample_bynode": 0.5, "min_child_weight": 30, "seed": 1}  # fmt: skip
+QUANTILE: Final = _TREES | {"objective": "reg:quantileerror", "quantile_alpha": list(QUANTILES)}
+SURVIVAL: Final = _TREES | {
+    "objective": "survival:aft", "aft_loss_distribution": "normal", "aft_loss_distribution_scale": 0.4, "max_depth": 5,
+}  # fmt: skip
+FAILURE: Final = _TREES | {"objective": "binary:logistic", "max_depth": 4}
+KIND: Final = _TREES | {"objective": "multi:softprob", "num_class": len(KINDS), "max_depth": 3, "min_child_weight": 5}
+ROUNDS: Final = {"rul": 300, "survival": 150, "failure": 200, "kind": 60}
+_SHORTEST: Final = {"efc": 1.0, "days": 1.0}
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a booster is trained on: inputs (n, features), label (n,), weight (n,); upper bounds for survival."""
+
+    inputs: npt.NDArray[np.float32]
+    label: Floats
+    weight: Floats
+    upper: Floats | None = None
+
+    def matrix(self) -> xgb.DMatrix:
+        """As XGBoost takes it."""
+        if self.upper is None:
+            return xgb.QuantileDMatrix(self.inputs, self.label, weight=self.weight)
+        bounds = {"label_lower_bound": self.label, "label_upper_bound": self.upper}
+        return xgb.DMatrix(self.inputs, weight=self.weight, **bounds)
+
+
+class Boost(Protocol):
+    """Trains a booster."""
+
+    def __call__(self, name: str, params: Params, table: Table, rounds: int) -> xgb.Booster:
+        """`name` says which one it is."""
+
+
+def boost_here(threads: int = 1) -> Boost:
+    """Train in this process."""
+
+    def boost(name: str, params: Params, table: Table, rounds: int) -> xgb.Booster:
+        return xgb.train(dict(params) | {"nthread": threads}, table.matrix(), rounds)
+
+    return boost
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Boosters by name, and what calibration found.
+
+    margins  by target: what is added to an interval at both ends, relative to its width
+    probability_map  raw score -> calibrated probability, piecewise linear, (x, y)
+    censored  share of the training vehicles whose end was drawn
+    """
+
+    boosters: dict[str, xgb.Booster]
+    margins: dict[str, float]
+    probability_map: tuple[tuple[float, ...], tuple[float, ...]]
+    censored: float
+
+
+def fit(train: Samples, calibration: Samples, boost: Boost, *, seed: int = 1, say: Callable[[str], None]) -> Fitted:
+    """Fit to the training vehicles, calibrate on the others."""
+    boosters: dict[str, xgb.Booster] = {}
+    margins: dict[str, float] = {}
+    for target in TARGETS:
+        say(f"remaining life in {target}: survival, then quantiles of {len(train.vehicle):,} rows")
+        survival = None
+        if not (train.ended.all() and calibration.ended.all()):
+            survival = _survival(train, target, boost)
+        whole = completed(train, target, survival, seed)
+        boosters[f"rul_{target}"] = boost(
+            f"rul_{target}", QUANTILE, Table(train.inputs, np.log1p(whole), train.weight), ROUNDS["rul"]
+        )
+        held = completed(calibration, target, survival, seed)
+        low, _, high = quantiles(boosters[f"rul_{target}"], calibration.inputs)
+        miss = np.maximum(low - held, held - high) / (high - low)
+        margins[target] = weighted_quantile(miss, calibration.weight, COVERAGE)
+    say("failure within a year, and its kind")
+    known = train.at(train.fails >= 0)
+    boosters["failure"] = boost("failure", FAILURE, Table(known.inputs, known.fails, known.weight), ROUNDS["failure"])
+    failing = train.at((train.fails == 1) & (train.kind >= 0))
+    boosters["kind"] = boost("kind", KIND, Table(failing.inputs, failing.kind, failing.weight), ROUNDS["kind"])
+    held_known = calibration.at(calibration.fails >= 0)
+    isotonic = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
+    score = boosters["failure"].inplace_predict(held_known.inputs)
+    isotonic.fit(score, held_known.fails, sample_weight=held_known.weight)
+    ends = train.ended[np.unique(train.vehicle, return_index=True)[1]]
+    return Fitted(
+        boosters,
+        margins,
+        (tuple(map(float, isotonic.X_thresholds_)), tuple(map(float, isotonic.y_thresholds_))),
+        float(1.0 - ends.mean()),
+    )
+
+
+def quantiles(booster: xgb.Booster, inputs: npt.NDArray[np.float32]) -> Floats:
+    """Low, median and high remaining life, shape (3, n), as the booster says, before calibration."""
+    return np.expm1(np.sort(np.asarray(booster.inplace_predict(inputs), dtype=np.float64).reshape(-1, 3), axis=1)).T
+
+
+def _survival(samples: Samples, target: str, boost: Boost) -> tuple[xgb.Booster, float]:
+    seen = np.maximum(getattr(samples, f"rul_{target}"), _SHORTEST[target])
+    upper = np.where(samples.ended, seen, np.inf)
+    booster = boost(f"survival_{target}", SURVIVAL, Table(samples.inputs, seen, samples.weight, upper), ROUNDS["survival"])
+    centre = np.log(np.maximum(booster.inplace_predict(samples.inputs), 1e-3))
+    apart = (np.log(seen) - centre)[samples.ended]
+    spread = float(np.quantile(np.abs(apart), 0.68)) if apart.size else 1.0
+    return booster, max(spread, 0.05)
+
+
+def completed(samples: Samples, target: str, survival: tuple[xgb.Booster, float] | None, seed: int) -> Floats:
+    """Remaining life of each row; where the end was not seen it is drawn, once a vehicle, beyond what was seen."""
+    seen = np.asarray(getattr(samples, f"rul_{target}"))
+    if samples.ended.all() or survival is None:
+        return seen
+    booster, spread = survival
+    last = np.append(np.flatnonzero(np.diff(samples.vehicle)), samples.vehicle.size - 1)
+    last = last[~samples.ended[last]]
+    centre = np.log(np.maximum(booster.inplace_predict(samples.inputs[last]), 1e-3).astype(np.float64))
+    passed = (np.log(np.maximum(seen[last], _SHORTEST[target])) - centre) / spread
+    chance = np.random.default_rng([seed, 7]).random(last.size)
+    further = norm.isf(chance * np.maximum(norm.sf(passed), 1e-12))  # of a normal, given that it is beyond `passed`
+    more = dict(zip(samples.vehicle[last], np.exp(centre + spread * further) - seen[last], strict=True))
+    return seen + np.array([max(more.get(vehicle, 0.0), 0.0) for vehicle in samples.vehicle])
+
+
+def weighted_quantile(values: Floats, weight: Floats, level: float) -> float:
+    """The smallest value below which `level` of the weight lies."""
+    order = np.argsort(values)
+    below = np.cumsum(weight[order])
+    return float(values[order][min(np.searchsorted(below, level * below[-1]), values.size - 1)])

@@ -1,0 +1,133 @@
+"""Rows to train and to score with: what models read (`models.features`), what became of the vehicle, and whose it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from datasets.months import MONTH_DAYS, NAMES
+from datasets.schema import MODEL_INPUTS
+from models.features import FEATURES, INPUTS, WINDOW_MONTHS, windowed
+from physics.constants import DAY_S
+from training.histories import START_S, Histories
+from training.labels import HORIZON_DAYS, KINDS, label
+
+Floats = npt.NDArray[np.float64]
+RECORD_ONLY: Final = 0.1
+"""Share of training rows of which nothing but the record is known."""
+SHORT: Final = 0.3
+"""Share of training rows of vehicles that have begun to report within the last 24 months."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows, ordered by vehicle and day. Arrays of shape (n,) but `inputs`.
+
+    inputs         shape (n, len(FEATURES)), float32
+    vehicle        index
+    day, efc       true age [d] and true equivalent full cycles of the record
+    rul_efc, rul_days   to the end of life; where it is not `ended`, what was seen of it
+    ended          whether it is known
+    fails          1: fails within HORIZON_DAYS; 0: does not; -1: not known, or it has failed already
+    kind           index in KINDS of the first failure, -1 where not known
+    """
+
+    inputs: npt.NDArray[np.float32]
+    vehicle: npt.NDArray[np.int64]
+    day: Floats
+    efc: Floats
+    rul_efc: Floats
+    rul_days: Floats
+    ended: npt.NDArray[np.bool_]
+    fails: npt.NDArray[np.int8]
+    kind: npt.NDArray[np.int8]
+
+    def at(self, rows: npt.NDArray[Any]) -> Self:
+        """Some of the rows."""
+        return replace(self, **{name: values[rows] for name, values in vars(self).items()})
+
+    def of(self, vehicles: npt.NDArray[np.int64]) -> Self:
+        """The rows of these vehicles."""
+        return self.at(np.isin(self.vehicle, vehicles))
+
+    @property
+    def weight(self) -> Floats:
+        """Of each row, so that each vehicle counts the same; 1 on average."""
+        _, of, count = np.unique(self.vehicle, return_inverse=True, return_counts=True)
+        weight = 1.0 / count[of]
+        return np.asarray(weight / weight.mean())
+
+    def column(self, name: str) -> Floats:
+        """One of FEATURES."""
+        return self.inputs[:, FEATURES.index(name)].astype(np.float64)
+
+
+def assemble(histories: Histories, labels: pd.DataFrame | None = None, *, shortened: int | None = None) -> Samples:
+    """All rows of a folder, until each vehicle's end of life.
+
+    shortened  a seed: the past of some vehicles is cut off, as if they had begun to report later. For training only.
+    """
+    labels = label(histories) if labels is None else labels
+    records = histories.read("reported/records")
+    records = records.merge(labels[["end_day", "utc_offset_s"]], left_on="vehicle", right_index=True)
+    records = records[records["day"] < records["end_day"]].sort_values(["vehicle", "day"], kind="stable")
+    vehicle, day = records["vehicle"].to_numpy(), records["day"].to_numpy()
+    past = _past(histories.read("reported/months"), vehicle, START_S + day * DAY_S + records["utc_offset_s"].to_numpy())
+    windows = None
+    if shortened is not None:
+        generator = np.random.default_rng(shortened)
+        known = np.where(
+            generator.random(len(day)) < SHORT, generator.integers(1, WINDOW_MONTHS, len(day)), WINDOW_MONTHS
+        )
+        past[np.arange(WINDOW_MONTHS) < (WINDOW_MONTHS - known)[:, None]] = np.nan
+        windows = windowed(past, day / 365.2425)
+        windows[generator.random(len(day)) < RECORD_ONLY] = np.nan
+    else:
+        windows = windowed(past, day / 365.2425)
+    inputs = np.column_stack([records[list(MODEL_INPUTS.values())].to_numpy(), windows]).astype(np.float32)
+    assert inputs.shape[1] == len(FEATURES) == INPUTS + windows.shape[1]
+    of = labels.loc[vehicle]
+    efc = _true_efc(histories, vehicle, day)
+    left = of["first_day"].to_numpy() - day
+    fails = np.where(left <= HORIZON_DAYS, 1, 0)
+    unknown = (left <= 0.0) | (np.isnan(left) & (of["seen_day"].to_numpy() - day < HORIZON_DAYS))
+    kind = np.array([KINDS.index(name) if name else -1 for name in of["first_kind"]], dtype=np.int8)
+    return Samples(
+        inputs,
+        vehicle,
+        day,
+        efc,
+        np.maximum(of["end_efc"].to_numpy() - efc, 0.0),
+        of["end_day"].to_numpy() - day,
+        of["ended"].to_numpy(dtype=bool),
+        np.where(unknown, -1, fails).astype(np.int8),
+        kind,
+    )
+
+
+def _past(months: pd.DataFrame, vehicle: npt.NDArray[np.int64], local_s: Floats) -> Floats:
+    """The 24 months that had ended before each record, shape (n, 24, len(NAMES)); a record knows nothing later."""
+    months = months.sort_values(["vehicle", "month"], kind="stable")
+    values = months[list(NAMES)].to_numpy(np.float64)
+    owner, number = months["vehicle"].to_numpy(), months["month"].to_numpy(np.int64)
+    key = owner * 100_000 + number
+    present = np.floor(local_s / DAY_S).astype(np.int64) // MONTH_DAYS
+    out = np.full((len(vehicle), WINDOW_MONTHS, len(NAMES)), np.nan)
+    for back in range(1, WINDOW_MONTHS + 1):
+        wanted = vehicle * 100_000 + present - back
+        where = np.minimum(np.searchsorted(key, wanted), key.size - 1)
+        there = key[where] == wanted
+        out[there, WINDOW_MONTHS - back] = values[where[there]]
+    return out
+
+
+def _true_efc(histories: Histories, vehicle: npt.NDArray[np.int64], day: Floats) -> Floats:
+    """True equivalent full cycles of each record, between the monthly states by a straight line."""
+    states = histories.read("truth/states").sort_values(["vehicle", "day"], kind="stable")
+    far = 1e6  # days between the time lines of two vehicles, laid end to end
+    line = states["vehicle"].to_numpy() * far + states["day"].to_numpy()
+    return np.interp(vehicle * far + day, line, states["efc"].to_numpy(np.float64))
