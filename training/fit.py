@@ -98,7 +98,7 @@ def fit(train: Samples, calibration: Samples, boost: Boost, *, seed: int = 1, sa
         say(f"remaining life in {target}: survival, then quantiles of {len(train.vehicle):,} rows")
         survival = None
         if not (train.ended.all() and calibration.ended.all()):
-            survival = _survival(train, target, boost)
+            survival = survival_of(train, target, boost)
         whole = completed(train, target, survival, seed)
         boosters[f"rul_{target}"] = boost(
             f"rul_{target}", QUANTILE, Table(train.inputs, np.log1p(whole), train.weight), ROUNDS["rul"]
@@ -130,7 +130,7 @@ def quantiles(booster: xgb.Booster, inputs: npt.NDArray[np.float32]) -> Floats:
     return np.expm1(np.sort(np.asarray(booster.inplace_predict(inputs), dtype=np.float64).reshape(-1, 3), axis=1)).T
 
 
-def _survival(samples: Samples, target: str, boost: Boost) -> tuple[xgb.Booster, float]:
+def survival_of(samples: Samples, target: str, boost: Boost) -> tuple[xgb.Booster, float]:
     seen = np.maximum(getattr(samples, f"rul_{target}"), _SHORTEST[target])
     upper = np.where(samples.ended, seen, np.inf)
     booster = boost(f"survival_{target}", SURVIVAL, Table(samples.inputs, seen, samples.weight, upper), ROUNDS["survival"])

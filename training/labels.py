@@ -18,11 +18,14 @@ import pandas as pd
 from training.histories import Histories, HistoryError
 
 KINDS: Final = ("capacity", "weakest", "resistance", "power", "trip", "runaway")
-"""capacity: the cells' below the limit; weakest: what the weakest group leaves of it below the limit; resistance:
-doubled; power: not met in a day's driving; trip: stopped for an empty cell group; runaway: thermal."""
+"""capacity: end of life; weakest: the weakest cell group has fallen behind the others; resistance: doubled; power: not
+met in winter and in summer; trip: stopped for an empty cell group; runaway: thermal."""
+WEAKEST_LIMIT: Final = 0.9
+"""What the weakest group leaves of the cells' mean capacity, over what it left when new."""
 RESISTANCE_LIMIT: Final = 2.0
 POWER_LACKING: Final = 0.2
-"""Share of the hours driven in a day in which the battery could not give what the driver asked for."""
+"""Share of the hours driven in a day in which the battery could not give what the driver asked for, on two days half a
+year apart."""
 HORIZON_DAYS: Final = 365.0
 END_SOH: Final = 0.8
 
@@ -46,7 +49,7 @@ def label(histories: Histories, end_soh: float = END_SOH) -> pd.DataFrame:
     states = histories.read("truth/states")
     records = histories.read("reported/records")
     rows = []
-    lacking = records.loc[records["power_lacking"] >= POWER_LACKING].groupby("vehicle")["day"].min()
+    lacking = _lacking(records)
     for vehicle, of in states.groupby("vehicle", sort=True):
         life = lives.loc[vehicle]
         day, efc, soh = (of[name].to_numpy(np.float64) for name in ("day", "efc", "soh"))
@@ -54,19 +57,20 @@ def label(histories: Histories, end_soh: float = END_SOH) -> pd.DataFrame:
         usable = usable / usable[0]
         ohm = of["resistance"].to_numpy(np.float64)
         ohm = ohm / ohm[0]
+        behind = usable / soh
         if life["reason"] == "capacity":  # known to the day
             day, efc = np.append(day, life["day"]), np.append(efc, life["efc"])
-            soh, ohm = np.append(soh, histories.plan.end_soh), np.append(ohm, ohm[-1])
+            ohm, behind = np.append(ohm, ohm[-1]), np.append(behind, behind[-1])
             usable = np.append(usable, min(usable[-1], histories.plan.end_soh))
         days = {
-            "capacity": _crossing(day, soh, end_soh),
-            "weakest": _crossing(day, usable, end_soh),
+            "capacity": _crossing(day, usable, end_soh),
+            "weakest": _crossing(day, behind, WEAKEST_LIMIT),
             "resistance": _crossing(day, -ohm, -RESISTANCE_LIMIT),
             "power": float(lacking.get(vehicle, np.nan)),
             "trip": float(life["day"]) if life["reason"] == "stopped" else np.nan,
             "runaway": float(life["day"]) if life["reason"] == "failed" else np.nan,
         }
-        worn = np.fmin(days["capacity"], days["weakest"])
+        worn = days["capacity"]
         ended = bool(np.isfinite(worn))
         known = {kind: when for kind, when in days.items() if np.isfinite(when)}
         first = min(known, key=lambda kind: (known[kind], KINDS.index(kind)), default="")
@@ -85,6 +89,14 @@ def label(histories: Histories, end_soh: float = END_SOH) -> pd.DataFrame:
             | {f"{kind}_day": when for kind, when in days.items()}
         )
     return pd.DataFrame(rows).set_index("vehicle")
+
+
+def _lacking(records: pd.DataFrame) -> pd.Series[float]:
+    """When each vehicle that has done so lacked power on the second of two looks in a row, by its index."""
+    looks = records.assign(look=np.floor(records["day"])).groupby(["vehicle", "look"], sort=True).first().reset_index()
+    lacks = looks["power_lacking"] >= POWER_LACKING
+    again = lacks & lacks.shift(fill_value=False) & (looks["vehicle"] == looks["vehicle"].shift())
+    return looks[again].groupby("vehicle")["day"].min()
 
 
 def _crossing(day: npt.NDArray[Any], values: npt.NDArray[Any], limit: float) -> float:
