@@ -24,6 +24,7 @@ HOW: Final = {
     "mean": "over its days",
     "most": "the largest of its days",
     "least": "the smallest of its days",
+    "last": "of its last day that has one; 0 if none has",
     "end": "at the end of its last day",
     "seen": "all bits of its days",
 }
@@ -43,6 +44,7 @@ MONTHLY: Final = (
     *(MonthlyColumn(name, "sum") for name in ("time_fast_charging", "time_soc_high", "time_hot")),
     *(MonthlyColumn(name, "most") for name in ("current_out_max", "current_in_max", "temperature_max")),
     MonthlyColumn("temperature_min", "least"),
+    MonthlyColumn("window_charge", "last"),
     *(MonthlyColumn(name, "mean") for name in ("soc_min", "soc_mean", "soc_max", "temperature_mean")),
     MonthlyColumn("cell_voltage_spread", "mean"),
     MonthlyColumn("diagnostics", "seen"),
@@ -59,6 +61,7 @@ _SUMS = np.array([column.how in ("sum", "mean") for column in MONTHLY])
 _MEANS = np.array([column.how == "mean" for column in MONTHLY])
 _MOST = np.array([column.how == "most" for column in MONTHLY])
 _LEAST = np.array([column.how == "least" for column in MONTHLY])
+_LAST = np.array([column.how == "last" for column in MONTHLY])
 _ENDS = np.array([column.how == "end" for column in MONTHLY])
 _SEEN = np.array([column.how == "seen" for column in MONTHLY])
 _BEFORE = np.select([_MOST, _LEAST], [-np.inf, np.inf], 0.0)
@@ -105,6 +108,7 @@ class MonthFold:
         values[:, _SUMS] += figures[:, _SUMS]
         values[:, _MOST] = np.maximum(values[:, _MOST], figures[:, _MOST])
         values[:, _LEAST] = np.minimum(values[:, _LEAST], figures[:, _LEAST])
+        values[:, _LAST] = np.where(figures[:, _LAST] > 0.0, figures[:, _LAST], values[:, _LAST])
         values[:, _ENDS] = figures[:, _ENDS]
         values[:, _SEEN] = values[:, _SEEN].astype(np.int64) | figures[:, _SEEN].astype(np.int64)
         self.values[of] = values

@@ -63,6 +63,10 @@ WINDOWED: Final = (
     "driving_share_12",
     "current_out_max_12",  # A
     "current_in_max_12",
+    "window_charge_3",  # Ah between two voltages of a slow charge, which falls with capacity
+    "window_charge_12",
+    "window_trend_24",  # relative, a year
+    "window_a_cycle",  # over kWh_a_cycle: of batteries of any size
     "spread_3",  # V
     "spread_trend_12",  # V a year
     *(f"code_{name}" for name in DIAGNOSTICS),  # seen in the last 12 months
@@ -156,6 +160,10 @@ def _windowed(months: Floats, age_years: Floats) -> Floats:
     efc_a_year = {last: total("cycles", last) / hours[last] * year_h for last in hours}
     falling = np.maximum(-trend[24], 1e-5)
     charger_h = total("time_charging", 12) + total("time_fast_charging", 12)
+    kWh_a_cycle = total("energy_out", 12) / np.maximum(total("cycles", 12), 0.1)
+    window = of("window_charge", WINDOW_MONTHS)
+    window = np.where(window > 0.0, window, np.nan)
+    window_12 = np.nanmean(window[:, -12:], axis=1)
     codes = of("diagnostics", 12)
     seen = np.bitwise_or.reduce(np.nan_to_num(codes).astype(np.int64), axis=1)
     nothing = np.isnan(codes).all(axis=1)
@@ -171,7 +179,7 @@ def _windowed(months: Floats, age_years: Floats) -> Floats:
         "straight_years": np.minimum(age_years * left / lost, _LONGEST_YEARS),
         "trend_efc": np.minimum(left / falling * efc_a_year[24], _LONGEST_EFC),
         "trend_years": np.minimum(left / falling, _LONGEST_YEARS),
-        "kWh_a_cycle": total("energy_out", 12) / np.maximum(total("cycles", 12), 0.1),
+        "kWh_a_cycle": kWh_a_cycle,
         "kWh_a_km": (total("energy_out", 12) - total("energy_recuperated", 12))
         / np.maximum(total("distance", 12), 10.0),
         "recuperated_share": total("energy_recuperated", 12) / np.maximum(total("energy_out", 12), 1.0),
@@ -188,6 +196,10 @@ def _windowed(months: Floats, age_years: Floats) -> Floats:
         "driving_share_12": total("time_driving", 12) / hours[12],
         "current_out_max_12": np.nanmax(of("current_out_max", 12), axis=1),
         "current_in_max_12": np.nanmax(of("current_in_max", 12), axis=1),
+        "window_charge_3": np.nanmean(window[:, -3:], axis=1),
+        "window_charge_12": window_12,
+        "window_trend_24": _trend(window) / np.nanmean(window, axis=1),
+        "window_a_cycle": window_12 / kWh_a_cycle,
         "spread_3": mean("cell_voltage_spread", 3),
         "spread_trend_12": _trend(of("cell_voltage_spread", 12)),
     }

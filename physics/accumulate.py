@@ -17,7 +17,8 @@ import numpy.typing as npt
 from physics.bms import sample_row
 from physics.compiled import inner, kernel
 from physics.constants import DAY_S
-from physics.daily import FIGURES, HIGH_SOC, HOT_C
+from physics.daily import FIGURES, HIGH_SOC, HOT_C, WINDOW_SOC
+from physics.kernel import lookup
 from physics.layout import (
     A_GAIN,
     CURRENT,
@@ -59,8 +60,13 @@ from physics.vehicle import CHARGING, DRIVING, FAST_CHARGING
     SEEN,
     FULL_S,
     HOT_S,
-) = (row * LANES for row in range(22))
-TODAY_SIZE: Final = 22 * LANES
+    PLUG_AS,  # charge of a cell in this charge so far [As]
+    PLUG_V,  # at the last look, in a charge; 0 outside one
+    PLUG_LOOKED_AS,
+    ENTERED_AS,  # PLUG_AS where the voltage entered the window; below 0: it has not
+    WINDOW_AS,
+) = (row * LANES for row in range(27))
+TODAY_SIZE: Final = 27 * LANES
 FIGURE_COUNT: Final = len(FIGURES)
 _LARGE: Final = min(k for k, column in enumerate(FIGURES) if column.type is np.float64)
 assert all(column.type is np.float64 for column in FIGURES[_LARGE:])
@@ -76,6 +82,7 @@ _MEAN_C: Final = sample_row("battery_temperature")
 _WARMEST_C: Final = sample_row("cell_temperature_max")
 _LOWEST_V: Final = sample_row("cell_voltage_min")
 _HIGHEST_V: Final = sample_row("cell_voltage_max")
+_MODE: Final = sample_row("mode")
 _DIAGNOSTICS: Final = sample_row("diagnostics")
 _NAMES: Final = [column.name for column in FIGURES]
 _ENDS_OF: Final = np.array([sample_row(column.name) if column.how == "end" else -1 for column in FIGURES])
@@ -99,6 +106,7 @@ _IN_A: Final = _figure("current_in_max")
 _LOW_SOC: Final = _figure("soc_min")
 _MEAN_SOC: Final = _figure("soc_mean")
 _HIGH_SOC: Final = _figure("soc_max")
+_WINDOW_AH: Final = _figure("window_charge")
 _FULL_H: Final = _figure("time_soc_high")
 _HOT_H: Final = _figure("time_hot")
 _LOW_C: Final = _figure("temperature_min")
@@ -117,6 +125,7 @@ def begin_today(today: FloatArray, block: FloatArray, k: int, now_s: float) -> N
     today[CYCLED + k], today[DRIVEN + k] = block[THROUGHPUT + k], block[ODOMETER + k]
     today[SOC_LOW + k] = today[COLDEST + k] = np.inf
     today[SOC_HIGH + k] = today[WARMEST + k] = -np.inf
+    today[ENTERED_AS + k] = -1.0
 
 
 @kernel
@@ -141,13 +150,43 @@ def count_step(today: FloatArray, block: FloatArray, work: FloatArray) -> None:
         today[DRIVING_S + k] += dt if driving else 0.0
         today[CHARGING_S + k] += dt if mode == CHARGING else 0.0
         today[FAST_S + k] += dt if mode == FAST_CHARGING else 0.0
+        today[PLUG_AS + k] -= current * dt if mode == CHARGING else 0.0
         today[MOST_OUT + k] = max(today[MOST_OUT + k], current)
         today[MOST_IN + k] = max(today[MOST_IN + k], -current)
 
 
 @inner
-def look(today: FloatArray, work: FloatArray, k: int) -> None:
-    """Take in what one vehicle reports at NOW; nothing if no time has passed since the last look."""
+def _rest_V(soc: float, c: CellModel) -> float:
+    x_n = c.x_empty + soc * (c.x_full - c.x_empty)
+    x_p = (c.inventory - c.q_n * x_n) / c.q_p
+    voltage: float = lookup(c.tables, 1, x_p)[0] - lookup(c.tables, 0, x_n)[0]
+    return voltage
+
+
+@inner
+def window_of(c: CellModel) -> tuple[float, float]:
+    """Voltages at which `window_charge` begins and ends [V]."""
+    return _rest_V(WINDOW_SOC[0], c), _rest_V(WINDOW_SOC[1], c)
+
+
+@inner
+def _pass_window(today: FloatArray, k: int, volt: float, low_V: float, high_V: float) -> None:
+    """See where the voltage of a charge, on a straight line since the last look, entered and left the window."""
+    before, charge_before, charge = today[PLUG_V + k], today[PLUG_LOOKED_AS + k], today[PLUG_AS + k]
+    if 0.0 < before < volt:
+        a_volt = (charge - charge_before) / (volt - before)
+        if before < low_V <= volt:
+            today[ENTERED_AS + k] = charge_before + (low_V - before) * a_volt
+        if before < high_V <= volt and today[ENTERED_AS + k] >= 0.0:
+            today[WINDOW_AS + k] = charge_before + (high_V - before) * a_volt - today[ENTERED_AS + k]
+            today[ENTERED_AS + k] = -1.0
+    today[PLUG_V + k], today[PLUG_LOOKED_AS + k] = volt, charge
+
+
+@inner
+def look(today: FloatArray, work: FloatArray, k: int, low_V: float, high_V: float) -> None:
+    """Take in what one vehicle reports at NOW; nothing if no time has passed since the last look. The window of
+    `window_charge` is from `low_V` to `high_V`."""
     elapsed_s = work[NOW + k] - today[LOOKED_AT + k]
     if elapsed_s > 0.0:
         today[LOOKED_AT + k] = work[NOW + k]
@@ -162,6 +201,11 @@ def look(today: FloatArray, work: FloatArray, k: int) -> None:
         today[WARMEST + k] = max(today[WARMEST + k], work[_WARMEST_C + k])
         today[SPREAD + k] = max(today[SPREAD + k], work[_HIGHEST_V + k] - work[_LOWEST_V + k])
         today[SEEN + k] = float(int(today[SEEN + k]) | int(work[_DIAGNOSTICS + k]))
+        if work[_MODE + k] == CHARGING:
+            _pass_window(today, k, 0.5 * (work[_LOWEST_V + k] + work[_HIGHEST_V + k]), low_V, high_V)
+        elif today[PLUG_AS + k] > 0.0:
+            today[PLUG_AS + k] = today[PLUG_V + k] = today[PLUG_LOOKED_AS + k] = 0.0
+            today[ENTERED_AS + k] = -1.0
 
 
 @inner
@@ -189,6 +233,7 @@ def sum_up(today: FloatArray, block: FloatArray, work: FloatArray, k: int, c: Ce
     out[_FAST_H] = today[FAST_S + k] / 3600.0
     out[_OUT_A] = today[MOST_OUT + k] * block[PARALLEL + k] * gain_A
     out[_IN_A] = today[MOST_IN + k] * block[PARALLEL + k] * gain_A
+    out[_WINDOW_AH] = today[WINDOW_AS + k] / 3600.0 * block[PARALLEL + k] * gain_A
     out[_LOW_SOC] = today[SOC_LOW + k]
     out[_MEAN_SOC] = today[SOC_SUM + k] / seconds
     out[_HIGH_SOC] = today[SOC_HIGH + k]

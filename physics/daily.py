@@ -19,6 +19,7 @@ HOW: Final = {
     "time": "before each look that finds it so, since the look before",
     "seen": "all bits of all looks",
     "end": "as reported at the end of the day; a skipped day of a life has it interpolated",
+    "passed": "in the last charge that passed all of it; 0 if none did",
     "key": "of the row",
 }
 """How a column comes about. A look is a report that a vehicle makes for itself: every minute, in lives every twenty
@@ -39,6 +40,7 @@ class DailyColumn:
 _FLOAT: Final = np.float32
 HIGH_SOC: Final = 0.8
 HOT_C: Final = 30.0
+WINDOW_SOC: Final = (0.6, 0.75)
 
 DAILY: Final = (
     DailyColumn("vehicle", "", "key", np.int64, "Index of the vehicle in the fleet, as in the truth"),
@@ -57,6 +59,14 @@ DAILY: Final = (
     DailyColumn("time_fast_charging", "h", "sum", _FLOAT, "Time in this mode"),
     DailyColumn("current_out_max", "A", "most", _FLOAT, "Largest pack current out of the battery"),
     DailyColumn("current_in_max", "A", "most", _FLOAT, "Largest pack current into it, above 0"),
+    DailyColumn(
+        "window_charge",
+        "Ah",
+        "passed",
+        _FLOAT,
+        f"Charge of the pack on alternating current while the mean of `cell_voltage_min` and `cell_voltage_max` rose from "
+        f"the fresh cell's voltage at rest at {WINDOW_SOC[0]:g} to that at {WINDOW_SOC[1]:g} of its charge",
+    ),
     DailyColumn("soc_min", "", "low", _FLOAT, "Of `soc`"),
     DailyColumn("soc_mean", "", "mean", _FLOAT, "Of `soc`"),
     DailyColumn("soc_max", "", "high", _FLOAT, "Of `soc`"),

@@ -33,6 +33,7 @@ from physics.accumulate import (
     put_day,
     room_for_days,
     sum_up,
+    window_of,
 )
 from physics.bms import (
     PULSES_EVERY,
@@ -225,6 +226,7 @@ def advance_fleet(
     work[DT : DT + LANES] = dt
     work[ELAPSED : ELAPSED + LANES] = capacity_ticks * dt
     ending, counting = ends.shape[0] > 0, todays.shape[0] > 0
+    low_V, high_V = window_of(c)
     figures = np.empty(FIGURE_COUNT)
     for j in range(blocks.shape[0]):
         block = blocks[j]
@@ -265,12 +267,12 @@ def advance_fleet(
                 report(block, work, bms, c)
             if minute:
                 for k in range(LANES):
-                    look(todays[j], work, k)
+                    look(todays[j], work, k, low_V, high_V)
             if tick + 1 >= midnight:
                 for k in range(LANES):
                     day = local_day(block, k, todays[j, BEGAN + k] + 0.5 * dt)
                     if local_day(block, k, now_s + 1.5 * dt) > day:
-                        look(todays[j], work, k)
+                        look(todays[j], work, k, low_V, high_V)
                         close_today(todays[j], block, k)
                         if k < here.size:
                             sum_up(todays[j], block, work, k, c, figures)

@@ -40,6 +40,7 @@ from physics.accumulate import (
     look,
     put_day,
     sum_up,
+    window_of,
 )
 from physics.bms import Bms, clear_flags, learn_soh, measure_pulses, report, update_bms, update_vehicle
 from physics.climate import CITIES, ambient_K
@@ -607,6 +608,7 @@ def live(
     block, life, work = np.zeros(BLOCK_SIZE), np.zeros(LIFE_SIZE), np.zeros(WORK_SIZE)
     today, figures = np.zeros(TODAY_SIZE), np.empty(FIGURE_COUNT)
     ending, counting = ends.shape[0] > 0, daily.shape[0] > 0
+    low_V, high_V = window_of(c)
     who = np.full(LANES, -1, dtype=np.int64)
     over = np.zeros(LANES, dtype=np.bool_)
     queue = samples.shape[2]
@@ -671,7 +673,7 @@ def live(
                     until = _until(ends, j, lane)
                     _emit(life, k, day_0, day_1, every, until, bms.steps, samples, who[k])
                     if counting:
-                        look(today, work, k)
+                        look(today, work, k, low_V, high_V)
                         sum_up(today, block, work, k, c, figures)
                         for f in range(figures.size):
                             daily[j, _BEFORE + f * LANES + lane] = daily[j, _LAST + f * LANES + lane]
@@ -690,7 +692,7 @@ def live(
             report(block, work, bms, c)
             for k in range(LANES):
                 if life[CLOCK + k] > 0.0:
-                    look(today, work, k)
+                    look(today, work, k, low_V, high_V)
                 else:
                     begin_today(today, block, k, work[NOW + k])
         _window(block, work, life, keys, dt, c, bms)

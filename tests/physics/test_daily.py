@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from physics import DAILY, FleetLives, FleetPhysics, Population, draw_population
+from physics.accumulate import window_of
+from physics.cells import load_cell
 from physics.climate import CITIES
 from physics.columns import MODES
 from physics.daily import HIGH_SOC, HOT_C, HOW
 from physics.layout import A_GAIN, V_GAIN
+from physics.modal import cell_model
 from physics.sensors import PROFILES
 
 MIDNIGHT = 1_767_225_600
@@ -25,6 +28,7 @@ BOTH = {"chen2020": 0.6, "prada2013": 0.4}
 KEYS = ("vehicle", "day")
 Cycles = list[np.ndarray]
 Columns = dict[str, np.ndarray]
+Windows = list[tuple[float, float]]
 
 
 def drawn(vehicles: Any = range(30)) -> Population:
@@ -74,7 +78,28 @@ def test_the_table_is_what_comes_out(cycles: Cycles) -> None:
 # --- in steps ---------------------------------------------------------------------------------------------------------
 
 
-def counted(told: Columns, k: int, on_day: np.ndarray, step_s: float) -> dict[str, float]:
+def window_charge(told: Columns, steps: np.ndarray, step_s: float, window_V: tuple[float, float]) -> float:
+    """By numpy, from the records of one vehicle: the charge [Ah] in its last charge of the day that passed the window,
+    between looks each minute and at the end of the day."""
+    looks = sorted({int(step) for step in steps if (step + 1) % MINUTE == 0} | {int(steps[-1])})
+    found, volts, charges, charge, step = 0.0, [], [], 0.0, int(steps[0])
+    for look in [*looks, -1]:
+        if look >= 0:
+            inside = told["mode"][step : look + 1] == MODES.index("charging")
+            charge += float(np.sum(-told["battery_current"][step : look + 1] * inside)) * step_s / 3600.0
+            step = look + 1
+        if look >= 0 and inside[-1]:
+            volts.append(0.5 * (told["cell_voltage_min"][look] + told["cell_voltage_max"][look]))
+            charges.append(charge)
+            continue
+        if len(volts) > 1 and volts[0] < window_V[0] and volts[-1] >= window_V[1]:
+            assert np.all(np.diff(volts) > 0.0)
+            found = float(np.interp(window_V[1], volts, charges) - np.interp(window_V[0], volts, charges))
+        volts, charges, charge = [], [], 0.0
+    return found
+
+
+def counted(told: Columns, k: int, on_day: np.ndarray, step_s: float, window_V: Windows) -> dict[str, float]:
     """A day of one vehicle by numpy, from telemetry of every step; `on_day`, shape (steps,)."""
     at = {name: values[on_day, k] for name, values in told.items()}
     looks = np.flatnonzero(on_day)[(np.flatnonzero(on_day) + 1) % MINUTE == 0]
@@ -101,6 +126,8 @@ def counted(told: Columns, k: int, on_day: np.ndarray, step_s: float) -> dict[st
     }
     for number, name in enumerate(MODES):
         figures[f"time_{name}"] = np.sum(at["mode"] == number) * step_s / 3600.0
+    of_cell = {name: values[:, k] for name, values in told.items()}
+    figures["window_charge"] = window_charge(of_cell, np.flatnonzero(on_day), step_s, window_V[k])
     before = np.flatnonzero(on_day)[0] - 1
     for name, of in (("cycles", "charge_cycles"), ("distance", "distance_traveled")):
         figures[name] = at[of][-1] - told[of][before, k] if before >= 0 else np.nan
@@ -115,21 +142,26 @@ def test_a_day_is_what_telemetry_of_every_step_says(cycles: Cycles) -> None:
     offset = np.array([city.utc_offset_s for city in CITIES])[drawn().city]
     assert np.unique(offset).size > 4
     end_s = START_S + STEP_S * np.arange(1, 1 + 5 * STEPS // 2)
-    checked = 0
+    checked = passed = 0
+    at = {cell: cell_model(load_cell(cell)) for cell in BOTH}
+    population = drawn()
+    window_V = [window_of(at[population.cells[cell]]) for cell in population.cell]
     for row in range(rows["day"].size):
         k, day = int(rows["vehicle"][row]), int(rows["day"][row])
         local = end_s + offset[k]
         on_day = (local > DAY * day) & (local <= DAY * (day + 1))
-        for name, expected in counted(told, k, on_day, STEP_S).items():
+        for name, expected in counted(told, k, on_day, STEP_S, window_V).items():
             if not np.isnan(expected):
                 # Telemetry has power in steps of 0.1 W, over a day up to 1.2 Wh, and current in steps of 1 mA.
                 within = {"energy": 1.2e-3, "current": 6e-4}.get(name.split("_")[0], 2e-5)
                 assert rows[name][row] == pytest.approx(expected, rel=1e-4, abs=within), (name, k, day)
                 checked += 1
+                passed += name == "window_charge" and expected > 0.0
         first = on_day[0]
         assert hours(rows)[row] == pytest.approx(np.sum(on_day) * STEP_S / 3600.0 if first else 24.0, rel=1e-5)
         assert rows["lived"][row] == 1
     assert checked > 20 * 60
+    assert passed >= 5
     assert rows["day"].size == sum(
         (MIDNIGHT + 13 * 3600 + round(2.5 * DAY) + o) // DAY - (START_S + o) // DAY for o in offset
     )
