@@ -18,7 +18,7 @@ import xgboost as xgb
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from datasets.log.durable import make_directory, replace_file
-from models.features import FEATURES
+from models.features import FEATURES, padded
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 BOOSTERS: Final = ("rul_efc", "rul_days", "failure", "kind")
@@ -133,9 +133,7 @@ class Bundle:
     ) -> Manifest:
         """Write the files, then the manifest with their hashes. Returns the manifest as written."""
         make_directory(folder)
-        contents: dict[str, bytes] = {
-            f"{name}.ubj": bytes(boosters[name].save_raw("ubj")) for name in BOOSTERS
-        } | {
+        contents: dict[str, bytes] = {f"{name}.ubj": bytes(boosters[name].save_raw("ubj")) for name in BOOSTERS} | {
             "split.json": (json.dumps({part: list(map(int, of)) for part, of in split.items()}) + "\n").encode(),
             "card.md": card.encode(),
         }
@@ -146,7 +144,8 @@ class Bundle:
         return Manifest(**fields)
 
     def predict(self, inputs: npt.NDArray[np.floating]) -> Predictions:
-        """Predict for rows of `FEATURES`, shape (n, len(FEATURES)), NaN for what is not known."""
+        """Predict for rows of `FEATURES`, shape (n, len(FEATURES)), NaN for what is not known; or of the first of them
+        only, such as the seven inputs of a record."""
         life = self.life("efc", inputs)
         return Predictions(life.median, life.low, life.high, self.failure(inputs))
 
@@ -173,7 +172,8 @@ class Bundle:
 
 
 def _matrix(inputs: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(inputs, dtype=np.float32)
+    whole = inputs if inputs.shape[1] == len(FEATURES) else padded(inputs)
+    return np.ascontiguousarray(whole, dtype=np.float32)
 
 
 def _sha256(path: Path) -> str:

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 
 from datasets.months import MONTH_DAYS, NAMES
 from datasets.schema import MODEL_INPUTS
 from physics.columns import DIAGNOSTICS
+from physics.constants import DAY_S
 
 Floats = npt.NDArray[np.float64]
 
@@ -125,6 +127,35 @@ class History:
             self.months[of, -1] = values[rows]
             self.latest[of] = month
         return np.unique(where)
+
+    def past(self, latest: npt.NDArray[np.int32]) -> Floats:
+        """The 24 months up to the one that has ended last for each vehicle, `latest`, shape (n,): (n, 24, len(NAMES)).
+        It may be later than the last that is known, where a vehicle has been silent."""
+        gap = np.where(self.latest < 0, WINDOW_MONTHS, np.minimum(latest - self.latest, WINDOW_MONTHS))
+        out = self.months.copy()
+        for late in np.unique(gap[gap > 0]):
+            of = gap == late
+            if late < WINDOW_MONTHS:
+                out[of, :-late] = self.months[of, late:]
+            out[of, -late:] = np.nan
+        return out
+
+
+def past_months(months: pd.DataFrame, vehicle: npt.NDArray[np.int64], local_s: Floats) -> Floats:
+    """`History.past` from a table of months: of each of these vehicles at its local time [s since 1970], shape (n,).
+    A month counts once it has ended."""
+    months = months.sort_values(["vehicle", "month"], kind="stable")
+    values = months[list(NAMES)].to_numpy(np.float64)
+    owner, number = months["vehicle"].to_numpy(), months["month"].to_numpy(np.int64)
+    key = owner * 100_000 + number
+    present = np.floor(local_s / DAY_S).astype(np.int64) // MONTH_DAYS
+    out = np.full((len(vehicle), WINDOW_MONTHS, len(NAMES)), np.nan)
+    for back in range(1, WINDOW_MONTHS + 1):
+        wanted = vehicle * 100_000 + present - back
+        where = np.minimum(np.searchsorted(key, wanted), key.size - 1)
+        there = key[where] == wanted
+        out[there, WINDOW_MONTHS - back] = values[where[there]]
+    return out
 
 
 def windowed(months: Floats, age_years: Floats) -> Floats:

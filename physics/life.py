@@ -858,6 +858,14 @@ class FleetLives(FleetPhysics):
         fleet.take_over(self._groups)
         return fleet
 
+    def present_days(self) -> FloatArray:
+        """How many days after the start each vehicle is, as `awake` shows it, shape (n_vehicles,): at the tick, or some
+        days ahead of it, because it has jumped."""
+        days = np.empty(len(self))
+        for group in self._groups:
+            days[group.of] = group.row(NEXT_DAY, "lives") - group.row(FIRST_DAY, "lives")
+        return days
+
     def fork(
         self,
         *,

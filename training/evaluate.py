@@ -93,7 +93,7 @@ def evaluate(
         )
     facts: dict[str, Any] = {
         "model": {"name": bundle.manifest.name, "version": bundle.manifest.version, "data": bundle.manifest.data},
-        "data": {"hash": histories.hash(), "physics": histories.physics, "vehicles": int(len(labels))},
+        "data": {"hash": histories.hash(), "physics": histories.physics, "vehicles": len(labels)},
         "split": {
             "how": split.how,
             "train": int(np.unique(split.train.vehicle).size),
@@ -212,7 +212,12 @@ def _hidden(histories: Histories, labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def _boosted(
-    inputs: npt.NDArray[np.float32], goal: Floats, weight: Floats, rows: npt.NDArray[np.float32], name: str, boost: Boost
+    inputs: npt.NDArray[np.float32],
+    goal: Floats,
+    weight: Floats,
+    rows: npt.NDArray[np.float32],
+    name: str,
+    boost: Boost,
 ) -> Floats:
     """The median of the same learner with other inputs."""
     return quantiles(boost(name, QUANTILE, Table(inputs, np.log1p(goal), weight), ROUNDS["rul"]), rows)[1]
@@ -268,7 +273,9 @@ def _calibration_error(fails: Floats, said: Floats) -> float:
     """Expected calibration error over ten bins of as many rows each."""
     order = np.argsort(said, kind="stable")
     parts = np.array_split(order, _BINS)
-    return float(sum(len(part) * abs(said[part].mean() - fails[part].mean()) for part in parts if len(part)) / len(said))
+    return float(
+        sum(len(part) * abs(said[part].mean() - fails[part].mean()) for part in parts if len(part)) / len(said)
+    )
 
 
 def _mape(error: Floats, truth: Floats) -> float:

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
+from scipy.optimize import minimize
 from scipy.stats import norm
 from sklearn.isotonic import IsotonicRegression
 
@@ -34,12 +35,13 @@ _TREES: Final = {"tree_method": "hist", "max_bin": 256, "eta": 0.06, "max_depth"
                  "colsample_bynode": 0.5, "min_child_weight": 30, "seed": 1}  # fmt: skip
 QUANTILE: Final = _TREES | {"objective": "reg:quantileerror", "quantile_alpha": list(QUANTILES)}
 SURVIVAL: Final = _TREES | {
-    "objective": "survival:aft", "aft_loss_distribution": "normal", "aft_loss_distribution_scale": 0.4, "max_depth": 5,
+    "objective": "survival:aft", "aft_loss_distribution": "normal", "aft_loss_distribution_scale": 1.0, "max_depth": 5,
 }  # fmt: skip
 FAILURE: Final = _TREES | {"objective": "binary:logistic", "max_depth": 4}
 KIND: Final = _TREES | {"objective": "multi:softprob", "num_class": len(KINDS), "max_depth": 3, "min_child_weight": 5}
 ROUNDS: Final = {"rul": 300, "survival": 150, "failure": 200, "kind": 60}
-_SHORTEST: Final = {"efc": 1.0, "days": 1.0}
+_SHORTEST: Final = 1.0
+"""Remaining life below this counts as this, in cycles and days: its logarithm is taken."""
 
 
 @dataclass(frozen=True)
@@ -130,29 +132,59 @@ def quantiles(booster: xgb.Booster, inputs: npt.NDArray[np.float32]) -> Floats:
     return np.expm1(np.sort(np.asarray(booster.inplace_predict(inputs), dtype=np.float64).reshape(-1, 3), axis=1)).T
 
 
-def survival_of(samples: Samples, target: str, boost: Boost) -> tuple[xgb.Booster, float]:
-    seen = np.maximum(getattr(samples, f"rul_{target}"), _SHORTEST[target])
+@dataclass(frozen=True)
+class Survival:
+    """How long lives last: log life is normal about the booster's answer plus `shift`, with standard deviation `spread`."""
+
+    booster: xgb.Booster
+    shift: float
+    spread: float
+
+    def centre(self, inputs: npt.NDArray[np.float32]) -> Floats:
+        """The mean of log life, shape (n,)."""
+        said = np.asarray(self.booster.inplace_predict(inputs), dtype=np.float64)
+        return np.log(np.maximum(said, 1e-3)) + self.shift
+
+
+def survival_of(samples: Samples, target: str, boost: Boost) -> Survival:
+    """Fit remaining life to samples of which some are censored."""
+    seen = np.maximum(getattr(samples, f"rul_{target}"), _SHORTEST)
     upper = np.where(samples.ended, seen, np.inf)
-    booster = boost(f"survival_{target}", SURVIVAL, Table(samples.inputs, seen, samples.weight, upper), ROUNDS["survival"])
-    centre = np.log(np.maximum(booster.inplace_predict(samples.inputs), 1e-3))
-    apart = (np.log(seen) - centre)[samples.ended]
-    spread = float(np.quantile(np.abs(apart), 0.68)) if apart.size else 1.0
-    return booster, max(spread, 0.05)
+    name = f"survival_{target}"
+    start = {"base_score": float(np.median(seen))}  # or it takes hundreds of rounds to come near
+    booster = boost(name, SURVIVAL | start, Table(samples.inputs, seen, samples.weight, upper), ROUNDS["survival"])
+    centre = Survival(booster, 0.0, 1.0).centre(samples.inputs)
+    # The logarithm of a life that is nearly over scatters more. So the spread is that of rows like those to be completed.
+    alike = centre >= np.quantile(centre[_last(samples)], 0.2) if not samples.ended.all() else centre > -np.inf
+    apart, ended, weight = (np.log(seen) - centre)[alike], samples.ended[alike], samples.weight[alike]
+
+    def unlikely(shift_and_log_spread: Floats) -> float:
+        shift, spread = shift_and_log_spread[0], np.exp(shift_and_log_spread[1])
+        z = (apart - shift) / spread
+        likely = np.where(ended, norm.logpdf(z) - np.log(spread), norm.logsf(z))
+        return -float(np.average(likely, weights=weight))
+
+    found = minimize(unlikely, np.array([0.0, np.log(0.3)]), method="Nelder-Mead")
+    return Survival(booster, float(found.x[0]), float(np.exp(found.x[1])))
 
 
-def completed(samples: Samples, target: str, survival: tuple[xgb.Booster, float] | None, seed: int) -> Floats:
+def _last(samples: Samples) -> npt.NDArray[np.int64]:
+    """The last row of each vehicle whose end was not seen."""
+    last = np.append(np.flatnonzero(np.diff(samples.vehicle)), samples.vehicle.size - 1)
+    return last[~samples.ended[last]]
+
+
+def completed(samples: Samples, target: str, survival: Survival | None, seed: int) -> Floats:
     """Remaining life of each row; where the end was not seen it is drawn, once a vehicle, beyond what was seen."""
     seen = np.asarray(getattr(samples, f"rul_{target}"))
     if samples.ended.all() or survival is None:
         return seen
-    booster, spread = survival
-    last = np.append(np.flatnonzero(np.diff(samples.vehicle)), samples.vehicle.size - 1)
-    last = last[~samples.ended[last]]
-    centre = np.log(np.maximum(booster.inplace_predict(samples.inputs[last]), 1e-3).astype(np.float64))
-    passed = (np.log(np.maximum(seen[last], _SHORTEST[target])) - centre) / spread
+    last = _last(samples)
+    centre = survival.centre(samples.inputs[last])
+    passed = (np.log(np.maximum(seen[last], _SHORTEST)) - centre) / survival.spread
     chance = np.random.default_rng([seed, 7]).random(last.size)
     further = norm.isf(chance * np.maximum(norm.sf(passed), 1e-12))  # of a normal, given that it is beyond `passed`
-    more = dict(zip(samples.vehicle[last], np.exp(centre + spread * further) - seen[last], strict=True))
+    more = dict(zip(samples.vehicle[last], np.exp(centre + survival.spread * further) - seen[last], strict=True))
     return seen + np.array([max(more.get(vehicle, 0.0), 0.0) for vehicle in samples.vehicle])
 
 

@@ -15,11 +15,14 @@ together. What is simulated does not depend on how many parts there are at a tim
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +42,7 @@ from physics.columns import FLAGS, NAMES
 from physics.constants import DAY_S
 from physics.default_fleet import CELL_SHARES, USES
 from physics.vehicle import DRIVING
+from training.ray_local import ray_started
 
 FORMAT: Final = 1
 PART_VEHICLES: Final = 128
@@ -119,8 +123,6 @@ class Histories:
 
     def hash(self) -> str:
         """What the data are, as a hash of the plan and of the physics: the same plan gives the same rows."""
-        import hashlib
-
         content = json.dumps({"plan": asdict(self.plan), "physics": self.physics, "format": FORMAT}, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -131,7 +133,9 @@ def open_histories(folder: Path) -> Histories:
         facts = json.loads((folder / "histories.json").read_text())
         plan = Plan(**facts["plan"])
         if facts["format"] != FORMAT:
-            raise HistoryError(f"{folder}: expected histories of format {FORMAT}, got {facts['format']}: make them anew")
+            raise HistoryError(
+                f"{folder}: expected histories of format {FORMAT}, got {facts['format']}: make them anew"
+            )
     except FileNotFoundError:
         raise HistoryError(f"expected a folder that twin generate made, but {folder} holds no histories.json") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -145,29 +149,27 @@ def open_histories(folder: Path) -> Histories:
     return Histories(folder, plan, facts["physics"], seconds)
 
 
-def generate(folder: Path, plan: Plan, *, workers: int | None = None, say: Callable[[str], None] = print) -> Histories:
+def generate(
+    folder: Path,
+    plan: Plan,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Histories:
     """Make what is missing of `folder`. It is to be new, or of the same plan and the same physics.
 
-    workers  parts simulated at a time; default: as many as Ray has CPUs. Ray is started if it is not there.
+    workers  parts simulated at a time; default: as many as there are CPUs
+    address  of a Ray cluster whose nodes all see the folder; default: a local Ray (`ray_local.ray_started`)
     """
-    import ray
-
     begun = time.perf_counter()
     _claim(folder, plan)
     todo = [part for part in range(plan.parts) if not _marker(folder, part).is_file()]
     if len(todo) < plan.parts:
         say(f"{plan.parts - len(todo)} of {plan.parts} parts are there already")
-    if todo:
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        # The folder must be seen from every node of a cluster. It is absolute, as workers have other directories.
-        absolute = str(folder.absolute())
-        blocks = ray.data.from_items([{"part": part} for part in todo], override_num_blocks=len(todo))
-        done = blocks.map(make_part, fn_args=(absolute, asdict(plan)), num_cpus=1, concurrency=workers)
-        finished = plan.parts - len(todo)
-        for row in done.iter_rows():
+    finished = plan.parts - len(todo)
+    with ray_started(address, workers or os.cpu_count() or 1) if todo else nullcontext():
+        for row in _made(folder, plan, todo, workers):
             finished += 1
             say(
                 f"{finished} of {plan.parts} parts: vehicles {row['first']} to {row['last']}, {row['ended']} ended, "
@@ -176,6 +178,27 @@ def generate(folder: Path, plan: Plan, *, workers: int | None = None, say: Calla
     made = open_histories(folder)
     replace_file(folder / "card.md", _card(made).encode())
     return made
+
+
+def _made(folder: Path, plan: Plan, todo: list[int], workers: int | None) -> Iterator[dict[str, Any]]:
+    """Make these parts, and say of each that it is done."""
+    if not todo:
+        return
+    import ray
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    blocks = ray.data.from_items([{"part": part} for part in todo], override_num_blocks=len(todo))
+    # The folder is absolute, as workers have directories of their own.
+    arguments = (str(folder.absolute()), asdict(plan))
+    yield from blocks.map(_made_nicely, fn_args=arguments, num_cpus=1, concurrency=workers).iter_rows()
+
+
+def _made_nicely(row: dict[str, Any], folder: str, plan_fields: dict[str, Any]) -> dict[str, Any]:
+    """`make_part` beside a laptop's other work."""
+    os.nice(max(0, 10 - os.nice(0)))
+    return make_part(row, folder, plan_fields)
 
 
 def _claim(folder: Path, plan: Plan) -> None:
@@ -208,7 +231,6 @@ def _marker(folder: Path, part: int) -> Path:
 
 def make_part(row: dict[str, Any], folder: str, plan_fields: dict[str, Any]) -> dict[str, Any]:
     """Simulate a part and write it. Its marker comes last, so a part that was cut off is made again, over itself."""
-    os.nice(max(0, 10 - os.nice(0)))  # beside a laptop's other work
     plan, part, begun = Plan(**plan_fields), int(row["part"]), time.perf_counter()
     population = draw_population(
         plan.seed, plan.of_part(part), CELL_SHARES, oldest_years=0.0, fault_share=plan.fault_share, start_s=START_S
@@ -288,7 +310,10 @@ def _states(lives: FleetLives, vehicle: npt.NDArray[np.int64], day_0: int) -> It
 def _look(
     lives: FleetLives, population: Population, alive: npt.NDArray[np.int64], passed: int, seed: int
 ) -> pd.DataFrame:
-    """Telemetry of a few moments of the day after `passed` days, and the share of hours driven in which power was not met."""
+    """Telemetry of a few moments of a day, and the share of hours driven in which power was not met. Of each vehicle it is
+    the next that it will live, some days after `passed`, as lives skip days. What it reported before
+    `passed` is what is known then.
+    """
     hour = round(3600.0 / LOOK_STEP_S) + 1  # an hour and a step, so that samples fall on changing minutes
     told = lives.fork(of=alive).awake(LOOK_STEP_S).advance(24 * hour, hour)
     driven = told["mode"] == DRIVING
@@ -300,7 +325,8 @@ def _look(
     when = np.sort(chosen, axis=1).ravel()
     columns: dict[str, Any] = {
         "vehicle": population.vehicle[alive][of],
-        "day": passed + (when + 1) * hour * LOOK_STEP_S / DAY_S,
+        "day": lives.present_days()[alive][of] + (when + 1) * hour * LOOK_STEP_S / DAY_S,
+        "known_day": np.full(of.size, float(passed)),
         "power_lacking": lacking[of],
     }
     return pd.DataFrame(columns | {name: told[name][when, of] for name in NAMES})
@@ -317,7 +343,6 @@ def _lives(lives: FleetLives, population: Population, observed: float) -> pd.Dat
             "cell": np.array(p.cells, dtype=object)[p.cell],
             "use": np.array(USES, dtype=object)[p.use],
             "city": np.array([city.name for city in CITIES], dtype=object)[p.city],
-            "utc_offset_s": np.array([city.utc_offset_s for city in CITIES])[p.city],
             "reason": ends["reason"],
             "day": np.where(alive, observed, ends["day"]),
             "efc": np.where(alive, last["efc"], ends["efc"]),
@@ -327,7 +352,9 @@ def _lives(lives: FleetLives, population: Population, observed: float) -> pd.Dat
         | {
             f"hidden_{part.name}": getattr(p, part.name)
             for part in fields(p)
-            if isinstance(getattr(p, part.name), np.ndarray) and part.name != "vehicle" and getattr(p, part.name).ndim == 1
+            if isinstance(getattr(p, part.name), np.ndarray)
+            and part.name != "vehicle"
+            and getattr(p, part.name).ndim == 1
         }
     )
 

@@ -85,7 +85,7 @@ def label(histories: Histories, end_soh: float = END_SOH) -> pd.DataFrame:
                 "seen_day": float(life["day"]),
                 "life_reason": life["reason"],
             }
-            | {name: life[name] for name in ("cohort", "cell", "use", "city", "utc_offset_s")}
+            | {name: life[name] for name in ("cohort", "cell", "use", "city")}
             | {f"{kind}_day": when for kind, when in days.items()}
         )
     return pd.DataFrame(rows).set_index("vehicle")
@@ -93,7 +93,7 @@ def label(histories: Histories, end_soh: float = END_SOH) -> pd.DataFrame:
 
 def _lacking(records: pd.DataFrame) -> pd.Series[float]:
     """When each vehicle that has done so lacked power on the second of two looks in a row, by its index."""
-    looks = records.assign(look=np.floor(records["day"])).groupby(["vehicle", "look"], sort=True).first().reset_index()
+    looks = records.groupby(["vehicle", "known_day"], sort=True).first().reset_index()
     lacks = looks["power_lacking"] >= POWER_LACKING
     again = lacks & lacks.shift(fill_value=False) & (looks["vehicle"] == looks["vehicle"].shift())
     return looks[again].groupby("vehicle")["day"].min()

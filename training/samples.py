@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from datasets.months import MONTH_DAYS, NAMES
 from datasets.schema import MODEL_INPUTS
-from models.features import FEATURES, INPUTS, WINDOW_MONTHS, windowed
+from models.features import FEATURES, INPUTS, WINDOW_MONTHS, past_months, windowed
 from physics.constants import DAY_S
 from training.histories import START_S, Histories
 from training.labels import HORIZON_DAYS, KINDS, label
@@ -73,10 +72,10 @@ def assemble(histories: Histories, labels: pd.DataFrame | None = None, *, shorte
     """
     labels = label(histories) if labels is None else labels
     records = histories.read("reported/records")
-    records = records.merge(labels[["end_day", "utc_offset_s"]], left_on="vehicle", right_index=True)
+    records = records.merge(labels[["end_day"]], left_on="vehicle", right_index=True)
     records = records[records["day"] < records["end_day"]].sort_values(["vehicle", "day"], kind="stable")
     vehicle, day = records["vehicle"].to_numpy(), records["day"].to_numpy()
-    past = _past(histories.read("reported/months"), vehicle, START_S + day * DAY_S + records["utc_offset_s"].to_numpy())
+    past = past_months(histories.read("reported/months"), vehicle, START_S + records["known_day"].to_numpy() * DAY_S)
     windows = None
     if shortened is not None:
         generator = np.random.default_rng(shortened)
@@ -107,22 +106,6 @@ def assemble(histories: Histories, labels: pd.DataFrame | None = None, *, shorte
         np.where(unknown, -1, fails).astype(np.int8),
         kind,
     )
-
-
-def _past(months: pd.DataFrame, vehicle: npt.NDArray[np.int64], local_s: Floats) -> Floats:
-    """The 24 months that had ended before each record, shape (n, 24, len(NAMES)); a record knows nothing later."""
-    months = months.sort_values(["vehicle", "month"], kind="stable")
-    values = months[list(NAMES)].to_numpy(np.float64)
-    owner, number = months["vehicle"].to_numpy(), months["month"].to_numpy(np.int64)
-    key = owner * 100_000 + number
-    present = np.floor(local_s / DAY_S).astype(np.int64) // MONTH_DAYS
-    out = np.full((len(vehicle), WINDOW_MONTHS, len(NAMES)), np.nan)
-    for back in range(1, WINDOW_MONTHS + 1):
-        wanted = vehicle * 100_000 + present - back
-        where = np.minimum(np.searchsorted(key, wanted), key.size - 1)
-        there = key[where] == wanted
-        out[there, WINDOW_MONTHS - back] = values[where[there]]
-    return out
 
 
 def _true_efc(histories: Histories, vehicle: npt.NDArray[np.int64], day: Floats) -> Floats:

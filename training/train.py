@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from models.bundle import Bundle, Manifest
 from models.features import FEATURES
 from training.evaluate import evaluate
-from training.fit import COVERAGE, QUANTILES, Boost, Fitted, fit
+from training.fit import COVERAGE, QUANTILES, Boost, Fitted, boost_here, fit
 from training.histories import Histories, HistoryError
 from training.labels import END_SOH, HORIZON_DAYS, KINDS, label
 from training.samples import assemble
@@ -84,7 +84,9 @@ def train(
     split = split_vehicles(labels, seed=seed)
     samples = assemble(histories, labels, shortened=seed)
     calibration = assemble(histories, labels).of(split["calibration"])
-    say(f"{len(labels)} vehicles, {labels['ended'].mean():.0%} reached their end of life; {samples.vehicle.size:,} rows")
+    say(
+        f"{len(labels)} vehicles, {labels['ended'].mean():.0%} reached their end of life; {samples.vehicle.size:,} rows"
+    )
     seconds["read"] = time.perf_counter() - begun
     begun = time.perf_counter()
     fitted = fit(samples.of(split["train"]), calibration, boost, seed=seed, say=say)
@@ -109,7 +111,7 @@ def train(
     parts = {name: of.tolist() for name, of in split.items()}
     # Scores come from the bundle as it is loaded, not from what is still in memory.
     Bundle.save(folder, manifest, fitted.boosters, parts, "")
-    scores = evaluate(Bundle.load(folder), histories, boost, seed=seed, say=say)
+    scores = evaluate(Bundle.load(folder), histories, boost_here(), seed=seed, say=say)
     seconds["evaluate"] = time.perf_counter() - begun
     Bundle.save(folder, manifest, fitted.boosters, parts, card(manifest, histories, labels, split, fitted, scores))
     return Trained(folder, Bundle.load(folder), scores, seconds)

@@ -19,12 +19,14 @@ from twin.commands import (
     cell,
     consume,
     doctor,
+    generate,
     ledger,
     replay,
     report,
     resume,
     run,
     schema,
+    train,
     validate,
 )
 from twin.errors import TwinError
@@ -41,6 +43,9 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (replay.replay, replay.EXAMPLE),
     (consume.consume, consume.EXAMPLE),
     (archive.archive, archive.EXAMPLE),
+    (generate.generate, generate.EXAMPLE),
+    (train.train, train.EXAMPLE),
+    (train.evaluate, train.EXAMPLE_EVALUATE),
     (schema.schema, schema.EXAMPLE),
 )
 _VALIDATE = (

@@ -1,0 +1,33 @@
+"""Ray for generating and training: a cluster that is there, or a local one that ends with the work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def ray_started(address: str | None, cpus: int, *, dashboard: bool = False) -> Iterator[None]:
+    """Ray, connected. If it is already, it is used as it is.
+
+    address    of a cluster; None: RAY_ADDRESS if it is set, else a local Ray of `cpus` logical CPUs
+    dashboard  Ray Train's clean-up needs it
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address := address or os.environ.get("RAY_ADDRESS"):
+        ray.init(address, **quiet)
+    else:
+        ray.init("local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
