@@ -164,7 +164,7 @@ class Bundle:
     def failure(self, inputs: npt.NDArray[np.floating]) -> Floats:
         """Probability of the first failure within the horizon."""
         score = np.asarray(self._boosters["failure"].inplace_predict(_matrix(inputs)), dtype=np.float64)
-        return np.interp(score, *self.manifest.probability_map)
+        return np.asarray(np.interp(score, *self.manifest.probability_map))
 
     def kinds(self, inputs: npt.NDArray[np.floating]) -> Floats:
         """If it fails, how: a probability for each of the manifest's kinds, shape (n, kinds)."""

@@ -64,8 +64,8 @@ DAILY: Final = (
         "Ah",
         "passed",
         _FLOAT,
-        f"Charge of the pack on alternating current while the mean of `cell_voltage_min` and `cell_voltage_max` rose from "
-        f"the fresh cell's voltage at rest at {WINDOW_SOC[0]:g} to that at {WINDOW_SOC[1]:g} of its charge",
+        f"Charge of the pack on alternating current while the mean of `cell_voltage_min` and `cell_voltage_max` rose "
+        f"from the fresh cell's voltage at rest at {WINDOW_SOC[0]:g} to that at {WINDOW_SOC[1]:g} of its charge",
     ),
     DailyColumn("soc_min", "", "low", _FLOAT, "Of `soc`"),
     DailyColumn("soc_mean", "", "mean", _FLOAT, "Of `soc`"),

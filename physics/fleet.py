@@ -844,8 +844,8 @@ class FleetPhysics:
     def truth(self) -> dict[str, Column]:
         """What no vehicle reports: its state, aging by mechanism, and faults. Each array has shape (n_vehicles,).
 
-        soc and soh are the cells' own. soh_usable is what the weakest cell group leaves of soh: discharging ends where it
-        is empty. resistance [Ohm] is the pack's over a 10 s pulse at 1C, 25 degC and half charge.
+        soc and soh are the cells' own. soh_usable is what the weakest cell group leaves of soh: discharging
+        ends where it is empty. resistance [Ohm] is the pack's over a 10 s pulse at 1C, 25 degC and half charge.
         lli is the lithium lost, as a share of the fresh cell's cyclable lithium. It is the sum of sei, dead_lithium,
         plated_lithium and lam_lithium, which say where the lithium went. lam_ne and lam_pe are the shares of active
         material lost. soh_resistance is the fresh over the present resistance of a pulse at 25 degC, before diffusion

@@ -67,7 +67,7 @@ def _boost(name: str, params: dict[str, Any], table: Table, rounds: int, workers
         columns["upper"] = table.upper
     # As many blocks of as many rows each as there are workers. XGBoost waits for its slowest.
     parts = [
-        {key: part for key, part in zip(columns, of, strict=True)}
+        dict(zip(columns, of, strict=True))
         for of in zip(*(np.array_split(values, workers) for values in columns.values()), strict=True)
     ]
     rows = ray.data.from_blocks([_block(part) for part in parts])

@@ -206,7 +206,7 @@ def _extrapolated(test: Samples, target: str, longest: float) -> Floats:
 def _hidden(histories: Histories, labels: pd.DataFrame) -> pd.DataFrame:
     """What no vehicle knows of itself, by vehicle: all that was drawn for it."""
     lives = histories.read("truth/lives").set_index("vehicle")
-    names = [name for name in lives if name.startswith("hidden_")]
+    names = [str(name) for name in lives if str(name).startswith("hidden_")]
     codes = {name: labels[name].astype("category").cat.codes for name in ("cell", "use", "city")}
     return lives[names].assign(**codes)
 
@@ -220,7 +220,8 @@ def _boosted(
     boost: Boost,
 ) -> Floats:
     """The median of the same learner with other inputs."""
-    return quantiles(boost(name, QUANTILE, Table(inputs, np.log1p(goal), weight), ROUNDS["rul"]), rows)[1]
+    booster = boost(name, QUANTILE, Table(inputs, np.log1p(goal), weight), ROUNDS["rul"])
+    return np.asarray(quantiles(booster, rows)[1])
 
 
 def _leaky(split: Split, target: str, boost: Boost, seed: int) -> float:

@@ -49,7 +49,7 @@ class Table:
     """What a booster is trained on: inputs (n, features), label (n,), weight (n,); upper bounds for survival."""
 
     inputs: npt.NDArray[np.float32]
-    label: Floats
+    label: npt.NDArray[Any]
     weight: Floats
     upper: Floats | None = None
 
@@ -134,7 +134,7 @@ def quantiles(booster: xgb.Booster, inputs: npt.NDArray[np.float32]) -> Floats:
 
 @dataclass(frozen=True)
 class Survival:
-    """How long lives last: log life is normal about the booster's answer plus `shift`, with standard deviation `spread`."""
+    """How long lives last: log life is normal about the booster's answer plus `shift`, with deviation `spread`."""
 
     booster: xgb.Booster
     shift: float
@@ -143,7 +143,7 @@ class Survival:
     def centre(self, inputs: npt.NDArray[np.float32]) -> Floats:
         """The mean of log life, shape (n,)."""
         said = np.asarray(self.booster.inplace_predict(inputs), dtype=np.float64)
-        return np.log(np.maximum(said, 1e-3)) + self.shift
+        return np.asarray(np.log(np.maximum(said, 1e-3)) + self.shift)
 
 
 def survival_of(samples: Samples, target: str, boost: Boost) -> Survival:
@@ -154,7 +154,7 @@ def survival_of(samples: Samples, target: str, boost: Boost) -> Survival:
     start = {"base_score": float(np.median(seen))}  # or it takes hundreds of rounds to come near
     booster = boost(name, SURVIVAL | start, Table(samples.inputs, seen, samples.weight, upper), ROUNDS["survival"])
     centre = Survival(booster, 0.0, 1.0).centre(samples.inputs)
-    # The logarithm of a life that is nearly over scatters more. So the spread is that of rows like those to be completed.
+    # The logarithm of a life that is nearly over scatters more: the spread is that of rows like those to be completed.
     alike = centre >= np.quantile(centre[_last(samples)], 0.2) if not samples.ended.all() else centre > -np.inf
     apart, ended, weight = (np.log(seen) - centre)[alike], samples.ended[alike], samples.weight[alike]
 
@@ -171,7 +171,7 @@ def survival_of(samples: Samples, target: str, boost: Boost) -> Survival:
 def _last(samples: Samples) -> npt.NDArray[np.int64]:
     """The last row of each vehicle whose end was not seen."""
     last = np.append(np.flatnonzero(np.diff(samples.vehicle)), samples.vehicle.size - 1)
-    return last[~samples.ended[last]]
+    return np.asarray(last[~samples.ended[last]])
 
 
 def completed(samples: Samples, target: str, survival: Survival | None, seed: int) -> Floats:
@@ -185,7 +185,7 @@ def completed(samples: Samples, target: str, survival: Survival | None, seed: in
     chance = np.random.default_rng([seed, 7]).random(last.size)
     further = norm.isf(chance * np.maximum(norm.sf(passed), 1e-12))  # of a normal, given that it is beyond `passed`
     more = dict(zip(samples.vehicle[last], np.exp(centre + survival.spread * further) - seen[last], strict=True))
-    return seen + np.array([max(more.get(vehicle, 0.0), 0.0) for vehicle in samples.vehicle])
+    return seen + np.asarray([max(more.get(vehicle, 0.0), 0.0) for vehicle in samples.vehicle])
 
 
 def weighted_quantile(values: Floats, weight: Floats, level: float) -> float:

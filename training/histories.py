@@ -2,7 +2,7 @@
 
     DIR/histories.json                                how it was made; `Plan`
     DIR/reported/months/cohort=C/part-0000.parquet    a row a vehicle and month (`datasets.months`)
-    DIR/reported/records/cohort=C/part-0000.parquet   telemetry of a few moments, of a day looked at closely every half year
+    DIR/reported/records/cohort=C/part-0000.parquet   telemetry of a few moments of one day every half year
     DIR/truth/lives/cohort=C/part-0000.parquet        a row a vehicle: what it is, and how its life ended
     DIR/truth/states/cohort=C/part-0000.parquet       the truth every month
     DIR/parts/0000.json                               a part is complete; written last
@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +58,8 @@ RECORDS_A_LOOK: Final = 3
 START_S: Final = 1_767_225_600  # 2026-01-01
 _NOT_MET: Final = FLAGS["power_not_met"] | FLAGS["power_reduced"]
 _STATES: Final = ("soh", "soh_usable", "resistance", "soh_resistance", "lli", "sei", "dead_lithium", "plated_lithium",
-                  "lam_lithium", "lam_ne", "lam_pe", "efc", "distance_km", "fault", "fault_onset_s", "fault_severity")  # fmt: skip
+                  "lam_lithium", "lam_ne", "lam_pe", "efc", "distance_km", "fault",
+                   "fault_onset_s", "fault_severity")  # fmt: skip
 TABLES: Final = ("reported/months", "reported/records", "truth/lives", "truth/states")
 
 
@@ -115,10 +117,12 @@ class Histories:
     def read(self, table: str) -> pd.DataFrame:
         """One of `TABLES`, with the column `cohort`, in the order of the vehicles."""
         parts = [
-            pq.read_table(path, partitioning=None).to_pandas().assign(cohort=path.parent.name.split("=", 1)[1])
+            pd.DataFrame(pq.read_table(path, partitioning=None).to_pandas()).assign(
+                cohort=path.parent.name.split("=", 1)[1]
+            )
             for path in sorted((self.folder / table).glob("cohort=*/*.parquet"))
         ]
-        rows = pd.concat(parts, ignore_index=True)
+        rows: pd.DataFrame = pd.concat(parts, ignore_index=True)
         return rows.sort_values("vehicle", kind="stable", ignore_index=True)
 
     def hash(self) -> str:
@@ -191,8 +195,8 @@ def _made(folder: Path, plan: Plan, todo: list[int], workers: int | None) -> Ite
     context.enable_progress_bars = False
     blocks = ray.data.from_items([{"part": part} for part in todo], override_num_blocks=len(todo))
     # The folder is absolute, as workers have directories of their own.
-    arguments = (str(folder.absolute()), asdict(plan))
-    yield from blocks.map(_made_nicely, fn_args=arguments, num_cpus=1, concurrency=workers).iter_rows()
+    made: Any = partial(_made_nicely, folder=str(folder.absolute()), plan_fields=asdict(plan))
+    yield from blocks.map(made, num_cpus=1, compute=ray.data.TaskPoolStrategy(workers)).iter_rows()
 
 
 def _made_nicely(row: dict[str, Any], folder: str, plan_fields: dict[str, Any]) -> dict[str, Any]:
@@ -310,8 +314,8 @@ def _states(lives: FleetLives, vehicle: npt.NDArray[np.int64], day_0: int) -> It
 def _look(
     lives: FleetLives, population: Population, alive: npt.NDArray[np.int64], passed: int, seed: int
 ) -> pd.DataFrame:
-    """Telemetry of a few moments of a day, and the share of hours driven in which power was not met. Of each vehicle it is
-    the next that it will live, some days after `passed`, as lives skip days. What it reported before
+    """Telemetry of a few moments of a day, and the share of hours driven in which power was not met. Of each vehicle it
+    is the next that it will live, some days after `passed`, as lives skip days. What it reported before
     `passed` is what is known then.
     """
     hour = round(3600.0 / LOOK_STEP_S) + 1  # an hour and a step, so that samples fall on changing minutes
@@ -333,7 +337,8 @@ def _look(
 
 
 def _lives(lives: FleetLives, population: Population, observed: float) -> pd.DataFrame:
-    """A row a vehicle; `hidden_` columns are what was drawn for it. `day` and `efc` are those of its end, or of the last day simulated."""
+    """A row a vehicle; `hidden_` columns are what was drawn for it. `day` and `efc` are those of its end, or of the
+    last day simulated."""
     ends, last = lives.ends(), lives.truth()
     alive = ends["reason"] == "alive"
     p = population
@@ -362,9 +367,9 @@ def _lives(lives: FleetLives, population: Population, observed: float) -> pd.Dat
 def _card(made: Histories) -> str:
     lives = made.read("truth/lives")
     ended = lives["reason"] != "alive"
-    years = lives["day"] / 365.2425
+    years = (lives["day"] / 365.2425).rename("years")
     rows = [
-        f"| {name} | {len(group)} | {(group['reason'] != 'alive').mean():.0%} | {(group['day'] / 365.2425).median():.1f} |"
+        f"| {name} | {len(group)} | {ended[group.index].mean():.0%} | {years[group.index].median():.1f} |"
         for name, group in lives.groupby("cohort")
     ]
     reasons = ", ".join(f"{name} {count}" for name, count in lives["reason"].value_counts().items())
@@ -374,11 +379,12 @@ def _card(made: Histories) -> str:
         [
             "# Histories of simulated vehicles",
             "",
-            f"{plan.vehicles} vehicles of the default fleet from new (seed {plan.seed}), {plan.sensors} sensors, faults "
-            f"{faults}. Physics version {made.physics}.",
-            f"Simulated until {'most had ended' if plan.years is None else f'{plan.years:g} years'}: {ended.mean():.1%} "
-            f"ended ({reasons}); the longest observed for {years.max():.1f} years. A life ends at a true state of health "
-            f"of {plan.end_soh:g}, by a thermal runaway, or when the battery management system stops the vehicle.",
+            f"{plan.vehicles} vehicles of the default fleet from new (seed {plan.seed}), {plan.sensors} sensors, "
+            f"faults {faults}. Physics version {made.physics}.",
+            f"Simulated until {'most had ended' if plan.years is None else f'{plan.years:g} years'}: "
+            f"{ended.mean():.1%} ended ({reasons}); the longest observed for {years.max():.1f} years. A life ends at a "
+            f"true state of health of {plan.end_soh:g}, by a thermal runaway, or when the battery management system stops "
+            "the vehicle.",
             f"Simulated in {made.seconds:,.0f} s of one core.",
             "",
             "`reported` holds what vehicles told, `truth` what they did not: never train on `truth` but for labels.",

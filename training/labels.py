@@ -43,7 +43,8 @@ def label(histories: Histories, end_soh: float = END_SOH) -> pd.DataFrame:
     """
     if end_soh < histories.plan.end_soh:
         raise HistoryError(
-            f"expected an end of life of at least {histories.plan.end_soh:g}, where these histories stop, got {end_soh:g}"
+            f"expected an end of life of at least {histories.plan.end_soh:g}, where these histories stop, got "
+            f"{end_soh:g}"
         )
     lives = histories.read("truth/lives").set_index("vehicle")
     states = histories.read("truth/states")
@@ -51,7 +52,7 @@ def label(histories: Histories, end_soh: float = END_SOH) -> pd.DataFrame:
     rows = []
     lacking = _lacking(records)
     for vehicle, of in states.groupby("vehicle", sort=True):
-        life = lives.loc[vehicle]
+        life: Any = lives.loc[vehicle]
         day, efc, soh = (of[name].to_numpy(np.float64) for name in ("day", "efc", "soh"))
         usable = of["soh_usable"].to_numpy(np.float64)
         usable = usable / usable[0]

@@ -1,4 +1,4 @@
-"""Rows to train and to score with: what models read (`models.features`), what became of the vehicle, and whose it is."""
+"""Rows to train and to score with: what models read (`models.features`), and what became of the vehicle."""
 
 from __future__ import annotations
 
@@ -113,4 +113,4 @@ def _true_efc(histories: Histories, vehicle: npt.NDArray[np.int64], day: Floats)
     states = histories.read("truth/states").sort_values(["vehicle", "day"], kind="stable")
     far = 1e6  # days between the time lines of two vehicles, laid end to end
     line = states["vehicle"].to_numpy() * far + states["day"].to_numpy()
-    return np.interp(vehicle * far + day, line, states["efc"].to_numpy(np.float64))
+    return np.asarray(np.interp(vehicle * far + day, line, states["efc"].to_numpy(np.float64)))

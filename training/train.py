@@ -45,19 +45,19 @@ def split_vehicles(labels: pd.DataFrame, *, seed: int) -> Split:
     """train, calibration and test: `SHARES` of the vehicles of each cohort. HistoryError where there are too few."""
     generator = np.random.default_rng(seed)
     parts: dict[str, list[npt.NDArray[np.int64]]] = {"train": [], "calibration": [], "test": []}
-    for _, of in labels.groupby("cohort", sort=True):
-        order = generator.permutation(of.index.to_numpy())
+    for _, cohort in labels.groupby("cohort", sort=True):
+        order = generator.permutation(cohort.index.to_numpy())
         # What does not divide is dealt by chance, or small cohorts would always miss the same part.
         ends = np.floor(np.cumsum(SHARES)[:2] * order.size + generator.random()).astype(int)
-        for name, part in zip(parts, np.split(order, np.minimum(ends, order.size)), strict=True):
-            parts[name].append(part)
+        for name, dealt in zip(parts, np.split(order, np.minimum(ends, order.size)), strict=True):
+            parts[name].append(dealt)
     split = {name: np.sort(np.concatenate(of)) for name, of in parts.items()}
     for name, of in split.items():
         ended = int(labels.loc[of, "ended"].sum()) if of.size else 0
         if of.size < FEWEST or ended < FEWEST:
             raise HistoryError(
-                f"expected at least {FEWEST} vehicles that reached their end of life for {name}, got {ended} of {of.size}: "
-                "make histories of more vehicles (--vehicles) or for longer (--years)"
+                f"expected at least {FEWEST} vehicles that reached their end of life for {name}, got {ended} of "
+                f"{of.size}: make histories of more vehicles (--vehicles) or for longer (--years)"
             )
     return split
 

@@ -29,7 +29,7 @@ def folded(rows: pd.DataFrame, cuts: int) -> pd.DataFrame:
     fold = MonthFold(np.unique(rows["vehicle"]))
     parts = np.array_split(np.unique(rows["day"]), cuts)
     cut = [rows[rows["day"].isin(part)] for part in parts]
-    closed = [pd.DataFrame(fold.add({name: of[name].to_numpy() for name in of})) for of in cut]
+    closed = [pd.DataFrame(fold.add({str(name): of[name].to_numpy() for name in of})) for of in cut]
     return pd.concat(closed, ignore_index=True).sort_values(["vehicle", "month"], ignore_index=True)
 
 

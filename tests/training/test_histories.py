@@ -51,7 +51,7 @@ def test_labels_keep_what_is_censored(histories_folder: Path) -> None:
     known = labels[[f"{kind}_day" for kind in KINDS]].min(axis=1)
     pd.testing.assert_series_equal(labels["first_day"], known, check_names=False)
     assert (labels["first_kind"] != "").equals(known.notna())
-    with pytest.raises(HistoryError, match="expected an end of life of at least 0.94"):
+    with pytest.raises(HistoryError, match=r"expected an end of life of at least 0\.94"):
         label(open_histories(histories_folder), end_soh=0.9)
 
 
@@ -108,7 +108,7 @@ def test_a_bad_plan_is_refused(change: dict[str, object], says: str) -> None:
 
 
 def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(HistoryError, match="holds no histories.json"):
+    with pytest.raises(HistoryError, match=r"holds no histories\.json"):
         open_histories(tmp_path)
     (tmp_path / "histories.json").write_text("{")
     with pytest.raises(HistoryError, match="is damaged"):

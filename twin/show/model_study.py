@@ -110,8 +110,8 @@ def as_text(scores: dict[str, Any]) -> str:
     """The scores as tables."""
     split = scores["split"]
     lines = [
-        f"{split['test']} {split['how']}, {split['test_rows']:,} rows; {split['test_ended']} reached their end of life. "
-        "In brackets 95 % of a bootstrap over vehicles."
+        f"{split['test']} {split['how']}, {split['test_rows']:,} rows; {split['test_ended']} reached their end of "
+        "life. In brackets 95 % of a bootstrap over vehicles."
     ]
     for key, unit in _UNITS.items():
         s = scores[key]
@@ -127,11 +127,12 @@ def as_text(scores: dict[str, Any]) -> str:
                 for name, b in s["baselines"].items()
             ),
             f"{'rows split, not vehicles: a leak, no result':<42} {s['leaky']['mae']:12.0f}",
-            f"bias {s['bias']:+.0f} of a mean of {s['mean']:.0f} {unit}; MAPE {s['mape']:.0%}; within 20 % at half of life "
-            f"{s['alpha_lambda']:.0%}, at three quarters {s['alpha_lambda_three_quarters']:.0%} of vehicles",
+            f"bias {s['bias']:+.0f} of a mean of {s['mean']:.0f} {unit}; MAPE {s['mape']:.0%}; within 20 % at half of "
+            f"life {s['alpha_lambda']:.0%}, at three quarters {s['alpha_lambda_three_quarters']:.0%} of vehicles",
             f"90 % interval: covers {interval['coverage']:.1%} ({interval['coverage_range'][0]:.1%} to "
-            f"{interval['coverage_range'][1]:.1%}); {interval['vehicles_mostly_covered']:.0%} of vehicles have 80 % of rows "
-            f"covered; width {interval['width']:.2f} of a life, in its last fifth {_number(interval['width_last_fifth'])}",
+            f"{interval['coverage_range'][1]:.1%}); {interval['vehicles_mostly_covered']:.0%} of vehicles have 80 % of "
+            f"rows covered; width {interval['width']:.2f} of a life, in its last fifth "
+            f"{_number(interval['width_last_fifth'])}",
             *(
                 f"  by {group:<8} " + ", ".join(f"{name} {value:.0%}" for name, value in interval[group].items())
                 for group in ("cells", "uses", "cohorts", "fifths")
