@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from datasets.names import REGISTERED_MODEL
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-MODEL = "ev-battery-fleet"
-"""The registered model's name, unless another is set."""
 CHAMPION, CHALLENGER = "champion", "challenger"
 LOCAL = "sqlite:///mlflow.db"
 """The registry without a server: a file in the current folder, with its artefacts beside it."""
@@ -97,7 +97,7 @@ class Reader:
     `tracking_uri`: of a server (http, https), of a database (sqlite:///FILE, postgresql://...); "" is `LOCAL`.
     """
 
-    def __init__(self, tracking_uri: str = "", model: str = MODEL) -> None:
+    def __init__(self, tracking_uri: str = "", model: str = REGISTERED_MODEL) -> None:
         self.tracking_uri = tracking_uri or LOCAL
         self.model = model
         self.where = without_secrets(self.tracking_uri)
@@ -180,7 +180,7 @@ class Reader:
                 return Path(uri)
             found = self.resolve(str(uri))
             folder = self.fetch(found, cache)
-            remember(cache, str(uri), found, folder)
+            self.remember(str(uri), cache, found, folder)
             return folder
         kept = cache / uri.digest
         if uri.digest and _sound(kept):
@@ -203,6 +203,26 @@ class Reader:
         except OSError as error:
             raise RegistryError(f"cannot keep models in {cache}: {error.strerror or error}") from error
         return kept
+
+    def remember(self, uri: str, cache: Path, version: Version, folder: Path) -> None:
+        """Note what `uri` stands for, for times when the registry does not answer."""
+        note = self._note(uri, cache)
+        fresh = note.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):
+            fresh.write_text(json.dumps({"version": asdict(version), "digest": folder.name}))
+            fresh.replace(note)
+
+    def remembered(self, uri: str, cache: Path) -> tuple[Version, Path] | None:
+        """What `uri` stood for when it was fetched last, if the cache still has it unaltered."""
+        try:
+            noted: Any = json.loads(self._note(uri, cache).read_text())
+            folder = cache / noted["digest"]
+            return (Version(**noted["version"]), folder) if _sound(folder) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _note(self, uri: str, cache: Path) -> Path:
+        return cache / f"last-{hashlib.sha256(f'{self.where} {uri}'.encode()).hexdigest()[:16]}.json"
 
     def _download(self, version: Version, into: Path) -> Path:
         """The bundle's folder, not verified. A run's path may name the MLflow model or the bundle itself."""
@@ -287,29 +307,6 @@ def _sound(kept: Path) -> bool:
         return kept.is_dir() and verified(kept) == kept.name
     except RegistryError:
         return False
-
-
-def remember(cache: Path, uri: str, version: Version, folder: Path) -> None:
-    """Note what `uri` stood for, for times when the registry does not answer (`remembered`)."""
-    note = _note(cache, uri)
-    fresh = note.with_suffix(f".{os.getpid()}")
-    with suppress(OSError):
-        fresh.write_text(json.dumps({"version": asdict(version), "digest": folder.name}))
-        fresh.replace(note)
-
-
-def remembered(cache: Path, uri: str) -> tuple[Version, Path] | None:
-    """What `uri` stood for when it was fetched last, if the cache still has it unaltered."""
-    try:
-        noted: Any = json.loads(_note(cache, uri).read_text())
-        folder = cache / noted["digest"]
-        return (Version(**noted["version"]), folder) if _sound(folder) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _note(cache: Path, uri: str) -> Path:
-    return cache / f"last-{hashlib.sha256(uri.encode()).hexdigest()[:16]}.json"
 
 
 # ---- small

@@ -34,7 +34,6 @@ from models.registry import (
     CHALLENGER,
     CHAMPION,
     LOCAL,
-    MODEL,
     Lineage,
     Reader,
     RegistryAway,
@@ -46,7 +45,7 @@ from models.registry import (
 )
 
 __all__ = [
-    "CHALLENGER", "CHAMPION", "LOCAL", "MODEL", "Lineage", "Registry", "RegistryAway", "RegistryError", "TrainingRun",
+    "CHALLENGER", "CHAMPION", "LOCAL", "Lineage", "Registry", "RegistryAway", "RegistryError", "TrainingRun",
     "Version",
 ]  # fmt: skip
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from models.bundle import BUNDLED, Bundle
-from models.registry import remembered, verified, without_secrets
+from models.registry import verified, without_secrets
 from tests.models.test_bundle import ROW
 from training.registry import Registry, RegistryAway, RegistryError, TrainingRun
 
@@ -84,11 +84,11 @@ def test_what_is_fetched_is_the_bundle(registry: Registry, tmp_path: Path, uri: 
     assert Bundle.load(found).manifest.version == "2.0.2"
     assert found.name == verified(found)
     assert registry.fetch(uri, tmp_path) == found
-    known = remembered(tmp_path, uri)
+    known = registry.remembered(uri, tmp_path)
     assert known is not None
     assert known[1] == found
     (found / "rul.ubj").write_bytes(b"altered")
-    assert remembered(tmp_path, uri) is None
+    assert registry.remembered(uri, tmp_path) is None
     assert Bundle.load(registry.fetch(uri, tmp_path)).manifest.version == "2.0.2", "fetched anew"
 
 
