@@ -228,7 +228,8 @@ def replicas_up(plan: PoolPlan) -> int:
     app = serve.status().applications.get(plan.name)
     if app is None or REPLICAS not in app.deployments:
         return 0
-    return sum(n for state, n in app.deployments[REPLICAS].replica_states.items() if state.value == "RUNNING")
+    # Typed as members of ReplicaState, which is a str, too; in fact plain text.
+    return sum(n for state, n in app.deployments[REPLICAS].replica_states.items() if state == "RUNNING")
 
 
 def undeploy(plan: PoolPlan) -> None:
