@@ -1,15 +1,16 @@
 """The predictor pool beside its model in this process, and beside a bare FastAPI application with the same model.
 
-python benchmarks/pool.py [--quick]
-Prints and writes benchmarks/results/pool.json. By handle, batches of 5,000 are asked as the feeder does, four on their
-way. Where everything runs on two cores, whoever asks takes its share of them. A swap is a new champion in a registry
-(a local database) while REST and batches go on.
+python benchmarks/pool.py [--haproxy] [--quick]     --haproxy: Serve's HAProxy before the replicas, not its own proxy
+Prints and writes benchmarks/results/pool.json or pool-haproxy.json. By handle, batches of 5,000 are asked as the feeder
+does, four on their way. Where everything runs on two cores, whoever asks takes its share of them. A swap is a new
+champion in a registry (a local database) while REST and batches go on.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import statistics
 import subprocess
@@ -280,18 +281,26 @@ def partial_ask(port: int) -> Callable[[], str]:
 
 
 def main() -> None:
+    flags = parser(__doc__)
+    flags.add_argument("--haproxy", action="store_true")
+    arguments = flags.parse_args()
+    # Ray gives its workers low priority; a fleet with a pace does not, and the peers have none.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    if arguments.haproxy:
+        os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     import ray
 
-    arguments = parser(__doc__).parse_args()
     size = QUICK if arguments.quick else Size()
     ray.init("local", num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    load = os.getloadavg()[0]
     try:
         result = measured(size)
         result["swap"] = swapped(size)
     finally:
         ray.shutdown()
+    result |= {"cores": os.cpu_count(), "load_before": load, "load_after": os.getloadavg()[0]}
     print(json.dumps(result, indent=2))
-    results_of("pool", arguments).write(result)
+    results_of("pool-haproxy" if arguments.haproxy else "pool", arguments).write(result)
 
 
 if __name__ == "__main__":

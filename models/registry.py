@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -48,6 +49,8 @@ _ENVIRONMENT = {
     "AWS_MAX_ATTEMPTS": "2",
 }
 _SAID = 200
+_DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_CONNECT_S = 5.0
 
 
 class RegistryError(Exception):
@@ -241,6 +244,7 @@ class Reader:
     # ---- asking
 
     def _client(self) -> MlflowClient:
+        _reach_database(self.tracking_uri, self.where)
         load_mlflow()
         from mlflow.tracking import MlflowClient
 
@@ -321,6 +325,17 @@ def without_secrets(uri: str) -> str:
 def local_file(tracking_uri: str) -> Path | None:
     """The file of an SQLite database."""
     return Path(tracking_uri.removeprefix("sqlite:///")) if tracking_uri.startswith("sqlite:///") else None
+
+
+def _reach_database(tracking_uri: str, where: str) -> None:
+    """RegistryAway where nothing listens at a database's address. MLflow would try again for minutes."""
+    parts = urlsplit(tracking_uri)
+    port = next((port for scheme, port in _DATABASES.items() if parts.scheme.startswith(scheme)), 0)
+    if port and parts.hostname:
+        try:
+            socket.create_connection((parts.hostname, parts.port or port), timeout=_CONNECT_S).close()
+        except OSError as error:
+            raise RegistryAway(f"{where} does not answer: {error}") from error
 
 
 def _version(found: Any) -> Version:

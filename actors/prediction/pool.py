@@ -129,33 +129,33 @@ class Watcher:
                 _log.exception("the registry could not be asked")
 
     def current(self, known: str) -> tuple[Offered | None, str]:
-        """The model of the moment, None for one of digest `known`; and what is wrong with the registry."""
+        """The model of the moment, None where its key is `known`; and what is wrong with the registry."""
         offered = self._source.offered
-        return None if offered.digest == known else offered, self._source.notice
+        return None if offered.key == known else offered, self._source.notice
 
 
 class Replica(Pool):
     """A pool's replica on Serve. With a `watcher` its model is the watcher's, looked at every `every_s`."""
 
     async def __init__(self, bundle: Path, watcher: DeploymentHandle[Any] | None, every_s: float) -> None:  # type: ignore[misc]
-        self._watcher, self._digest, self._every_s = watcher, "", every_s
+        self._every_s = every_s
         if watcher is None:
             super().__init__(bundle)
             return
         offered, notice = await watcher.current.remote("")
         super().__init__(await asyncio.to_thread(offered.load))
         self.swap(self._model[0], offered.origin)
-        self._digest, self.notice = offered.digest, notice
+        self._known, self.notice = offered.key, notice
         self._following = asyncio.create_task(self._follow(watcher))
 
     async def _follow(self, watcher: DeploymentHandle[Any]) -> None:
         while True:
             await asyncio.sleep(self._every_s)
             try:
-                offered, notice = await watcher.current.remote(self._digest)
+                offered, notice = await watcher.current.remote(self._known)
                 if offered is not None:
                     self.swap(await asyncio.to_thread(offered.load), offered.origin)
-                    self._digest = offered.digest
+                    self._known = offered.key
                 self.notice = notice
             except Exception as error:  # whatever it is, the replica has a model
                 self.notice = f"nobody watches the registry ({error!r:.120}); model {self.version} is kept"

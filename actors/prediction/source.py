@@ -28,6 +28,11 @@ class Offered:
     files: dict[str, bytes] = field(repr=False)
     origin: dict[str, str]
 
+    @property
+    def key(self) -> str:
+        """What tells it from others: the same files may come from the bundled model and from a version."""
+        return f"{self.digest} {self.origin.get('version', '')}"
+
     def load(self) -> Bundle:
         """The bundle, verified once more, and warm."""
         with tempfile.TemporaryDirectory(prefix="ev-twin-model-") as folder:

@@ -4,6 +4,7 @@ are said in seconds.
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from models.bundle import Bundle
 from tests.services import S3, MLflow
 from tests.services.base import free_ports
 from tests.training.test_registry import bundle_of, training_of
-from training.registry import Registry, RegistryAway
+from training.registry import Registry, RegistryAway, RegistryError
 
 pytestmark = pytest.mark.services
 
@@ -57,12 +58,30 @@ def test_a_store_that_is_away_is_said_and_leaves_nothing_half_done(registry: Reg
     assert Bundle.load(registry.fetch(version, cache)).manifest.version == "3.0.2"
 
 
-def test_a_server_that_is_away_is_said_in_seconds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("uri", ["http://me:hush@127.0.0.1:{}", "postgresql://me:hush@127.0.0.1:{}/mlflow"])
+def test_a_server_that_is_away_is_said_in_seconds(tmp_path: Path, uri: str) -> None:
     [port] = free_ports(1)
-    registry = Registry(f"http://me:hush@127.0.0.1:{port}")
+    registry = Registry(uri.format(port))
     began = time.monotonic()
     with pytest.raises(RegistryAway) as raised:
         registry.fetch("models:/ev-battery-fleet@champion", tmp_path)
     assert time.monotonic() - began < PATIENCE_S
     assert "Connection refused" in str(raised.value)
     assert "hush" not in str(raised.value)
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        registry = Registry(f"http://127.0.0.1:{mute.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(RegistryAway, match="timed out"):
+            registry.fetch("models:/ev-battery-fleet@champion", tmp_path)
+        assert time.monotonic() - began < PATIENCE_S
+
+
+def test_what_is_no_registry_is_said(s3: S3, tmp_path: Path) -> None:
+    """Another server, which answers with an error of its own."""
+    with pytest.raises(RegistryError) as raised:
+        Registry(s3.url).fetch("models:/ev-battery-fleet@champion", tmp_path)
+    assert "\n" not in str(raised.value)
