@@ -18,3 +18,7 @@ Fsync = Literal["checkpoint", "always"]
 def utc_text(time: datetime) -> str:
     """2026-06-01T07:00:02Z: ISO 8601 to the second. In four digits, which strftime gives no year before 1000."""
     return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+
+
+REGISTERED_MODEL = "ev-battery-fleet"
+"""The name of our model in a registry, unless another is set."""

@@ -26,6 +26,7 @@ NEEDS: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "lives": (),
     "log": (),
     "payload": (RAY,),
+    "pool": (RAY,),
     "sinks": (SERVERS,),
     "start": (),
     "supervisor": (),

@@ -31,10 +31,10 @@ from actors.prediction.plan import READER, PoolPlan, pool_name
 from actors.secret import Secret
 from datasets.log.durable import make_directory
 from datasets.schema import vehicle_id, vehicle_index
-from models.bundle import BUNDLED, Bundle, BundleError
 from physics import Fault, load_cell, physics_version
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
+from twin.model import chosen_model
 from twin.run_directory import RunLock, new_directory, save_run, stamp
 from twin.servers import adopt_old_cursors, check_targets, start_exporter, targets_of
 from twin.settings import RunSettings, load_settings, parse_duration
@@ -129,7 +129,9 @@ class Fleet:
                 load_cell(name)
         except ValueError as error:
             raise BadInput(f"--cell: {error}") from None
-        self._bundle = _bundle_of(settings)
+        self._model = chosen_model(settings) if settings.pool.predict else None
+        if self._model is not None and self._model.notice:
+            self.warnings.append(self._model.notice)
         self._supervisor: Supervisor | None = None
         self._exporter: Exporter | None = None
         self._owns_ray = False
@@ -156,7 +158,7 @@ class Fleet:
             "settings": self.settings.shown() | {"shards": plan.shards},
             "seed": self.settings.population.seed,
             "period_s": self.settings.clock.telemetry_s,
-            "versions": _versions() | {"model": self._bundle.manifest.version if self._bundle else None},
+            "versions": _versions() | {"model": self._model.bundle.manifest.version if self._model else None},
             "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
             "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
             "resumed": [
@@ -217,12 +219,14 @@ class Fleet:
 
     def _pool_plan(self, log_id: str) -> PoolPlan | None:
         pool = self.settings.pool
-        if self._bundle is None:
+        if self._model is None:
             return None
         return PoolPlan(
             name=pool_name(log_id),
-            bundle=(pool.bundle or BUNDLED).resolve(),
-            replicas=(1, pool.replicas),
+            bundle=self._model.folder,
+            model=self._model.plan,
+            replicas=(pool.min_replicas, pool.replicas),
+            queue=pool.rest_queue,
             host=pool.rest_host,
             port=pool.rest_port,
             token=Secret(pool.api_token, "TWIN_API_TOKEN") if pool.api_token else None,
@@ -452,15 +456,6 @@ def describe_backlog(status: FleetStatus) -> str:
         reason = status.waiting.get(READER, "the pool is behind")
         parts.append(f"{status.predictor_backlog:,} records wait for the predictor ({reason})")
     return "; ".join(parts)
-
-
-def _bundle_of(settings: RunSettings) -> Bundle | None:
-    if not settings.pool.predict:
-        return None
-    try:
-        return Bundle.load(settings.pool.bundle or BUNDLED)
-    except BundleError as error:
-        raise BadInput(f"--bundle: {error}") from None
 
 
 def _make_directory(out: Path) -> None:

@@ -79,6 +79,8 @@ def run_settings(directory: Path, run: Mapping[str, Any], flags: Mapping[str, An
     base = {name: unmasked(value) if isinstance(value, str) else value for name, value in base.items()}
     if base.get("api_token"):
         base["api_token"] = os.environ.get("TWIN_API_TOKEN", "")
+    if "@" in base.get("tracking_uri", ""):  # its password was masked
+        base["tracking_uri"] = os.environ.get("MLFLOW_TRACKING_URI", base["tracking_uri"])
     base["telemetry_every"] = run["period_s"]  # its default depends on the duration, which may have changed
     # The run decides who is in the fleet and where its records go, not the environment of this shell.
     environ = {name: value for name, value in os.environ.items() if name in PASSWORDS.values()}

@@ -6,7 +6,7 @@ checked when its group is loaded (`Given.group`), and a command loads only the g
 
 Environment: every setting as TWIN_<NAME> (TWIN_VEHICLES=500), and the usual names of the services:
 KAFKA_BOOTSTRAP_SERVERS; MQTT_HOST, MQTT_PORT, MQTT_PASSWORD; PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE;
-RAY_ADDRESS.
+RAY_ADDRESS; MLFLOW_TRACKING_URI.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pydantic.fields import FieldInfo
 
 from actors.delivery.sinks.base import mask
 from actors.prediction.plan import LOOPBACK
-from datasets.names import Fsync, Payload, utc_text
+from datasets.names import REGISTERED_MODEL, Fsync, Payload, utc_text
 from datasets.transmission import Transmission
 from physics.default_fleet import CELL_SHARES, MODEL_SHARES, MODELS, MOST_FAULTY, OLDEST_YEARS, USE_SHARES, USES
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
@@ -484,8 +484,21 @@ class Pool(Group):
     title = "Predictor pool"
 
     predict: bool = _setting(True, "run the predictor pool")
-    bundle: Path | None = _setting(None, "folder of a model bundle", default_text="the bundled model")
+    predictor_model: Annotated[str, Form("FOLDER|URI")] = _setting(
+        "",
+        "the pool's model: a bundle's folder, models:/NAME@ALIAS, models:/NAME/NUMBER or runs:/RUN_ID/PATH",
+        default_text="the champion of the registry, where tracking_uri names one; else the bundled model",
+    )
+    bundle: Path | None = _setting(None, "folder of a model bundle; the same as predictor_model", default_text="none")
+    predictor_poll: Duration = _setting(10.0, "how often the registry is asked for another model", default_text="10s")
+    predictor_cache: Path | None = _setting(
+        None, "where fetched models are kept", default_text="ev-battery-fleet-twin/models in the user's cache folder"
+    )
+    min_replicas: int = _setting(1, "smallest number of replicas in the pool", ge=1, le=256)
     replicas: int = _setting(2, "largest number of replicas in the pool", ge=1, le=256)
+    rest_queue: int = _setting(
+        128, "most requests that wait for a replica; one more is answered with 503 and Retry-After", ge=1, le=100_000
+    )
     rest_host: Annotated[str, Form("ADDRESS")] = _setting("127.0.0.1", "address of the REST interface")
     rest_port: Port = _setting(8000, "port of the REST interface")
     api_token: str = _setting(
@@ -504,6 +517,20 @@ class Pool(Group):
             )
         return token
 
+    @property
+    def cache(self) -> Path:
+        """Where fetched models are kept."""
+        user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return (self.predictor_cache or user / "ev-battery-fleet-twin" / "models").absolute()
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Pool:
+        if self.bundle is not None and self.predictor_model:
+            raise ValueError("expected either a bundle or a predictor_model, got both")
+        if self.min_replicas > self.replicas:
+            raise ValueError(f"expected min_replicas up to replicas ({self.replicas}), got {self.min_replicas}")
+        return self
+
     @model_validator(mode="after")
     def _token(self) -> Pool:
         if self.rest_host not in LOOPBACK and not self.api_token:
@@ -512,6 +539,22 @@ class Pool(Group):
                 "the network could call the predictor"
             )
         return self
+
+
+class ModelRegistry(Group):
+    """Where models are registered."""
+
+    title = "Model registry"
+
+    tracking_uri: Annotated[str, Form("URI"), Off("")] = _setting(
+        "",
+        "MLflow's tracking server or database: http://HOST:PORT, sqlite:///FILE",
+        default_text="off",
+        environment="MLFLOW_TRACKING_URI",
+    )
+    registry_model: Annotated[str, Form("NAME")] = _setting(
+        REGISTERED_MODEL, "name of the registered model", pattern=r"^[A-Za-z0-9._-]{1,100}$"
+    )
 
 
 class Processes(Group):
@@ -546,7 +589,9 @@ class Consumer(Group):
     metrics_port: PortOrOff = _setting(9101, "port of the Prometheus metrics, 0 for off")
 
 
-RUN_GROUPS: tuple[type[Group], ...] = (Population, Reporting, Clock, Servers, Log, Pool, Processes)
+RUN_GROUPS: tuple[type[Group], ...] = (
+    Population, Reporting, Clock, Servers, Log, Pool, ModelRegistry, Processes,
+)  # fmt: skip
 GROUPS: tuple[type[Group], ...] = (*RUN_GROUPS, Consumer)
 
 
@@ -560,12 +605,16 @@ class RunSettings:
     servers: Servers
     log: Log
     pool: Pool
+    registry: ModelRegistry
     processes: Processes
 
     @property
     def groups(self) -> tuple[Group, ...]:
         """All groups, in the order of `RUN_GROUPS`."""
-        return self.population, self.reporting, self.clock, self.servers, self.log, self.pool, self.processes
+        return (
+            self.population, self.reporting, self.clock, self.servers, self.log, self.pool, self.registry,
+            self.processes,
+        )  # fmt: skip
 
     @property
     def oldest_years(self) -> float:
@@ -659,6 +708,7 @@ class Given:
             servers=self.group(Servers),
             log=self.group(Log),
             pool=self.group(Pool),
+            registry=self.group(ModelRegistry),
             processes=self.group(Processes),
         )
 
@@ -765,6 +815,8 @@ def _from_services(environ: Mapping[str, str]) -> dict[str, str]:
     values: dict[str, str] = {}
     if address := environ.get("RAY_ADDRESS"):  # this is how a job of `ray job submit` finds its cluster
         values["address"] = address
+    if registry := environ.get("MLFLOW_TRACKING_URI"):
+        values["tracking_uri"] = registry
     if servers := environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         values["kafka"] = servers
     if host := environ.get("MQTT_HOST"):

@@ -104,6 +104,8 @@ class FleetStatus:
     shards: tuple[ShardStatus, ...] = ()
     sinks: tuple[SinkStatus, ...] = ()
     waiting: dict[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    """What is wrong although all flows: the registry of models does not answer, say."""
 
     @property
     def backlog(self) -> int:
@@ -149,6 +151,7 @@ def measure(
             for target in plan.targets
         ),
         waiting=waiting,
+        notices=tuple(sorted({feeder.notice for feeder in feeders if feeder.notice})),
     )
 
 

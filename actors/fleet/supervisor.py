@@ -74,6 +74,7 @@ class Supervisor:
         self._carriers = Carriers(plan, cluster)
         self._pool = _PoolStart(cluster, plan.pool)
         self._restarts = 0
+        self._notices: tuple[str, ...] = ()
         self._points = RestartPoints(plan.run_dir)
         self._several_nodes = False
         self._began = self._clock()
@@ -379,9 +380,19 @@ class Supervisor:
         if self._several_nodes:
             self._keep_restart_points()
         self._status = self._measured()
+        self._say_notices(self._status.notices)
         on_status(self._status)
         self._carriers.ask()
         return self._status
+
+    def _say_notices(self, notices: tuple[str, ...]) -> None:
+        """Each once, and that it is over."""
+        for notice in notices:
+            if notice not in self._notices:
+                _log.warning("%s", notice)
+        if self._notices and not notices:
+            _log.warning("the registry of models answers, and the pool has its model")
+        self._notices = notices
 
     def _keep_restart_points(self) -> None:
         """Copy new checkpoints to the driver; confirm a copy when every sink has acknowledged all records before it.

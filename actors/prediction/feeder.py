@@ -65,7 +65,7 @@ class Answer(Protocol):
     """The pool's answer about a batch, which may still be on its way."""
 
     def result(self, *, timeout_s: float) -> dict[str, Any]:
-        """Wait for the answer: an array for each of `MODEL_OUTPUTS`, shape (n,), and `model_version`."""
+        """Wait: an array for each of `MODEL_OUTPUTS`, shape (n,), `model_version`, and maybe a `notice`."""
 
 
 Ask = Callable[[npt.NDArray[np.float32]], Answer]
@@ -75,7 +75,8 @@ Ask = Callable[[npt.NDArray[np.float32]], Answer]
 @dataclass
 class FeederStatus:
     """`read`: telemetry rows looked at, by shard; `made`: predictions, by shard. `latency_s`: of the last batch, from
-    question to answer; `latencies`: of each record, from due to predicted."""
+    question to answer; `latencies`: of each record, from due to predicted. `notice`: what the pool said last of where
+    its model comes from; "" where nothing is wrong. `model_version`: of the last batch."""
 
     pid: int
     read: dict[int, int]
@@ -84,6 +85,8 @@ class FeederStatus:
     latency_s: float = 0.0
     latencies: Latencies = field(default_factory=Latencies)
     waiting_for: str = "the predictor pool to start"
+    notice: str = ""
+    model_version: str = ""
 
     @property
     def predictions(self) -> int:
@@ -324,7 +327,8 @@ class Feeder:
     def _log_answer(self, asked: _Asked) -> None:
         """Wait for one answer and log it."""
         try:
-            batch = _predictions(asked.rows, asked.answer.result(timeout_s=_ANSWER_TIMEOUT_S))
+            answer = asked.answer.result(timeout_s=_ANSWER_TIMEOUT_S)
+            batch = _predictions(asked.rows, answer)
         except Exception as error:
             # Whatever the pool's failure is, the reaction is the same: go back to the last logged prediction.
             raise PoolSilent.because(error) from error
@@ -335,6 +339,7 @@ class Feeder:
             self._status.read[asked.shard] = asked.position
             self._status.made[asked.shard] += len(asked.rows)
             self._status.batches += 1
+            self._status.notice, self._status.model_version = answer.get("notice", ""), answer["model_version"]
             self._status.latency_s = time.perf_counter() - asked.asked_s
             if asked.due_ns:
                 late_s = max(0.0, (time.time_ns() - asked.due_ns) / 1e9)

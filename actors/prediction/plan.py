@@ -12,13 +12,30 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
+class ModelPlan:
+    """A model that is in a registry. `uri`: which, as `models.registry` takes it. `tracking_uri`: of the registry.
+    `cache`: where its bundles are kept, on each node. `fallback`: the folder of the bundle used before there is one.
+    `poll_s`: how often the registry is asked whether `uri` stands for another version."""
+
+    uri: str
+    tracking_uri: str = field(repr=False)
+    cache: Path
+    fallback: Path
+    poll_s: float = 10.0
+
+
+@dataclass(frozen=True)
 class PoolPlan:
-    """`name`: with Serve, of this run only. `replicas`: (least, most), between which Serve scales. `token`: the bearer
-    token of REST callers, if any. `shared`: the cluster outlives the run, and others may have pools on it."""
+    """`name`: with Serve, of this run only. `bundle`: the model's folder, where `model` does not say that it is in a
+    registry. `replicas`: (least, most), between which Serve scales. `queue`: most requests that wait for a replica;
+    REST callers beyond them are told to come again. `token`: the bearer token of REST callers, if any. `shared`: the
+    cluster outlives the run, and others may have pools on it."""
 
     name: str
     bundle: Path
+    model: ModelPlan | None = None
     replicas: tuple[int, int] = (1, 2)
+    queue: int = 128
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = field(default=None, repr=False)

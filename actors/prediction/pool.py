@@ -1,166 +1,168 @@
-"""The predictor pool: Ray Serve replicas of one bundle. Feeders ask it in batches by handle, anyone else over REST.
+"""The predictor pool: Ray Serve replicas of one model. Feeders ask it in batches by handle, anyone else over REST.
 
-REST: `POST /predict` (one object or a list of the seven inputs), `GET /health`, `GET /model`, OpenAPI at `/docs`.
+A model of a registry is replaced while the pool answers: one `Watcher` asks the registry, fetches and verifies, and
+each replica loads what it has beside the model that predicts, then changes over between two batches.
 """
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 import logging
 import threading
-from collections.abc import Callable
+import time
 from dataclasses import asdict
 from pathlib import Path
-from types import GenericAlias
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from fastapi import Depends, FastAPI, Header, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+import numpy.typing as npt
 from ray import serve
+from ray.serve.config import BackpressureConfig
 from ray.serve.context import _get_global_client  # Serve's public functions do not say where it listens
+from ray.serve.handle import DeploymentHandle
 
-from actors.prediction.plan import LOOPBACK, PoolPlan
+from actors.prediction.plan import LOOPBACK, ModelPlan, PoolPlan
+from actors.prediction.rest import rest_api
+from actors.prediction.source import ModelSource, Offered
 from datasets.schema import MODEL_OUTPUTS
 from models.bundle import Bundle
-from models.features import FEATURES
 
 _log = logging.getLogger(__name__)
 _started_by_us = threading.Event()
 
-MAX_REST_ROWS = 10_000
-MAX_REST_BYTES = 8 << 20  # twice what that many rows take, indented and with every digit of a double
-
-
-class PredictRequest(BaseModel):
-    """The seven inputs by the reference system's names. Pack level; positive current and power discharge."""
-
-    # Strict: true and "0.5" are no numbers.
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
-
-    SoC: float = Field(ge=0, le=1, description="State of charge")
-    SoH: float = Field(gt=0, le=1.2, description="State of health, capacity over fresh capacity")
-    Battery_Voltage: float = Field(gt=0, le=1500, description="V")
-    Battery_Current: float = Field(ge=-5000, le=5000, description="A, positive discharges")
-    Battery_Temperature: float = Field(ge=-60, le=150, description="degC")
-    Charge_Cycles: float = Field(ge=0, le=100_000, description="Equivalent full cycles")
-    Power_Consumption: float = Field(ge=-2000, le=2000, description="kW, positive discharges")
-
-
-_OUTPUTS: dict[str, Any] = {field.name: (float, Field(description=field.described)) for field in MODEL_OUTPUTS}
-PredictResponse = create_model(
-    "PredictResponse",
-    __doc__="What the model predicts for one vehicle: the model's columns of predictions.",
-    model_version=(str, Field(description="Version of the bundle that predicted")),
-    **_OUTPUTS,
-)
-
-_ONE_OR_MANY: Any = PredictResponse | GenericAlias(list, (PredictResponse,))
-
-_ONE: TypeAdapter[PredictRequest] = TypeAdapter(PredictRequest)
-_MANY: TypeAdapter[list[PredictRequest]] = TypeAdapter(
-    Annotated[list[PredictRequest], Field(min_length=1, max_length=MAX_REST_ROWS)]
-)
+REPLICAS = "Predictor"
+"""The deployment's name with Serve."""
+# Requests in one replica at a time: single ones of REST are predicted together. More wait in the caller's queue.
+_ONGOING = 32
+_RETRY_AFTER_S = 1.0
+_FOLLOW_S = 1.0
 
 
 class Pool:
-    """One replica: a loaded bundle that answers batches."""
+    """One replica: a model that answers batches, until another takes its place."""
 
-    def __init__(self, bundle: Path) -> None:
-        self._bundle = Bundle.load(bundle)
+    def __init__(self, bundle: Path | Bundle) -> None:
+        self.notice = ""
+        self._asked: list[tuple[npt.NDArray[np.floating], asyncio.Future[dict[str, Any]]]] = []
+        self.swap(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle), {})
 
-    def predict_batch(self, inputs: np.ndarray) -> dict[str, Any]:
-        """Predictions for the rows of `inputs`, shape (n, 7): float32 arrays (n,) and the model's version."""
-        predictions = self._bundle.predict(inputs)
+    def swap(self, bundle: Bundle, origin: dict[str, str]) -> None:
+        """Predict with this model from now on. What was asked of the one before, with its inputs, it still answers.
+
+        Called on the event loop, like all that predicts: so nothing comes between.
+        """
+        self._answer()
+        self._model = bundle, origin
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The model's inputs; the first seven are `FEATURES`."""
+        return self._model[0].manifest.features
+
+    @property
+    def version(self) -> str:
+        """The model's version, which its predictions carry."""
+        return self._model[0].manifest.version
+
+    def predict_batch(self, inputs: npt.NDArray[np.floating]) -> dict[str, Any]:
+        """Predictions for the rows of `inputs`, shape (n, 7) or (n, features): float32 arrays (n,), and the model's
+        version. Windowed features that are not there are NaN."""
+        bundle, _ = self._model
+        missing = len(bundle.manifest.features) - inputs.shape[1]
+        if missing > 0:
+            inputs = np.pad(inputs, ((0, 0), (0, missing)), constant_values=np.nan)
+        elif missing < 0:
+            # Asked for one model and answered by the next, which has fewer inputs.
+            inputs = inputs[:, : len(bundle.manifest.features)]
+        predictions = bundle.predict(inputs)
         arrays = {name: values.astype(np.float32) for name, values in vars(predictions).items()}
-        return arrays | {"model_version": self._bundle.manifest.version}
+        return arrays | {"model_version": bundle.manifest.version, "notice": self.notice}
 
-    def predict_rows(self, rows: list[PredictRequest]) -> list[BaseModel]:
-        """Predictions for REST rows."""
-        inputs = np.array([[getattr(row, name) for name in FEATURES] for row in rows])
-        answer = self.predict_batch(inputs)
-        version = answer.pop("model_version")
-        return [
-            PredictResponse(model_version=version, **{name: float(values[i]) for name, values in answer.items()})
-            for i in range(len(rows))
-        ]
+    async def predict_row(self, inputs: npt.NDArray[np.floating]) -> dict[str, Any]:
+        """The prediction of one row, shape (features,): numbers. Rows asked for in one turn of the event loop, which is
+        as long as a prediction takes where many ask, are predicted together; nobody waits for others to come."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self._asked.append((inputs, answer))
+        if len(self._asked) == 1:
+            loop.call_soon(self._answer)
+        return await answer
+
+    def _answer(self) -> None:
+        asked, self._asked = self._asked, []
+        if not asked:
+            return
+        try:
+            found = self.predict_batch(np.stack([inputs for inputs, _ in asked]))
+        except Exception as error:
+            for _, answer in asked:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        version = found["model_version"]
+        columns = {field.name: found[field.name].tolist() for field in MODEL_OUTPUTS}
+        for i, (_, answer) in enumerate(asked):
+            if not answer.done():  # its caller may have gone
+                answer.set_result({name: values[i] for name, values in columns.items()} | {"model_version": version})
 
     def model(self) -> dict[str, Any]:
-        """The manifest."""
-        return asdict(self._bundle.manifest)
+        """The manifest; where the model is from, if from a registry; and what is wrong with that."""
+        bundle, origin = self._model
+        return asdict(bundle.manifest) | {"origin": origin, "notice": self.notice}
 
 
-def rest_api(token: str | None, pool: Callable[[], Pool]) -> FastAPI:
-    """The routes. `pool` gives the replica that answers. It is called per request, as Serve makes it after the app."""
-    app = FastAPI(title="EV battery predictor pool", version="1")
+class Watcher:
+    """Asks the registry, in one process for all replicas: MLflow would take 200 MB of each, and seconds."""
 
-    def authorised(authorization: Annotated[str | None, Header()] = None) -> None:
-        if token is None:
+    def __init__(self, plan: ModelPlan) -> None:
+        self._source = ModelSource(plan)
+        self._source.begin()
+        self._every_s = plan.poll_s
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(self._every_s)
+            try:
+                self._source.look()
+            except Exception:  # ours to mend; the model stays
+                _log.exception("the registry could not be asked")
+
+    def current(self, known: str) -> tuple[Offered | None, str]:
+        """The model of the moment, None where its key is `known`; and what is wrong with the registry."""
+        offered = self._source.offered
+        return None if offered.key == known else offered, self._source.notice
+
+
+class Replica(Pool):
+    """A pool's replica on Serve. With a `watcher` its model is the watcher's, looked at every `every_s`."""
+
+    async def __init__(self, bundle: Path, watcher: DeploymentHandle[Any] | None, every_s: float) -> None:  # type: ignore[misc]
+        self._every_s = every_s
+        if watcher is None:
+            super().__init__(bundle)
             return
-        # An empty one is a token that this node does not have (`actors/secret.py`). Bytes are compared, because
-        # Starlette decodes a header as Latin-1, and text beyond ASCII cannot be compared.
-        if not token or not hmac.compare_digest((authorization or "").encode("latin-1"), f"Bearer {token}".encode()):
-            raise HTTPException(401, "expected the header 'Authorization: Bearer <token>'")
+        offered, notice = await watcher.current.remote("")
+        super().__init__(await asyncio.to_thread(offered.load))
+        self.swap(self._model[0], offered.origin)
+        self._known, self.notice = offered.key, notice
+        self._following = asyncio.create_task(self._follow(watcher))
 
-    @app.post(
-        "/predict",
-        dependencies=[Depends(authorised)],
-        response_model=_ONE_OR_MANY,
-        responses={413: {"description": f"The body is larger than {MAX_REST_BYTES:,} bytes"}},
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "application/json": {
-                        "schema": {"oneOf": [_ONE.json_schema(), {"type": "array", "items": _ONE.json_schema()}]}
-                    }
-                },
-            }
-        },
-    )
-    async def predict(request: Request) -> BaseModel | list[BaseModel]:
-        body = await _limited_body(request)
-        many = body.lstrip()[:1] == b"["
-        try:
-            rows = _MANY.validate_json(body) if many else [_ONE.validate_json(body)]
-        except ValidationError as error:
-            # Inputs are shown as text: NaN and broken UTF-8 would not survive as JSON.
-            details = [
-                {"type": d["type"], "loc": ("body", *d["loc"]), "msg": d["msg"], "input": repr(d["input"])[:200]}
-                for d in error.errors(include_url=False, include_context=False)
-            ]
-            raise RequestValidationError(details) from error
-        answers = pool().predict_rows(rows)
-        return answers if many else answers[0]
-
-    @app.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.get("/model", dependencies=[Depends(authorised)])
-    async def model() -> dict[str, Any]:
-        return pool().model()
-
-    return app
-
-
-async def _limited_body(request: Request) -> bytes:
-    """The body; 413 as soon as it is known to be larger than `MAX_REST_BYTES`, of which no more is kept."""
-    too_large = HTTPException(413, f"expected a body of at most {MAX_REST_BYTES:,} bytes; send fewer rows at a time")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > MAX_REST_BYTES:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():  # a chunked body has no length, so count what comes
-        body += chunk
-        if len(body) > MAX_REST_BYTES:
-            raise too_large
-    return bytes(body)
+    async def _follow(self, watcher: DeploymentHandle[Any]) -> None:
+        while True:
+            await asyncio.sleep(self._every_s)
+            try:
+                offered, notice = await watcher.current.remote(self._known)
+                if offered is not None:
+                    self.swap(await asyncio.to_thread(offered.load), offered.origin)
+                    self._known = offered.key
+                self.notice = notice
+            except Exception as error:  # whatever it is, the replica has a model
+                self.notice = f"nobody watches the registry ({error!r:.120}); model {self.version} is kept"
 
 
 def application(plan: PoolPlan) -> serve.Application:
-    """What Serve runs: the replicas, each with the REST routes."""
+    """What Serve runs: the replicas, each with the REST routes, and who watches the registry for them."""
     least, most = plan.replicas
 
     def this_replica() -> Pool:
@@ -168,14 +170,24 @@ def application(plan: PoolPlan) -> serve.Application:
         assert isinstance(pool, Pool)
         return pool
 
+    watcher: Any = None
+    if plan.model is not None:
+        watching: Any = serve.deployment(
+            name="Watcher", max_ongoing_requests=100, ray_actor_options={"num_cpus": 0}, graceful_shutdown_timeout_s=1
+        )
+        watcher = watching(Watcher).bind(plan.model)
     deployment: Any = serve.deployment(
-        name="Predictor",
-        max_ongoing_requests=8,
+        name=REPLICAS,
+        max_ongoing_requests=_ONGOING,
+        max_queued_requests=plan.queue,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=_RETRY_AFTER_S),
         autoscaling_config={"min_replicas": least, "max_replicas": most, "target_ongoing_requests": 2},
         ray_actor_options={"num_cpus": 1},
         health_check_period_s=5,
     )
-    bound: serve.Application = deployment(serve.ingress(rest_api(plan.token, this_replica))(Pool)).bind(plan.bundle)
+    follow_s = min(_FOLLOW_S, plan.model.poll_s) if plan.model else 0.0
+    routed = serve.ingress(rest_api(plan.token, this_replica))(Replica)
+    bound: serve.Application = deployment(routed).bind(plan.bundle, watcher, follow_s)
     return bound
 
 
@@ -185,7 +197,8 @@ def deploy(plan: PoolPlan) -> None:
     Serve of a cluster has one address for all: whoever starts it first decides. PermissionError where that one is open
     to others and the plan has no token.
     """
-    Bundle.load(plan.bundle)
+    if plan.model is None:
+        Bundle.load(plan.bundle)
     for name in ("ray", "ray.serve"):  # importing Serve makes both log each step to the terminal
         logging.getLogger(name).setLevel(logging.ERROR)
     if _get_global_client(raise_if_no_controller_running=False) is None:
@@ -213,8 +226,10 @@ def _check_address(plan: PoolPlan) -> None:
 def replicas_up(plan: PoolPlan) -> int:
     """How many replicas of the pool answer."""
     app = serve.status().applications.get(plan.name)
-    states = [] if app is None else [deployment.replica_states for deployment in app.deployments.values()]
-    return sum(count for counts in states for state, count in counts.items() if state.value == "RUNNING")
+    if app is None or REPLICAS not in app.deployments:
+        return 0
+    # Typed as members of ReplicaState, which is a str, too; in fact plain text.
+    return sum(n for state, n in app.deployments[REPLICAS].replica_states.items() if state == "RUNNING")
 
 
 def undeploy(plan: PoolPlan) -> None:

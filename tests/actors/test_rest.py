@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from actors.prediction.pool import MAX_REST_BYTES, MAX_REST_ROWS, Pool, rest_api
+from actors.prediction.pool import Pool
+from actors.prediction.rest import MAX_REST_BYTES, MAX_REST_ROWS, rest_api
 from models.bundle import BUNDLED
 from tests.models.test_bundle import ROW
 
@@ -117,7 +118,8 @@ def test_too_many_rows(client: TestClient) -> None:
 
 
 def test_health_model_and_documentation(client: TestClient) -> None:
-    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/health").json() == {"status": "ok", "model_version": pool.version, "notice": ""}
+    assert client.get("/ready").json() == {"ready": True}
     assert client.get("/model").json()["version"] == pool.model()["version"]
     assert "/predict" in client.get("/openapi.json").json()["paths"]
 

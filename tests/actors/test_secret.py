@@ -15,6 +15,7 @@ from ray.cloudpickle import dumps  # what Ray pickles with
 from actors.prediction.pool import application
 from actors.secret import Secret, SecretMissing, _file
 from twin import Fleet
+from twin.model import model_plan
 from twin.servers import targets_of
 from twin.settings import load_settings
 
@@ -53,6 +54,17 @@ def test_the_plan_of_a_fleet_and_its_pool_travel_without_secrets(tmp_path: Path)
         pickled: bytes = dumps(thing)  # type: ignore[no-untyped-call]
         assert HUSH.encode() not in pickled
         assert b"hu%2Fsh-42" not in pickled
+
+
+def test_a_registry_travels_without_its_password() -> None:
+    settings = load_settings({"tracking_uri": "https://me:hu%2Fsh-42@h:5000"}, environ={})
+    plan = model_plan(settings)
+    assert plan is not None
+    pickled: bytes = dumps(plan)  # type: ignore[no-untyped-call]
+    assert b"hu%2Fsh-42" not in pickled
+    assert pickle.loads(pickled) == plan
+    for said in (repr(plan), str(settings.shown())):
+        assert "hu%2Fsh-42" not in said
 
 
 ELSEWHERE = "import pickle, sys; print(pickle.load(sys.stdin.buffer), end='')"

@@ -324,7 +324,7 @@ def test_a_missing_service_skips_at_the_desk_and_fails_in_ci(
 
     monkeypatch.setattr(Kafka, "install", missing)
     with pytest.raises(outcome, match="Kafka needs Java"):
-        next(fixtures._session(Kafka))
+        next(fixtures._session(Kafka()))
 
 
 def test_a_server_that_ends_at_once_shows_its_log(mosquitto: Mosquitto) -> None:

@@ -1,4 +1,5 @@
-"""Real servers for tests and for a person at the desk: Kafka, Mosquitto, PostgreSQL, TimescaleDB; no container engine.
+"""Real servers for tests and for a person at the desk: Kafka, Mosquitto, PostgreSQL, TimescaleDB, S3,
+MLflow; no container engine.
 
     python -m tests.services install | start | stop | status
 
@@ -10,10 +11,15 @@ pytest fixtures are in `fixtures.py`, the command in `__main__.py`.
 
 from tests.services.base import Service, ServiceFailed, ServiceUnavailable
 from tests.services.kafka import Kafka
+from tests.services.mlflow import MLflow
 from tests.services.mosquitto import Mosquitto
 from tests.services.postgres import Postgres
+from tests.services.s3 import S3
 from tests.services.timescaledb import TimescaleDB
 
-ALL: tuple[type[Service], ...] = (Kafka, Mosquitto, Postgres, TimescaleDB)
+ALL: tuple[type[Service], ...] = (Kafka, Mosquitto, Postgres, TimescaleDB, S3, MLflow)
 
-__all__ = ["ALL", "Kafka", "Mosquitto", "Postgres", "Service", "ServiceFailed", "ServiceUnavailable", "TimescaleDB"]
+__all__ = [
+    "ALL", "S3", "Kafka", "MLflow", "Mosquitto", "Postgres", "Service", "ServiceFailed", "ServiceUnavailable",
+    "TimescaleDB",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What all four servers share: a folder, a free port, a child process, a wait until it answers, an end.
+"""What all servers share: a folder, a free port, a child process, a wait until it answers, an end.
 
 Errors: `ServiceUnavailable` says in one line what this machine lacks and what to install; `ServiceFailed` is a server
 that was there and did not come up, with the end of its log.
@@ -193,6 +193,10 @@ class Service(ABC):
     def environment(self) -> dict[str, str]:
         """The variables by which the application finds this server."""
 
+    def _variables(self) -> dict[str, str]:
+        """What the server finds in its environment, besides ours."""
+        return {}
+
     def _settle(self) -> None:  # noqa: B027 - most have nothing to do
         """What is to be done once the server answers for the first time."""
 
@@ -242,6 +246,7 @@ class Service(ABC):
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
+                    env=os.environ | self._variables(),
                     **_identity(self.run_as),
                 )
             ).result()

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.services import Kafka, Mosquitto, Postgres, Service, ServiceUnavailable, TimescaleDB
+from tests.services import S3, Kafka, MLflow, Mosquitto, Postgres, Service, ServiceUnavailable, TimescaleDB
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -23,8 +23,7 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def _session[S: Service](kind: type[S]) -> Iterator[S]:
-    service = kind()
+def _session[S: Service](service: S) -> Iterator[S]:
     try:
         service.start().wait_ready()
     except ServiceUnavailable as error:
@@ -38,25 +37,37 @@ def _session[S: Service](kind: type[S]) -> Iterator[S]:
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[Kafka]:
     """A broker; `.bootstrap_servers`."""
-    yield from _session(Kafka)
+    yield from _session(Kafka())
 
 
 @pytest.fixture(scope="session")
 def mosquitto() -> Iterator[Mosquitto]:
     """A broker on `.port`, WebSocket on `.websocket_port`."""
-    yield from _session(Mosquitto)
+    yield from _session(Mosquitto())
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A server; `.url()`, `.password`."""
-    yield from _session(Postgres)
+    yield from _session(Postgres())
 
 
 @pytest.fixture(scope="session")
 def timescaledb() -> Iterator[TimescaleDB]:
     """A server for one connection at a time; `.url()`. See `timescaledb_database` for an empty one."""
-    yield from _session(TimescaleDB)
+    yield from _session(TimescaleDB())
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """A server with one bucket; `.environment()`."""
+    yield from _session(S3())
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(s3: S3) -> Iterator[MLflow]:
+    """A tracking server on SQLite with its artefacts in `s3`; `.url`."""
+    yield from _session(MLflow().with_artefacts_in(s3))
 
 
 @pytest.fixture

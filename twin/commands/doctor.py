@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import typer
 
 from actors.delivery.sinks import LIVE_SINKS
+from actors.delivery.sinks.base import mask
+from twin.errors import BadInput
 from twin.folders import ROOT, shadowed_folders
 from twin.options import takes
 from twin.settings import RUN_GROUPS, Given, RunSettings
@@ -17,7 +18,13 @@ from twin.settings import RUN_GROUPS, Given, RunSettings
 EXAMPLE = "twin doctor --kafka 127.0.0.1:9092 --mqtt mqtt://127.0.0.1"
 
 
-@takes(*RUN_GROUPS, only=("cell", *LIVE_SINKS, "bundle", "rest_port", "metrics_port"))
+_TAKEN = (
+    "cell", *LIVE_SINKS, "bundle", "predictor_model", "predictor_cache", "tracking_uri", "registry_model", "rest_port",
+    "metrics_port",
+)  # fmt: skip
+
+
+@takes(*RUN_GROUPS, only=_TAKEN)
 def doctor(given: Given) -> None:
     """Check each part a run would use, and print one line for each."""
     wrong = 0
@@ -40,12 +47,11 @@ class Finding:
 def examine(settings: RunSettings) -> Iterator[Finding]:
     """Look at everything these settings would use."""
     from actors.delivery.sinks import SinkError
-    from models.bundle import BUNDLED, BundleError
     from twin.servers import targets_of
 
     yield _folders()
     yield _try("physics", lambda: _physics(settings), ValueError)
-    yield _try("model", lambda: _model(settings.pool.bundle or BUNDLED), BundleError)
+    yield _try("model", lambda: _model(settings), BadInput)
     yield _port("rest", settings.pool.rest_host, settings.pool.rest_port)
     if settings.processes.metrics_port:
         yield _port("metrics", "127.0.0.1", settings.processes.metrics_port)
@@ -77,11 +83,15 @@ def _physics(settings: RunSettings) -> str:
     return f"cells {names}, version {physics_version()}"
 
 
-def _model(folder: Path) -> str:
-    from models.bundle import Bundle
+def _model(settings: RunSettings) -> str:
+    """A run would go on where the registry does not answer; a doctor says that it does not."""
+    from twin.model import chosen_model
 
-    manifest = Bundle.load(folder).manifest
-    return f"{manifest.name} {manifest.version}, hashes match"
+    chosen = chosen_model(settings)
+    if chosen.notice:
+        raise BadInput(chosen.notice)
+    where = f", {chosen.plan.uri} of {mask(settings.registry.tracking_uri)}" if chosen.plan else ""
+    return f"{chosen}, hashes match{where}"
 
 
 def _port(part: str, host: str, port: int) -> Finding:

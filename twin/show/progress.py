@@ -9,6 +9,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from actors.fleet.status import FleetStatus
@@ -78,6 +79,7 @@ class Progress:
         if status.predictor_backlog:
             parts.append(f"predictor backlog {status.predictor_backlog:,}")
         parts += [f"{part} waits for {reason}" for part, reason in status.waiting.items()]
+        parts += status.notices
         if status.restarts:
             parts.append(f"{status.restarts} shard restart(s)")
         return " | ".join([*parts, f"left {self._left(status)}"])
@@ -96,6 +98,8 @@ class Progress:
             table.add_row(f"[bold]{sink.name}", f"{delivered:,}", f"backlog {sum(sink.backlog.values()):,}")
         for part, reason in status.waiting.items():
             table.add_row("[yellow]waiting", f"[yellow]{part}", f"[yellow]{reason}")
+        for notice in status.notices:
+            table.add_row("[yellow]model", "", f"[yellow]{escape(notice)}")
         if status.restarts:
             table.add_row("[yellow]restarts", f"{status.restarts}", "")
         table.add_row("[bold]time left", self._left(status), "")
