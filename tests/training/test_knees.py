@@ -66,8 +66,7 @@ def test_its_cause_is_the_loss_that_grew_most() -> None:
 def test_lives_have_knees_and_without_drying_hardly_any() -> None:
     """Taxis, which are driven most and so soon old; they begin at an SoH of about 0.9."""
     taxis = draw_population(5, np.arange(16), "chen2020", use="taxi", oldest_years=0.0, fault_share=0.0)
-    begun = {"sei_thickness_m": 2.0e-7, "active_n": 0.98, "active_p": 0.95}
-    taxis = replace(taxis, **{name: np.full(16, value) for name, value in begun.items()})
+    taxis = replace(taxis, sei_thickness_m=np.full(16, 2e-7), active_n=np.full(16, 0.98), active_p=np.full(16, 0.95))
     endless = replace(taxis, electrolyte_reserve=np.full(16, ENDLESS))
     found = []
     for who in (taxis, endless):
