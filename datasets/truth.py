@@ -39,6 +39,7 @@ TRUTH: dict[str, tuple[str, str]] = {
     "lam_lithium": ("", "of it inside lost active material"),
     "lam_ne": ("", "Loss of active material, negative electrode"),
     "lam_pe": ("", "Loss of active material, positive electrode"),
+    "wetted": ("", "Share of the electrodes' area that electrolyte wets; below 1 it has begun to dry out"),
     "sei_thickness_m": ("m", "Thickness of the SEI film"),
     "fault": ("", "The gravest of the vehicle's faults that have begun (docs/physics.md), none for none"),
     "fault_onset_s": ("s", "Since 1970"),

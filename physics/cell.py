@@ -13,6 +13,7 @@ import numpy.typing as npt
 from physics.cells import load_cell
 from physics.compiled import kernel
 from physics.constants import COLDEST_C, HOTTEST_C, KELVIN, LARGEST_C_RATE
+from physics.dryout import ENDLESS
 from physics.kernel import (
     PLANNED_BELOW_V,
     X_SURFACE_MIN,
@@ -27,7 +28,6 @@ from physics.layout import (
     ACTIVE_N,
     ACTIVE_P,
     AMBIENT,
-    AREA,
     ASKED,
     BLOCK_SIZE,
     CAPACITY_REFRESH_S,
@@ -52,6 +52,7 @@ from physics.layout import (
     Q_SIDE,
     R_DYNAMIC,
     REFRESH_S,
+    RESERVE,
     RESISTANCE_SCALE,
     ROWS,
     SEI_SCALE,
@@ -61,6 +62,7 @@ from physics.layout import (
     VOLTAGE,
     VOLTAGE_HIGH,
     VOLTAGE_LOW,
+    WHOLE_AREA,
     WORK_SIZE,
     X_EMPTY,
     X_FULL,
@@ -289,6 +291,7 @@ def rested_block(
     sei: bool = True,
     plating: bool = True,
     lam: bool = True,
+    dry_out: bool = True,
 ) -> FloatArray:
     """A block of 128 equal cells at rest at their ambient temperature, shape (BLOCK_SIZE,)."""
     block = np.zeros(BLOCK_SIZE)
@@ -305,7 +308,8 @@ def rested_block(
         Q_SEI: film / model.sei_length,
         ACTIVE_N: 1.0,
         ACTIVE_P: 1.0,
-        AREA: model.area * capacity_scale,
+        WHOLE_AREA: model.area * capacity_scale,
+        RESERVE: model.dry_reserve if dry_out else ENDLESS,
         RESISTANCE_SCALE: resistance_scale,
         COOLING_SCALE: 1.0,
         FILM_SCALE: 1.0,
@@ -329,6 +333,7 @@ def simulate_cell(
     sei: bool = True,
     plating: bool = True,
     lam: bool = True,
+    dry_out: bool = True,
     voltage_limits: bool = True,
     sei_thickness_m: float | None = None,
     capacity_scale: float = 1.0,
@@ -342,6 +347,7 @@ def simulate_cell(
     initial_soc       0 to 1, between the cell's own voltage limits at rest
     ambient_C         air around the cell [degC]; the cell loses heat to it by `heat_transfer_W_m2K`
     sei, plating, lam False switches off SEI growth, lithium plating or loss of active material
+    dry_out           False: its electrolyte suffices for any film
     voltage_limits    True: the cell's limits cut the current, as a battery management system would; False: they do not
     sei_thickness_m   film at the start [m]; the lithium in its growth is missing from the cell. Default: a fresh film
     capacity_scale, resistance_scale   of this cell, relative to the nominal one
@@ -378,6 +384,7 @@ def simulate_cell(
         sei=sei,
         plating=plating,
         lam=lam,
+        dry_out=dry_out,
     )
     limits = (model.voltage_min, model.voltage_max) if voltage_limits else (0.0, _NO_LIMIT_V)
     out = np.empty((PROFILE_ROWS, current.size))

@@ -54,6 +54,7 @@ from physics.columns import COLUMNS, NAMES, TYPES
 from physics.compiled import inner, kernel
 from physics.constants import DAY_S, KELVIN
 from physics.daily import DAILY, FIGURES
+from physics.dryout import wetted
 from physics.duty import find_event, resample
 from physics.ends import END_AH, END_DAY, END_M, ENDS_SIZE, REASON, REASONS, see_ends
 from physics.faults import BAD_ELECTROLYTE, FAULTS, NOT_STUCK, SLOTS, Fault, apply_faults
@@ -70,7 +71,6 @@ from physics.kernel import (
 from physics.layout import (
     ACTIVE_N,
     ACTIVE_P,
-    AREA,
     AUXILIARY,
     BLOCK_SIZE,
     CAPACITY_REFRESH_S,
@@ -115,6 +115,7 @@ from physics.layout import (
     Q_LAM,
     Q_SEI,
     REFRESH_S,
+    RESERVE,
     RESISTANCE_SCALE,
     SEI_SCALE,
     SOC_LIMIT,
@@ -134,6 +135,7 @@ from physics.layout import (
     WARM_TO,
     WEAK_CAPACITY,
     WEAK_RESISTANCE,
+    WHOLE_AREA,
     WORK_SIZE,
     X_EMPTY,
     X_FULL,
@@ -317,6 +319,7 @@ def tell_truth(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         work[TRUE + 12 * LANES + k] = block[ODOMETER + k]
         work[TRUE + 13 * LANES + k] = block[STOPS + k]
         work[TRUE + 14 * LANES + k] = soh_of(block, k, c) * usable_share(block, k)
+        work[TRUE + 15 * LANES + k] = wetted(block, k)
 
 
 @kernel
@@ -471,7 +474,8 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
     put(X_EMPTY, x_empty)
     put(Q_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(PACK_SEI, p.sei_thickness_m[of] / model.sei_length)
-    put(AREA, model.area * p.capacity_scale[of])
+    put(WHOLE_AREA, model.area * p.capacity_scale[of])
+    put(RESERVE, p.electrolyte_reserve[of])
     for offset in (PLATING_SCALE, LAM_SCALE, COOLING_SCALE, COOLING_HEALTH, TRACE_END, POWER_LEFT):
         put(offset, 1.0)
     put(MODE, CHARGING)
@@ -894,6 +898,7 @@ class FleetPhysics:
                 odometer,
                 stops,
                 usable,
+                wetted_share,
             ) = state
             first, one = model.sei_initial / model.sei_length, np.ones(1)
             film_scale = group.row(FILM_SCALE)
@@ -906,7 +911,7 @@ class FleetPhysics:
                 "soh": soh,
                 "soh_usable": usable,
                 "resistance": cell_Ohm * model.series / group.row(PARALLEL),
-                "soh_resistance": fresh / present,
+                "soh_resistance": fresh / present * wetted_share,
                 "lli": sei + (dead + plated + q_lam) / model.inventory,
                 "sei": sei,
                 "dead_lithium": dead / model.inventory,
@@ -914,6 +919,7 @@ class FleetPhysics:
                 "lam_lithium": q_lam / model.inventory,
                 "lam_ne": 1.0 - active_n,
                 "lam_pe": 1.0 - active_p,
+                "wetted": wetted_share,
                 "sei_thickness_m": q_sei * model.sei_length / active_n,
                 "fault_onset_s": onset,
                 "fault_severity": severity,

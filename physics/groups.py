@@ -18,7 +18,6 @@ from physics.compiled import kernel
 from physics.constants import KELVIN
 from physics.kernel import refresh_capacity, refresh_cells, rest_cells, step_cells
 from physics.layout import (
-    AREA,
     CAPACITY_REFRESH_S,
     COOLING_SCALE,
     CURRENT_HIGH,
@@ -37,6 +36,7 @@ from physics.layout import (
     VOLTAGE_HIGH,
     WEAK_CAPACITY,
     WEAK_RESISTANCE,
+    WHOLE_AREA,
     WORK_SIZE,
     X_N,
     X_P,
@@ -174,7 +174,7 @@ def simulate_groups(
     def lanes(values: FloatArray) -> FloatArray:
         return np.resize(values, (count, LANES))  # spare lanes repeat
 
-    rows[:, AREA // LANES] = lanes(model.area * scales[0])
+    rows[:, WHOLE_AREA // LANES] = lanes(model.area * scales[0])
     rows[:, RESISTANCE_SCALE // LANES] = lanes(scales[1])
     rows[:, COOLING_SCALE // LANES] = lanes(cooling_scale / (1.0 + warm))
     drawn = (1.0 - initial_soc) * (model.x_full - model.x_empty) / lanes(scales[0])

@@ -20,6 +20,7 @@ import numpy as np
 
 from physics.compiled import inner
 from physics.constants import FARADAY, GAS_CONSTANT
+from physics.dryout import wet, wetted
 from physics.layout import (
     ACTIVE_N,
     ACTIVE_P,
@@ -489,6 +490,7 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         block[DYING + k] = c.dead_rate * c.sei_initial / length
         block[SPREAD_OHM + k] = 1.5 * ohmic_n
         block[SPREAD_SALT + k] = c.spread_salt * slower_pores
+        wet(block, k, c)
         block[LAM_N + k] = block[LAM_SCALE + k] * c.lam_n * exp(c.e_lam_n * inverse_t)
         block[LAM_P + k] = block[LAM_SCALE + k] * c.lam_p * exp(c.e_lam_p * inverse_t)
         block[THERMAL_RESISTANCE + k] = 1.0 / (c.cooling * block[COOLING_SCALE + k])
@@ -519,7 +521,7 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 
 @inner
 def rest_cells(block: FloatArray, c: CellModel) -> None:
-    """Put cells at rest: modes relaxed, no current, voltage at equilibrium at their temperature."""
+    """Put cells at rest: modes relaxed, no current, voltage at equilibrium at their temperature; as wet as they are."""
     for row in range(PARTICLE_MODES):
         for k in range(LANES):
             block[W_N + row * LANES + k] = 0.0
@@ -528,6 +530,7 @@ def rest_cells(block: FloatArray, c: CellModel) -> None:
         for k in range(LANES):
             block[Y_E + row * LANES + k] = 0.0
     for k in range(LANES):
+        wet(block, k, c)
         warmer = block[TEMPERATURE + k] - c.t_ref
         ocp_p = lookup(c.tables, 1, block[X_P + k])[0] + warmer * lookup(c.tables, 3, block[X_P + k])[0]
         ocp_n = lookup(c.tables, 0, block[X_N + k])[0] + warmer * lookup(c.tables, 2, block[X_N + k])[0]
@@ -583,6 +586,6 @@ def soc_of(block: FloatArray, lane: int) -> float:
 
 @inner
 def soh_of(block: FloatArray, lane: int, c: CellModel) -> float:
-    """State of health: capacity at rest between the voltage limits over that of the fresh cell."""
+    """State of health: capacity at rest between the voltage limits, of what is wetted, over that of the fresh cell."""
     soh: float = block[ACTIVE_N + lane] * (block[X_FULL + lane] - block[X_EMPTY + lane]) / (c.x_full - c.x_empty)
-    return soh
+    return soh * wetted(block, lane)

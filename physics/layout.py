@@ -88,13 +88,15 @@ STRIP: Final = _rows()  # stripping rate at b = 0 [1/s]
 DYING: Final = _rows()  # rate at which plated lithium dies [1/s]
 SPREAD_OHM: Final = _rows()  # b at the collector relative to the separator: half the ohmic drop [Ohm m2]
 SPREAD_SALT: Final = _rows()  # the same for c_e/c_0 [m2/A]
+AREA: Final = _rows()  # the part of WHOLE_AREA that electrolyte wets [m2]
 LAM_N: Final = _rows()  # loss of active material at unit (x - x_surf)^2 [1/s]
 LAM_P: Final = _rows()
 DECAY_T: Final = _rows()  # exp(-hA dt/C)
 THERMAL_RESISTANCE: Final = _rows()  # 1/(hA) [K/W]
 
 # --- CELL (constants of this vehicle's cells) -----------------------------------------------------------------------
-AREA: Final = _rows()  # electrode area [m2]; carries the spread of capacity
+WHOLE_AREA: Final = _rows()  # electrode area [m2]; carries the spread of capacity
+RESERVE: Final = _rows()  # electrolyte beyond what fills the fresh pores, as a share of it (dryout.py)
 RESISTANCE_SCALE: Final = _rows()  # factor on ohmic and charge-transfer resistance
 CONTACT: Final = _rows()  # extra series resistance [Ohm m2]
 LEAK: Final = _rows()  # conductance across each cell of the pack: self-discharge [S]
@@ -242,7 +244,7 @@ NOISE: Final = _rows(8, of="work")  # of one reading of each sensor, of unit sta
 SAMPLE: Final = _rows(len(COLUMNS), of="work")  # telemetry, one row per column
 TRUE_NAMES: Final = (
     *("soc", "soh", "pulse_ohm", "q_sei", "plated", "dead", "q_lam", "active_n", "active_p", "failed", "outside"),
-    *("throughput", "odometer", "stops", "usable"),
+    *("throughput", "odometer", "stops", "usable", "wetted"),
 )
 TRUE: Final = _rows(len(TRUE_NAMES), of="work")  # the truth, which follows the sample at once
 

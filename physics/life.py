@@ -48,6 +48,7 @@ from physics.columns import COLUMNS, NAMES
 from physics.compiled import inner, kernel
 from physics.constants import DAY_S, GAS_CONSTANT
 from physics.daily import FIGURES
+from physics.dryout import wet, wetted_share
 from physics.duty import TRIPS, trip
 from physics.ends import END_DAY, REASON, put_end, see_ends
 from physics.faults import act_faults, calm_until, see_faults
@@ -73,6 +74,7 @@ from physics.layout import (
     POWER_LEFT,
     Q_LAM,
     Q_SEI,
+    RESERVE,
     ROWS,
     SAMPLE,
     SPEED,
@@ -315,6 +317,7 @@ def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None
     a_n = clip(slow[_ACTIVE_N], 0.1, 1.0)
     a_p = clip(slow[_ACTIVE_P], 0.1, 1.0)
     block[ACTIVE_N + k], block[ACTIVE_P + k] = a_n, a_p
+    wet(block, k, c)
     block[THROUGHPUT + k] = slow[_THROUGHPUT]
     block[ODOMETER + k] = slow[_ODOMETER]
     block[WEAK_CAPACITY + k] = max(slow[_WEAK], -0.5)
@@ -331,12 +334,15 @@ def _set_slow(block: FloatArray, k: int, slow: FloatArray, c: CellModel) -> None
 
 @kernel
 def _capacity_of(block: FloatArray, k: int, before: FloatArray, after: FloatArray, c: CellModel) -> float:
-    """Approximate SoH between two sets of slow quantities: lithium, plus the electrode that loses more material."""
+    """Approximate SoH between two sets of slow quantities: lithium, plus the electrode that loses more material, plus
+    what dries out."""
     usable = c.q_n * (c.x_full - c.x_empty)
-    film = _film(after[_FILM], c) - _film(before[_FILM], c)
-    lithium = abs(film) + abs(after[_DEAD] - before[_DEAD]) + abs(after[_LAM] - before[_LAM])
+    film_after, film_before, reserve = _film(after[_FILM], c), _film(before[_FILM], c), block[RESERVE + k]
+    wet_after = wetted_share(film_after, after[_ACTIVE_N], after[_ACTIVE_P], reserve, c)
+    dries = abs(wet_after - wetted_share(film_before, before[_ACTIVE_N], before[_ACTIVE_P], reserve, c))
+    lithium = abs(film_after - film_before) + abs(after[_DEAD] - before[_DEAD]) + abs(after[_LAM] - before[_LAM])
     material = max(abs(after[_ACTIVE_N] - before[_ACTIVE_N]), abs(after[_ACTIVE_P] - before[_ACTIVE_P]))
-    return lithium / usable + material
+    return lithium / usable + material + dries
 
 
 @kernel

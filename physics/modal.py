@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from physics.constants import FARADAY, GAS_CONSTANT
+from physics.dryout import drying
 from physics.layout import ELECTROLYTE_MODES
 from physics.parameters import CellParameters, Curve, ElectrodeParameters, FloatArray, LamParameters
 
@@ -136,6 +137,12 @@ class CellModel(NamedTuple):
     """Share of the negative electrode's volume that unit charge of lithium metal fills [m2/C]."""
     spread_salt: float
     """(1 - t+) L_n/(2 F D_e eps^b c_0) at fresh porosity [m2/A]."""
+    dry_reserve: float
+    """As in `dryout.Drying`, like the four that follow."""
+    film_fills: float
+    film_dries: float
+    lost_n_dries: float
+    lost_p_dries: float
     lam_n: float
     """Relative loss of active material at unit (x - x_surf)^2 [1/s]."""
     lam_p: float
@@ -443,6 +450,7 @@ def build_model(cell: CellParameters) -> CellModel:
     diffusivity = float(e.diffusivity_m2_s(np.array([e.concentration_mol_m3]))[0])
     surface_n = n.specific_area_1_m * n.thickness_m
     efficiency_n, efficiency_s, efficiency_p = cell.transport_efficiency
+    dry = drying(cell)
     fresh_film = sei.resistivity_Ohm_m * sei.initial_thickness_m / surface_n if cell.fresh_film_included else 0.0
     model = CellModel(
         tables=cell_tables(cell),
@@ -499,6 +507,11 @@ def build_model(cell: CellParameters) -> CellModel:
         spread_salt=(1.0 - e.transference)
         * n.thickness_m
         / (2.0 * FARADAY * diffusivity * efficiency_n * e.concentration_mol_m3),
+        dry_reserve=dry.reserve,
+        film_fills=dry.film_fills,
+        film_dries=dry.film_dries,
+        lost_n_dries=dry.lost_n_dries,
+        lost_p_dries=dry.lost_p_dries,
         lam_n=_lam(n, cell.lam_negative),
         lam_p=_lam(p, cell.lam_positive),
         e_lam_n=cell.lam_negative.activation_J_mol if cell.lam_negative else 0.0,

@@ -117,6 +117,20 @@ class LamParameters:
 
 
 @dataclass(frozen=True)
+class DryOutParameters:
+    """Electrolyte that film and lost material use up (dryout.py)."""
+
+    reserve: float
+    """Electrolyte beyond what fills the fresh pores, as a share of it: the median cell's."""
+    reserve_spread: float
+    """Of its logarithm, from cell to cell."""
+    volume_m3_mol: float
+    """v F: liquid used up by each mole of lithium in the film, beyond the pores that the film itself fills."""
+    per_lost_material: float
+    """f: liquid that lost active material takes up, in volumes of its own."""
+
+
+@dataclass(frozen=True)
 class CellParameters:
     """All numbers of one cell. `name` is what `load_cell` takes."""
 
@@ -156,13 +170,15 @@ class CellParameters:
     """Largest charging (negative) and discharging C-rate."""
     contact_resistance_Ohm: float = 0.0
     """Of tabs and collectors, in series with the cell."""
+    dry_out: DryOutParameters | None = None
+    """None: not modelled."""
     fresh_film_included: bool = False
     """True: the other resistances were measured on a cell with its first film, so that film is not counted twice."""
 
     def __post_init__(self) -> None:
         _require_positive(self, self.name)
         parts = (self.negative, self.positive, self.electrolyte, self.sei)
-        for part in (*parts, self.plating, self.lam_negative, self.lam_positive):
+        for part in (*parts, self.plating, self.lam_negative, self.lam_positive, self.dry_out):
             if part is not None:
                 _require_positive(part, f"{self.name}, {type(part).__name__}")
         if self.voltage_min_V >= self.voltage_max_V:

@@ -82,6 +82,8 @@ class Population:
     """Factor on the rate of SEI growth."""
     film_scale: FloatArray
     """Factor on the resistivity of its film."""
+    electrolyte_reserve: FloatArray
+    """Beyond what fills the fresh pores, as a share of it (dryout.py)."""
     speed_scale: FloatArray
     """The driver's factor on trace speeds."""
     mass_kg: FloatArray
@@ -227,13 +229,16 @@ def draw_population(
     faster = 1.0 + np.where(fault == BAD_ELECTROLYTE, severity, 0.0).sum(axis=1)
     chemistry = flat.astype(np.int64)
     temperature += WARMED[chemistry, use_of] * (HELD_K - temperature)
-    film, weak_capacity, weak_resistance, leak, parallel = (np.empty(vehicle.size) for _ in range(5))
+    film, reserve, weak_capacity, weak_resistance, leak, parallel = (np.empty(vehicle.size) for _ in range(6))
+    fuller = normals(keys.manufacture, 30, vehicle, limit=2.5)
     pack = Pack()
     for index, name in enumerate(names):
         of = cell == index
         c = cell_model(load_cell(name))
         b = table_value(c, 0, c.x_empty + usual_soc[of] * (c.x_full - c.x_empty))
         fresh = np.full(b.size, c.sei_initial)
+        dry_out = load_cell(name).dry_out
+        reserve[of] = c.dry_reserve * np.exp((dry_out.reserve_spread if dry_out else 0.0) * fuller[of])
         film[of] = grown_film(c, fresh, (faster * sei_scale * age)[of] * YEAR_S, temperature[of], b)
         for number, kind in enumerate(kinds):
             those = of & (model_of == number)
@@ -251,6 +256,7 @@ def draw_population(
         resistance_scale=1.0 + RESISTANCE_SD * normals(keys.manufacture, 2, vehicle),
         sei_scale=sei_scale,
         film_scale=np.exp(FILM_SD * normals(keys.manufacture, 29, vehicle, limit=2.5)),
+        electrolyte_reserve=reserve,
         speed_scale=1.0 + SPEED_SD * normals(keys.owner, 3, vehicle, limit=2.0),
         mass_kg=np.array([kind.curb_mass_kg for kind in kinds])[model_of] + spread(4, 75.0, 400.0),
         auxiliary_W=spread(5, 200.0, 500.0),

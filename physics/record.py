@@ -17,7 +17,7 @@ import numpy.typing as npt
 from physics.cell import rested_block
 from physics.compiled import kernel
 from physics.constants import KELVIN
-from physics.kernel import refresh_capacity, refresh_cells, rest_cells, step_cells
+from physics.kernel import refresh_capacity, refresh_cells, rest_cells, soh_of, step_cells
 from physics.layout import (
     ACTIVE_N,
     ACTIVE_P,
@@ -34,8 +34,6 @@ from physics.layout import (
     VOLTAGE,
     VOLTAGE_HIGH,
     WORK_SIZE,
-    X_EMPTY,
-    X_FULL,
     X_N,
     X_P,
 )
@@ -134,7 +132,7 @@ def age_record(
         if end in rested:
             _rest_at(block, model, float(voltage_V[end - 1]))
         if end - 1 in moments:
-            soh = float(block[ACTIVE_N] * (block[X_FULL] - block[X_EMPTY]) / (model.x_full - model.x_empty))
+            soh = soh_of(block, 0, model)
             film, dead = block[Q_SEI] * model.sei_length / block[ACTIVE_N], block[DEAD] * model.area / 3600.0
             looks.append(
                 (soh, _discharge_Ah(block, model, check_A, check_C), film, dead, block[ACTIVE_N], block[ACTIVE_P])

@@ -383,8 +383,8 @@ def _card(made: Histories) -> str:
             f"faults {faults}. Physics version {made.physics}.",
             f"Simulated until {'most had ended' if plan.years is None else f'{plan.years:g} years'}: "
             f"{ended.mean():.1%} ended ({reasons}); the longest observed for {years.max():.1f} years. A life ends at a "
-            f"true state of health of {plan.end_soh:g}, by a thermal runaway, or when the battery management system stops "
-            "the vehicle.",
+            f"true state of health of {plan.end_soh:g}, by a thermal runaway, or when the battery management system "
+            "stops the vehicle.",
             f"Simulated in {made.seconds:,.0f} s of one core.",
             "",
             "`reported` holds what vehicles told, `truth` what they did not: never train on `truth` but for labels.",

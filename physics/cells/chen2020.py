@@ -14,6 +14,7 @@ import numpy as np
 
 from physics.parameters import (
     CellParameters,
+    DryOutParameters,
     ElectrodeParameters,
     ElectrolyteParameters,
     FloatArray,
@@ -175,6 +176,10 @@ CHEN2020 = CellParameters(
         poisson_ratio=0.2,
         partial_molar_volume_m3_mol=1.25e-5,
     ),
+    # The volume is that of a mole of ethylene carbonate (6.7e-5 m3) less the film's own. What lost material takes up is
+    # set by how much steeper published capacities fall behind a knee, the reserve by where the knees are
+    # (docs/aging-calibration.md).
+    dry_out=DryOutParameters(reserve=0.25, reserve_spread=0.25, volume_m3_mol=1.9e-5, per_lost_material=1.0),
     valid_temperature_C=(-20.0, 60.0),
     valid_c_rate=(-1.5, 3.0),
 )

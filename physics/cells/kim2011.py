@@ -128,6 +128,7 @@ KIM2011 = CellParameters(
     plating=CHEN2020.plating,
     lam_negative=CHEN2020.lam_negative,
     lam_positive=CHEN2020.lam_positive,
+    dry_out=CHEN2020.dry_out,
     valid_temperature_C=(-10.0, 50.0),
     valid_c_rate=(-2.0, 6.0),
 )

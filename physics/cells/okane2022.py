@@ -28,6 +28,7 @@ OKANE2022 = replace(
         partial_molar_volume_m3_mol=3.1e-6,
     ),
     lam_positive=None,
+    dry_out=None,
     sei=replace(
         CHEN2020.sei,
         resistivity_Ohm_m=2e5,

@@ -22,6 +22,7 @@ import numpy as np
 from physics.cells.chen2020 import graphite_entropic_change_V_K, graphite_ocp_V
 from physics.parameters import (
     CellParameters,
+    DryOutParameters,
     ElectrodeParameters,
     ElectrolyteParameters,
     FloatArray,
@@ -160,6 +161,8 @@ PRADA2013 = CellParameters(
         partial_molar_volume_m3_mol=3.1e-6,
     ),
     lam_positive=None,
+    # Those of chen2020. This power cell has four times the pores for its capacity, so they hardly ever dry.
+    dry_out=DryOutParameters(reserve=0.25, reserve_spread=0.25, volume_m3_mol=1.9e-5, per_lost_material=1.0),
     valid_temperature_C=(-10.0, 55.0),
     valid_c_rate=(-2.0, 5.0),
 )

@@ -42,6 +42,8 @@ class NaiveCell:
     length_held: float = 0.0
     metal_held: float = 0.0
     active_held: tuple[float, float] = (1.0, 1.0)
+    reserve: float = math.inf
+    wetted: float = 1.0
 
     def table(self, which: int, x: float) -> float:
         k = min(int(x * TABLE_CELLS), TABLE_CELLS - 1)
@@ -51,17 +53,24 @@ class NaiveCell:
     def arrhenius(self, energy: float) -> float:
         return math.exp(energy / GAS_CONSTANT * (1.0 / self.c.t_ref - 1.0 / self.T_held))
 
+    def share_that_is_wet(self) -> float:
+        c, film = self.c, self.q_sei - self.c.sei_initial / self.c.sei_length
+        gone = c.film_dries * film + c.lost_n_dries * (1.0 - self.active_n) + c.lost_p_dries * (1.0 - self.active_p)
+        pores = 1.0 - c.film_fills * film
+        return min((pores + self.reserve - gone) / pores, 1.0)
+
     def step(self, current: float) -> float:
         """Advance by dt at `current` [A]; returns the voltage at the end."""
         c, dt = self.c, self.dt
         if self.tick % max(1, round(10.0 / dt)) == 0:
             self.T_held, self.active_held = self.T, (self.active_n, self.active_p)
             self.length_held = self.q_sei * c.sei_length / self.active_n
+            self.wetted = self.share_that_is_wet()
             self.metal_held = c.plated_volume * (self.plated + self.dead)
         self.tick += 1
         active_n, active_p = self.active_held
         q_n, q_p = c.q_n * self.active_n, c.q_p * self.active_p  # what is held is the gain's
-        i = current / c.area
+        i = current / (self.wetted * c.area)
         i_n = i + self.q_side / dt
         # Particles
         self.x_n -= i_n * dt / q_n

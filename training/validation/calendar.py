@@ -22,10 +22,12 @@ from physics.layout import (
     ACTIVE_N,
     ACTIVE_P,
     AMBIENT,
+    AREA,
     DT,
     LANES,
     TEMPERATURE,
     VOLTAGE_HIGH,
+    WHOLE_AREA,
     WORK_SIZE,
     X_EMPTY,
     X_FULL,
@@ -164,7 +166,8 @@ def _stored(cell: CellParameters, t: FloatArray, soc: FloatArray, years: FloatAr
             tick += ticks
             top_up()
         span = rows[X_FULL // LANES] - rows[X_EMPTY // LANES]
-        soh = rows[ACTIVE_N // LANES] * span / (model.x_full - model.x_empty)
+        wetted = rows[AREA // LANES] / rows[WHOLE_AREA // LANES]
+        soh = wetted * rows[ACTIVE_N // LANES] * span / (model.x_full - model.x_empty)
         result[:, ends == end] = soh[: t.size, None]
     return result
 

@@ -24,6 +24,7 @@ from physics.parameters import CellParameters, FloatArray
 from physics.population import WARMER_K
 from training.validation.calendar import CalendarFit, fit_calendar, kernel_calendar, predict_calendar
 from training.validation.cycling import LamFit, fit_lam, lam_of, predict_cycling
+from training.validation.knees import DistanceRow, KneeRow, as_text, distances_text, ends_text, whole_lives
 from training.validation.published import PUBLISHED, calendar_capacity, cycling_loss
 
 TEMPERATURES_C: Final = (10.0, 15.0, 25.0, 35.0, 45.0)
@@ -202,6 +203,8 @@ class LifeTables:
     cities: tuple[CityRow, ...]
     fleet: tuple[FleetSpread, ...]
     field: tuple[FieldFinding, ...]
+    knees: tuple[KneeRow, ...] = ()
+    distances: tuple[DistanceRow, ...] = ()
 
     def missed(self) -> list[str]:
         """One line for every goal that is missed."""
@@ -276,7 +279,13 @@ def life_tables(targets: Sequence[Target] = TARGETS, *, quick: bool = False) -> 
         sensitivity += _sensitivities(cell, target)
         cities += [] if quick else _city_rows(cell)
     return LifeTables(
-        tuple(calendar), tuple(cycling), tuple(sensitivity), tuple(cities), () if quick else _default_fleet(), FIELD
+        tuple(calendar),
+        tuple(cycling),
+        tuple(sensitivity),
+        tuple(cities),
+        () if quick else _default_fleet(),
+        FIELD,
+        *(((), ()) if quick else whole_lives()),
     )
 
 
@@ -427,6 +436,13 @@ def render(tables: LifeTables) -> str:
             for spread in tables.fleet
         ),
     )
+    if tables.knees:
+        knees, ends = as_text(tables.knees), ends_text(tables.knees)
+        block("the default fleet without faults, lived to SoH 0.7: knees", knees[:1], knees[1:])
+        block("the same lives at SoH 0.8", ends[:1], ends[1:])
+    if tables.distances:
+        far = distances_text(tables.distances)
+        block("the same lives against distance: median SoH (5-95 %)", far[:1], far[1:])
     lines.append("field studies")
     for finding in tables.field:
         lines.extend([f"  {finding.source}", f"    {finding.vehicles}", f"    {finding.says}"])

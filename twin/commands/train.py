@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+_TRACKING = typer.Option(
+    "--tracking-uri", envvar="MLFLOW_TRACKING_URI", metavar="URI", help="of MLflow \\[default: sqlite:///mlflow.db]"
+)
+
 EXAMPLE = "twin train --data histories --out model"
 EXAMPLE_EVALUATE = "twin evaluate --model model --data histories"
 
@@ -23,9 +27,8 @@ def train(
         float, typer.Option("--end-soh", help="share of the fresh usable capacity at which a battery's life ends")
     ] = 0.8,
     seed: Annotated[int, typer.Option("--seed", help="of the split by vehicle, and of the trees")] = 1,
-    register: Annotated[
-        bool, typer.Option("--register", help="log to MLflow and register as challenger (MLFLOW_TRACKING_URI)")
-    ] = False,
+    register: Annotated[bool, typer.Option("--register", help="log to MLflow and register as challenger")] = False,
+    tracking_uri: Annotated[str, _TRACKING] = "",
     address: Annotated[str | None, typer.Option("--address", metavar="ADDRESS", help="Ray cluster")] = None,
 ) -> None:
     """Train remaining life and failure on vehicles, calibrate on others, score on others again. Write a bundle with
@@ -33,8 +36,8 @@ def train(
     from twin.show.model_study import train_model
 
     train_model(
-        data=data, out=out, workers=workers, end_soh=end_soh, seed=seed, register=register, address=address,
-        say=typer.echo,
+        data=data, out=out, workers=workers, end_soh=end_soh, seed=seed, register=register,
+        tracking_uri=tracking_uri, address=address, say=typer.echo,
     )  # fmt: skip
 
 
@@ -47,8 +50,9 @@ def evaluate(
         Path | None, typer.Option("--out", metavar="DIR", help="new folder \\[default: runs/evaluation-<time>]")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="of the split of vehicles that the model has not seen")] = 1,
+    tracking_uri: Annotated[str, _TRACKING] = "",
 ) -> None:
     """Score a model on vehicles that it has never seen, beside simpler ways. Write evaluation.json, tables, figures."""
     from twin.show.model_study import evaluate_model
 
-    evaluate_model(model=model, data=data, out=out, seed=seed, say=typer.echo)
+    evaluate_model(model=model, data=data, out=out, seed=seed, tracking_uri=tracking_uri, say=typer.echo)

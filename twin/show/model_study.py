@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from models.bundle import BUNDLED, Bundle, BundleError
+from models.registry import Reader, RegistryError
 from physics import physics_version
 from training.distributed import TrainingLost, boost_on_ray
 from training.evaluate import evaluate
@@ -24,6 +25,7 @@ from training.histories import HistoryError, open_histories
 from training.train import train
 from twin.errors import BadInput, RunFailed
 from twin.run_directory import filling, new_directory, stamp
+from twin.settings import Pool
 from twin.show.plots import BLUE, GREY, INK, RED, save, styled
 
 _UNITS = {"rul": "EFC", "rul_days": "days"}
@@ -37,6 +39,7 @@ def train_model(
     end_soh: float,
     seed: int,
     register: bool,
+    tracking_uri: str,
     address: str | None,
     say: Callable[[str], None],
 ) -> Path:
@@ -56,25 +59,32 @@ def train_model(
     if register:
         from twin.show.register import register_model
 
-        register_model(folder, histories, trained, say=say)
+        register_model(folder, histories, trained, tracking_uri, say=say)
     return folder
 
 
-def evaluate_model(*, model: str | None, data: Path, out: Path | None, seed: int, say: Callable[[str], None]) -> Path:
+def evaluate_model(
+    *, model: str | None, data: Path, out: Path | None, seed: int, tracking_uri: str, say: Callable[[str], None]
+) -> Path:
     """Score a model and write tables and figures to a new folder, which is returned."""
     folder = new_directory(out, f"evaluation-{stamp()}")
     begun = time.perf_counter()
     with _told(), filling(folder) as temporary:
-        bundle = Bundle.load(local_bundle(model))
+        bundle = Bundle.load(local_bundle(model, tracking_uri))
         facts = evaluate(bundle, open_histories(data), boost_here(), seed=seed, say=say)
         text = _write(temporary, facts, {"evaluate": time.perf_counter() - begun})
     say(f"\n{text}\n\nwritten to {folder}")
     return folder
 
 
-def local_bundle(model: str | None) -> Path:
-    """The folder of a model: the bundled one, a folder, or one fetched from the registry."""
-    return BUNDLED if model is None else Path(model)
+def local_bundle(model: str | None, tracking_uri: str) -> Path:
+    """The folder of a model: the bundled one, a folder, or one fetched from the registry. BadInput where it is not."""
+    if model is None:
+        return BUNDLED
+    try:
+        return Reader(tracking_uri).fetch(model, Pool().cache)
+    except RegistryError as error:
+        raise BadInput(str(error)) from None
 
 
 @contextmanager
