@@ -45,8 +45,10 @@ services: setup-dev       ## start Kafka, Mosquitto, PostgreSQL on free loopback
 services-stop:   ## stop them
 	@$(BIN)/python -m tests.services stop
 
-model: setup-dev ## train the bundled model anew (minutes)
-	@$(BIN)/python -m training.first_model
+model: setup-dev ## train the bundled model anew (an hour): lives, then models/bundled
+	@$(BIN)/twin generate --vehicles 2000 --years eol --seed 20261127 --out histories/bundled
+	@rm -rf histories/bundle && $(BIN)/twin train --data histories/bundled --workers 0 --out histories/bundle
+	@scripts/take_bundle.sh histories/bundle models/bundled
 
 lock: setup-dev  ## resolve the lock files anew
 	@uv=$$(uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv); \

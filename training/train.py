@@ -20,6 +20,7 @@ from training.evaluate import evaluate
 from training.fit import COVERAGE, QUANTILES, Boost, Fitted, boost_here, fit
 from training.histories import Histories, HistoryError
 from training.labels import END_SOH, HORIZON_DAYS, KINDS, label
+from training.reference_files import write_reference_files
 from training.samples import assemble
 
 NAME: Final = "ev-battery-fleet"
@@ -113,6 +114,7 @@ def train(
     Bundle.save(folder, manifest, fitted.boosters, parts, "")
     scores = evaluate(Bundle.load(folder), histories, boost_here(), seed=seed, say=say)
     seconds["evaluate"] = time.perf_counter() - begun
+    write_reference_files(folder / "reference", samples.of(split["train"]))
     Bundle.save(folder, manifest, fitted.boosters, parts, card(manifest, histories, labels, split, fitted, scores))
     return Trained(folder, Bundle.load(folder), scores, seconds)
 

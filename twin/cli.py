@@ -21,6 +21,7 @@ from twin.commands import (
     doctor,
     generate,
     ledger,
+    predict,
     replay,
     report,
     resume,
@@ -46,6 +47,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (generate.generate, generate.EXAMPLE),
     (train.train, train.EXAMPLE),
     (train.evaluate, train.EXAMPLE_EVALUATE),
+    (predict.predict, predict.EXAMPLE),
     (schema.schema, schema.EXAMPLE),
 )
 _VALIDATE = (

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundle import BUNDLED, Bundle, BundleError
-from models.features import FEATURES, input_matrix
+from datasets.schema import MODEL_INPUTS
+from models.bundle import BUNDLED, FILES, Bundle, BundleError
+from models.features import FEATURES, input_matrix, padded
 from tests.support import make_batch
 
 ROW = {"SoC": 0.6, "SoH": 0.92, "Battery_Voltage": 355.0, "Battery_Current": 20.0, "Battery_Temperature": 24.0,
@@ -36,9 +37,35 @@ def test_predictions_are_ordered_finite_and_in_range() -> None:
 
 def test_a_worn_battery_has_less_left_than_a_fresh_one() -> None:
     fresh, worn = ({**ROW, "SoH": 0.97}, {**ROW, "SoH": 0.803})
-    answer = Bundle.load().predict(np.array([[row[name] for name in FEATURES] for row in (fresh, worn)]))
+    answer = Bundle.load().predict(np.array([[row[name] for name in MODEL_INPUTS] for row in (fresh, worn)]))
     assert answer.rul[1] < 0.6 * answer.rul[0]
     assert answer.failure_probability[1] > answer.failure_probability[0]
+
+
+def test_what_is_not_known_may_be_left_out_or_be_nan() -> None:
+    matrix = input_matrix(make_batch(20, range(4)))
+    bundle = Bundle.load()
+    few, whole = bundle.predict(matrix), bundle.predict(padded(matrix))
+    for name in ("rul", "rul_low", "rul_high", "failure_probability"):
+        np.testing.assert_array_equal(getattr(few, name), getattr(whole, name))
+    assert bundle.kinds(matrix).shape == (len(matrix), len(bundle.manifest.kinds))
+    days = bundle.life("days", matrix)
+    assert (days.low <= days.median).all()
+    assert (days.median <= days.high).all()
+
+
+def test_a_past_narrows_what_a_record_alone_leaves_open() -> None:
+    """Months of a vehicle that fades faster than most: the model believes them."""
+    row = padded(np.array([[ROW[name] for name in MODEL_INPUTS]]))
+    told = np.repeat(row, 2, axis=0)
+    for k, (slope, pace) in enumerate(((-0.002, 20.0), (-0.03, 60.0))):
+        known = {"age_years": 5.0, "months": 24.0, "soh_3": 0.92, "soh_trend_24": slope, "soh_trend_12": slope,
+                 "efc_a_year_12": pace, "efc_a_year_24": pace, "fade_a_year": -slope, "straight_years": 0.12 / -slope,
+                 "trend_years": 0.12 / -slope}  # fmt: skip
+        for name, value in known.items():
+            told[k, FEATURES.index(name)] = value
+    days = Bundle.load().life("days", told)
+    assert days.median[1] < 0.7 * days.median[0]
 
 
 def test_a_row_is_predicted_the_same_alone_and_in_a_batch() -> None:
@@ -49,7 +76,7 @@ def test_a_row_is_predicted_the_same_alone_and_in_a_batch() -> None:
     assert together.tolist() == alone
 
 
-@pytest.mark.parametrize("name", ["rul.ubj", "failure.ubj", "card.md"])
+@pytest.mark.parametrize("name", FILES)
 def test_an_altered_file_is_refused(copy: Path, name: str) -> None:
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -63,7 +90,10 @@ def test_an_altered_file_is_refused(copy: Path, name: str) -> None:
 
 def test_a_damaged_manifest_is_refused(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
-    for change, says in (({"features": ["SoC"]}, "wants inputs"), ({"quantiles": "x"}, "manifest.json is damaged")):
+    for change, says in (
+        ({"features": ["SoC"]}, "wants other inputs than this version makes"),
+        ({"quantiles": "x"}, "manifest.json is damaged"),
+    ):
         (copy / "manifest.json").write_text(json.dumps(manifest | change))
         with pytest.raises(BundleError, match=says) as error:
             Bundle.load(copy)
@@ -76,7 +106,8 @@ def test_a_damaged_manifest_is_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("coverage", "true"), ("rul_margin", '"3.5"'), ("rul_margin", "NaN"), ("horizon_days", "[1]")]
+    ("name", "value"),
+    [("coverage", "true"), ("horizon_days", '"3.5"'), ("end_of_life_soh", "NaN"), ("horizon_days", "[1]")],
 )
 def test_only_a_number_is_a_number(copy: Path, name: str, value: str) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
@@ -88,5 +119,5 @@ def test_only_a_number_is_a_number(copy: Path, name: str, value: str) -> None:
 
 def test_the_card_says_what_the_model_is_and_how_it_scores() -> None:
     card = (BUNDLED / "card.md").read_text().lower()
-    for word in ("baseline", "by vehicle", "coverage", "sei", "not claim"):
+    for word in ("mean residual life", "by vehicle", "covers", "a leak", "not claim"):
         assert word in card

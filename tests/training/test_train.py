@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,3 +101,19 @@ def test_evaluating_again_gives_the_same(trained: Trained, histories_folder: Pat
     again = evaluate(trained.bundle, open_histories(histories_folder), boost_here(), say=lambda _: None)
     assert again["rul"]["mae"] == trained.scores["rul"]["mae"]
     assert again["failure"] == trained.scores["failure"]
+
+
+def test_the_four_files_of_the_reference_load_without_us(trained: Trained, tmp_path: Path) -> None:
+    script = """
+import sys, joblib, numpy as np
+files = {name: joblib.load(f"{sys.argv[1]}/{name}.joblib") for name in
+         ("rul_xgb_model", "failure_xgb_model", "scaler", "feature_names")}
+row = files["scaler"].transform(np.array([[0.6, 0.92, 355.0, 20.0, 24.0, 300.0, 7.1]]))
+assert files["feature_names"][:2] == ["SoC", "SoH"] and len(files["feature_names"]) == 7
+rul, failure = files["rul_xgb_model"].predict(row), files["failure_xgb_model"].predict_proba(row)
+assert np.isfinite(rul).all() and failure.shape == (1, 2)
+assert not {"models", "training", "physics"} & set(sys.modules)
+"""
+    command = [sys.executable, "-I", "-c", script, str(trained.folder / "reference")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Makes a trained bundle the one that ships. Usage: scripts/take_bundle.sh FROM TO
+set -euo pipefail
+from=$1 to=$2
+for name in manifest.json rul_efc.ubj rul_days.ubj failure.ubj kind.ubj split.json card.md; do
+  test -f "$from/$name" || { echo "expected a bundle with $name in $from" >&2; exit 2; }
+done
+rm -rf "$to"
+mkdir -p "$to"
+cp "$from"/{manifest.json,rul_efc.ubj,rul_days.ubj,failure.ubj,kind.ubj,split.json,card.md} "$to"
+if [ -d "$from/reference" ]; then cp -r "$from/reference" "$to"; fi
+echo "$to holds what $from holds"
