@@ -56,6 +56,7 @@ _VALIDATE = (
     (validate.reports, validate.EXAMPLE_REPORTS),
     (validate.cell, validate.EXAMPLE_CELL),
     (validate.vehicle, validate.EXAMPLE_VEHICLE),
+    (validate.early_life, validate.EXAMPLE_EARLY_LIFE),
 )
 _FIRST = 5
 

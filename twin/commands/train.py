@@ -16,7 +16,12 @@ EXAMPLE_EVALUATE = "twin evaluate --model model --data histories"
 
 
 def train(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="histories that twin generate made")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", metavar="PATH", help="histories that twin generate made, or a table of cells (docs/models.md)"
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="new folder \\[default: runs/model-<time>]")
     ] = None,
@@ -33,6 +38,11 @@ def train(
 ) -> None:
     """Train remaining life and failure on vehicles, calibrate on others, score on others again. Write a bundle with
     its card, tables and figures."""
+    if data.is_file():
+        from twin.show.cells_study import train_on_cells
+
+        train_on_cells(data=data, out=out, end_soh=end_soh, seed=seed, say=typer.echo)
+        return
     from twin.show.model_study import train_model
 
     train_model(

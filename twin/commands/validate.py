@@ -11,6 +11,7 @@ EXAMPLE = "twin validate physics --quick"
 EXAMPLE_LIFE = "twin validate life"
 EXAMPLE_REPORTS = "twin validate reports"
 EXAMPLE_CELL = "twin validate cell --data real-data"
+EXAMPLE_EARLY_LIFE = "twin validate early-life --data real-data"
 EXAMPLE_VEHICLE = "twin validate vehicle --data real-data"
 
 
@@ -85,3 +86,18 @@ def cell(
     from twin.show.real_cell_study import validate_cell
 
     validate_cell(data=data, out=out, say=typer.echo)
+
+
+def early_life(
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="folder with severson2019_*.parquet and .csv (docs/real-data.md)"),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="new folder \\[default: runs/validate-early-life-<time>]")
+    ] = None,
+) -> None:
+    """Predict the cycle life of 124 real cells from their first hundred cycles, on the published split."""
+    from twin.show.cells_study import validate_early_life
+
+    validate_early_life(data=data, out=out, say=typer.echo)
