@@ -46,11 +46,11 @@ BODY = json.dumps(ROW).encode()
 class Size:
     """Batches, single requests, requests of many callers, how many these are, rounds, seconds of load around a swap."""
 
-    batches: int = 60
+    batches: int = 40
     singles: int = 600
-    many: int = 3_000
+    many: int = 1_600
     callers: int = 16
-    rounds: int = 5
+    rounds: int = 3
     swap_s: float = 5.0
 
 
