@@ -68,9 +68,9 @@ def read_cells(path: Path) -> pd.DataFrame:
     if (table["capacity_Ah"] <= 0.0).any():
         raise DataError(f"{path}: expected capacity_Ah above 0")
     if (twice := table.duplicated(["cell", "cycle"])).any():
-        row = table[twice].iloc[0]
+        again: Any = table[twice].iloc[0]
         raise DataError(
-            f"{path}: expected each cycle of a cell once, got cell {row['cell']} cycle {row['cycle']:g} twice"
+            f"{path}: expected each cycle of a cell once, got cell {again['cell']} cycle {again['cycle']:g} twice"
         )
     return table.sort_values(["cell", "cycle"], kind="stable", ignore_index=True)
 
@@ -293,7 +293,7 @@ def early_life(folder: Path, boost: Boost) -> list[EarlyRow]:
 
 def _early_features(of: pd.DataFrame) -> dict[str, float]:
     """Twelve numbers of a cell's discharge curves, after Severson's "discharge" model."""
-    curves = np.stack(of["discharge_capacity_Ah"].to_numpy()).astype(np.float64)
+    curves = np.array(of["discharge_capacity_Ah"].tolist(), dtype=np.float64)
     cycle = of["cycle"].to_numpy(np.float64)
     change = curves[np.argmin(np.abs(cycle - 100.0))] - curves[np.argmin(np.abs(cycle - 10.0))]
     apart, variance = change - change.mean(), change.var()

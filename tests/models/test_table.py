@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,7 +50,7 @@ def test_windowed_features_are_taken_by_name_and_may_be_unknown() -> None:
         ({"age_years": ["old", 3.0]}, "expected numbers in age_years, got 'old' in row 1"),
     ],
 )
-def test_a_bad_table_is_one_line(change: dict[str, object], says: str) -> None:
+def test_a_bad_table_is_one_line(change: dict[str, Any], says: str) -> None:
     given = table(list(MODEL_INPUTS))
     for name, values in change.items():
         given = given.drop(columns=name) if values is None else given.assign(**{name: values})

@@ -39,8 +39,8 @@ def _cells_text(model: CellModel) -> str:
     rul = scores["rul"]
     return "\n".join(
         [
-            f"{scores['cells']} cells, {scores['ended']} to {scores['end_soh']:g} of their first capacity; every score is of "
-            f"cells left out, {scores['folds']} folds by cell",
+            f"{scores['cells']} cells, {scores['ended']} to {scores['end_soh']:g} of their first capacity; every "
+            f"score is of cells left out, {scores['folds']} folds by cell",
             f"{'remaining life by':<24} {'MAE [cycles]':>12}",
             f"{'this model':<24} {rul['mae']:12.0f}",
             *(f"{name.replace('_', ' '):<24} {of['mae']:12.0f}" for name, of in rul["baselines"].items()),
@@ -67,12 +67,12 @@ def validate_early_life(*, data: Path, out: Path | None, say: Callable[[str], No
 
 def _early_text(rows: list[EarlyRow]) -> str:
     lines = [
-        "Cycle life from cycles 2 to 100; learned from the 41 training cells of Severson et al. 2019, never from others.",
+        "Cycle life from cycles 2 to 100, learned from the training cells of Severson et al. 2019 only.",
         f"{'learner':<16} {'part':<6} {'cells':>5} {'RMSE [cycles]':>14} {'MAPE [%]':>9} {'90 % interval covers':>21}",
     ]
     lines += [
-        f"{row.learner.replace('_', ' '):<16} {row.part:<6} {row.cells:5d} {row.rmse_cycles:14.0f} {row.mape_percent:9.1f} "
-        f"{100.0 * row.coverage:19.1f} %"
+        f"{row.learner.replace('_', ' '):<16} {row.part:<6} {row.cells:5d} {row.rmse_cycles:14.0f} "
+        f"{row.mape_percent:9.1f} {100.0 * row.coverage:19.1f} %"
         for row in rows
     ]
     return "\n".join(lines)
