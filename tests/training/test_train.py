@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
+from tests.histories import END_SOH
 from training.evaluate import BASELINES, Split, evaluate, split_for
 from training.fit import boost_here
 from training.histories import HistoryError, open_histories
 from training.labels import label
 from training.samples import assemble
 from training.train import Trained, split_vehicles, train
-
-from .conftest import END_SOH
 
 
 @pytest.fixture(scope="session")
