@@ -12,12 +12,13 @@ import pandas as pd
 from datasets.schema import MODEL_INPUTS
 from models.features import FEATURES, INPUTS, WINDOW_MONTHS, past_months, windowed
 from physics.constants import DAY_S
-from training.histories import START_S, Histories
+from training.histories import START_S, Histories, HistoryError
 from training.labels import HORIZON_DAYS, KINDS, label
 
 Floats = npt.NDArray[np.float64]
 RECORD_ONLY: Final = 0.1
 """Share of training rows of which nothing but the record is known."""
+_LARGEST: Final = 1e9
 SHORT: Final = 0.3
 """Share of training rows of vehicles that have begun to report within the last 24 months."""
 
@@ -87,7 +88,13 @@ def assemble(histories: Histories, labels: pd.DataFrame | None = None, *, shorte
         windows[generator.random(len(day)) < RECORD_ONLY] = np.nan
     else:
         windows = windowed(past, day / 365.2425)
-    inputs = np.column_stack([records[list(MODEL_INPUTS.values())].to_numpy(), windows]).astype(np.float32)
+    numbers = records[list(MODEL_INPUTS.values())].to_numpy(np.float64)
+    if (wrong := ~(np.abs(numbers) < _LARGEST).all(axis=1)).any():
+        raise HistoryError(
+            f"{histories.folder}: expected numbers in reported/records, got others in {int(wrong.sum())} rows, the "
+            f"first of vehicle {vehicle[np.flatnonzero(wrong)[0]]}: generate that folder anew"
+        )
+    inputs = np.column_stack([numbers, windows]).astype(np.float32)
     assert inputs.shape[1] == len(FEATURES) == INPUTS + windows.shape[1]
     of = labels.loc[vehicle]
     efc = _true_efc(histories, vehicle, day)
