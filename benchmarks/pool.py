@@ -31,8 +31,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import parser, results_of
+from datasets.schema import MODEL_INPUTS
 from models.bundle import BUNDLED, Bundle
-from models.features import FEATURES
 from tests.services.base import free_ports
 
 BATCH = 5_000
@@ -62,7 +62,7 @@ def rows() -> npt.NDArray[np.float32]:
     rng = np.random.default_rng(1)
     low = [0, 0.75, 300, -100, -5, 0, -40]
     high = [1, 1.0, 400, 200, 45, 1500, 80]
-    return rng.uniform(low, high, size=(BATCH, len(FEATURES))).astype(np.float32)
+    return rng.uniform(low, high, size=(BATCH, len(MODEL_INPUTS))).astype(np.float32)
 
 
 def bare_app() -> Any:
@@ -71,12 +71,12 @@ def bare_app() -> Any:
     from pydantic import create_model
 
     bundle = Bundle.load()
-    fields: dict[str, Any] = dict.fromkeys(FEATURES, (float, ...))
+    fields: dict[str, Any] = dict.fromkeys(MODEL_INPUTS, (float, ...))
     inputs = create_model("Inputs", **fields)
     app = FastAPI()
 
     async def predict(row: Any) -> dict[str, Any]:
-        answer = bundle.predict(np.array([[getattr(row, name) for name in FEATURES]]))
+        answer = bundle.predict(np.array([[getattr(row, name) for name in MODEL_INPUTS]]))
         return {name: float(values[0]) for name, values in vars(answer).items()}
 
     predict.__annotations__["row"] = inputs

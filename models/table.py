@@ -39,7 +39,7 @@ def inputs_of(table: pd.DataFrame) -> npt.NDArray[np.float32]:
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             raise TableError(
-                f"expected numbers in {column}, got {table[column].iloc[row]!r} in row {row + 1}"
+                f"expected numbers in {column}, got {table[column].iloc[row]} in row {row + 1}"
                 + (f" and {int(wrong.sum()) - 1} more" if wrong.sum() > 1 else "")
             )
         out[:, k] = values

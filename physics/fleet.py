@@ -630,7 +630,9 @@ class FleetPhysics:
 
     def take_over(self, groups: Sequence[CellGroup]) -> None:
         """Take over these vehicles of the same population, at rest at the start of this fleet's time."""
-        self._groups = [replace(group, blocks=group.blocks.copy(), beside={}) for group in groups]
+        orders = [np.argsort(group.of) for group in groups]  # lives have an order of their own, samples ascend
+        bare = [replace(group, beside={}) for group in groups]
+        self._groups = [group.taken(order, group.of[order]) for group, order in zip(bare, orders, strict=True)]
         for group in self._groups:
             self._set_up(group, new=False)
 

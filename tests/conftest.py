@@ -21,7 +21,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
-pytest_plugins = ["tests.command", "tests.services.fixtures", "tests.tiers", "tests.recoveries"]
+pytest_plugins = ["tests.command", "tests.histories", "tests.services.fixtures", "tests.tiers", "tests.recoveries"]
 
 
 @pytest.fixture(scope="session")

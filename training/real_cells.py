@@ -63,7 +63,7 @@ def read_cells(path: Path) -> pd.DataFrame:
         wrong = values.isna() & (table[name].notna() | (name in NEEDED))
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            raise DataError(f"{path}: expected numbers in {name}, got {table[name].iloc[row]!r} in row {row + 1}")
+            raise DataError(f"{path}: expected numbers in {name}, got {table[name].iloc[row]} in row {row + 1}")
         table[name] = values
     if (table["capacity_Ah"] <= 0.0).any():
         raise DataError(f"{path}: expected capacity_Ah above 0")

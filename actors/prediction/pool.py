@@ -56,7 +56,7 @@ class Pool:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The model's inputs; the first seven are `FEATURES`."""
+        """The model's inputs; the first seven are `MODEL_INPUTS`."""
         return self._model[0].manifest.features
 
     @property

@@ -18,8 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
-from datasets.schema import MODEL_OUTPUTS
-from models.features import FEATURES
+from datasets.schema import MODEL_INPUTS, MODEL_OUTPUTS
 
 MAX_REST_ROWS = 10_000
 MAX_REST_BYTES = 8 << 20  # twice what that many rows take, indented and with every digit of a double
@@ -80,7 +79,7 @@ class Predictor(Protocol):
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The model's inputs; the first seven are `FEATURES`."""
+        """The model's inputs; the first seven are `MODEL_INPUTS`."""
 
     @property
     def version(self) -> str:
@@ -186,12 +185,12 @@ def rest_api(token: str | None, pool: Callable[[], Predictor]) -> FastAPI:
 def _matrix(rows: Sequence[PredictRequest], features: tuple[str, ...], *, many: bool) -> npt.NDArray[np.float64]:
     """The rows as a model takes them, shape (n, features); what is missing is NaN. 422 for a name it does not have."""
     matrix = np.full((len(rows), len(features)), np.nan)
-    matrix[:, : len(FEATURES)] = [[getattr(row, name) for name in FEATURES] for row in rows]
+    matrix[:, : len(MODEL_INPUTS)] = [[getattr(row, name) for name in MODEL_INPUTS] for row in rows]
     places = {name: i for i, name in enumerate(features)}
     for i, row in enumerate(rows):
         for name, value in (row.model_extra or {}).items():
             if name not in places:
-                known = ", ".join(features[len(FEATURES) :]) or "none besides the seven"
+                known = ", ".join(features[len(MODEL_INPUTS) :]) or "none besides the seven"
                 message = f"expected a feature of the model ({known})"
                 where = ("body", i, name) if many else ("body", name)
                 raise RequestValidationError([{"type": "extra_forbidden", "loc": where, "msg": message}])
@@ -205,7 +204,7 @@ def _described(app: FastAPI, features: tuple[str, ...], guarded: bool) -> dict[s
     described = get_openapi(title=app.title, version=app.version, routes=app.routes, servers=app.servers)
     row = _ONE.json_schema()
     row["additionalProperties"] = False
-    for name in features[len(FEATURES) :]:
+    for name in features[len(MODEL_INPUTS) :]:
         number = {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST}
         row["properties"][name] = {"anyOf": [number, {"type": "null"}], "description": "may be missing"}
     schemas = described["components"]["schemas"]

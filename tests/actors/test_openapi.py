@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, settings
 
 from actors.prediction.pool import Pool
 from actors.prediction.rest import rest_api
+from datasets.schema import MODEL_INPUTS
 from models.bundle import BUNDLED
-from models.features import FEATURES
 from tests.actors.test_swap import WINDOWED, Echo, pool_of
 
-open_pool, wide_pool = Pool(BUNDLED), pool_of(Echo("1", (*FEATURES, *WINDOWED), 0))
+open_pool, wide_pool = Pool(BUNDLED), pool_of(Echo("1", (*MODEL_INPUTS, *WINDOWED), 0))
 described = schemathesis.openapi.from_asgi("/openapi.json", rest_api(None, lambda: open_pool))
 guarded = schemathesis.openapi.from_asgi("/openapi.json", rest_api("secret", lambda: open_pool))
 wide = schemathesis.openapi.from_asgi("/openapi.json", rest_api(None, lambda: wide_pool))

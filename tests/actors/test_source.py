@@ -138,7 +138,7 @@ def test_what_is_asked_for_by_name_must_be_there(scene: Scene, uri: str) -> None
 
 
 def altered(bundle: Path) -> None:
-    (bundle / "rul.ubj").write_bytes(b"altered")
+    (bundle / "rul_efc.ubj").write_bytes(b"altered")
 
 
 def incomplete(bundle: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_champion_for_other_inputs_is_refused(scene: Scene, tmp_path: Path, mo
     scene.promote(2)
     monkeypatch.setattr("models.bundle.FEATURES", ("SoC",))
     assert not source.look()
-    assert "wants inputs" in source.notice
+    assert "wants other inputs" in source.notice
     assert version_of_kept(source) == "ev-battery-fleet version 1"
 
 

@@ -13,10 +13,11 @@ from fastapi.testclient import TestClient
 
 from actors.prediction.pool import Pool
 from actors.prediction.rest import rest_api
+from datasets.schema import MODEL_INPUTS
 from models.bundle import BUNDLED, Bundle, Predictions
-from models.features import FEATURES
 from tests.models.test_bundle import ROW
 
+SEVEN = tuple(MODEL_INPUTS)
 WINDOWED = ("capacity_trend_6m", "time_hot")
 
 
@@ -41,7 +42,7 @@ def pool_of(model: Any) -> Pool:
 
 
 def test_what_is_asked_in_one_turn_is_predicted_together() -> None:
-    model = Echo("1", FEATURES, 0)
+    model = Echo("1", SEVEN, 0)
     pool = pool_of(model)
 
     async def ask() -> list[dict[str, Any]]:
@@ -53,7 +54,7 @@ def test_what_is_asked_in_one_turn_is_predicted_together() -> None:
 
 
 def test_one_caller_who_has_gone_does_not_hurt_the_others() -> None:
-    pool = pool_of(Echo("1", FEATURES, 0))
+    pool = pool_of(Echo("1", SEVEN, 0))
 
     async def ask() -> float:
         gone = asyncio.ensure_future(pool.predict_row(np.zeros(7)))
@@ -67,7 +68,7 @@ def test_one_caller_who_has_gone_does_not_hurt_the_others() -> None:
 
 
 def test_a_failure_reaches_every_caller() -> None:
-    pool = pool_of(Echo("1", FEATURES, 0))
+    pool = pool_of(Echo("1", SEVEN, 0))
 
     async def ask() -> list[BaseException | dict[str, Any]]:
         return await asyncio.gather(*(pool.predict_row(np.full((2, 2), i)) for i in range(3)), return_exceptions=True)
@@ -76,7 +77,7 @@ def test_a_failure_reaches_every_caller() -> None:
 
 
 def test_a_swap_answers_with_the_old_model_what_was_asked_of_it() -> None:
-    old, new = Echo("old", FEATURES, 0), Echo("new", (*FEATURES, "b", "a"), 8)
+    old, new = Echo("old", SEVEN, 0), Echo("new", (*MODEL_INPUTS, "b", "a"), 8)
     pool = pool_of(old)
 
     async def ask() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -92,7 +93,7 @@ def test_a_swap_answers_with_the_old_model_what_was_asked_of_it() -> None:
 
 
 def test_a_batch_of_the_seven_is_filled_up() -> None:
-    model = Echo("1", (*FEATURES, *WINDOWED), 0)
+    model = Echo("1", (*MODEL_INPUTS, *WINDOWED), 0)
     answer = pool_of(model).predict_batch(np.ones((5, 7), np.float32))
     assert answer["rul"].tolist() == [1.0] * 5
     assert model.given[0].shape == (5, 9)
@@ -101,7 +102,7 @@ def test_a_batch_of_the_seven_is_filled_up() -> None:
 
 
 def test_a_request_may_carry_the_windowed_features() -> None:
-    model = Echo("1", (*FEATURES, *WINDOWED), 8)
+    model = Echo("1", (*MODEL_INPUTS, *WINDOWED), 8)
     with TestClient(rest_api(None, lambda: pool_of(model))) as client:
         one = client.post("/predict", json={**ROW, "time_hot": 12.5})
         assert one.json()["rul"] == 12.5
@@ -111,8 +112,8 @@ def test_a_request_may_carry_the_windowed_features() -> None:
         many = client.post("/predict", json=[{**ROW, "time_hot": 1.0}, {**ROW, "time_hot": 2, WINDOWED[0]: None}])
         assert [answer["rul"] for answer in many.json()] == [1.0, 2.0]
         described = client.get("/openapi.json").json()["components"]["schemas"]["PredictRequest"]
-        assert set(described["properties"]) == {*FEATURES, *WINDOWED}
-        assert set(described["required"]) == set(FEATURES)
+        assert set(described["properties"]) == {*MODEL_INPUTS, *WINDOWED}
+        assert set(described["required"]) == set(MODEL_INPUTS)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_a_request_may_carry_the_windowed_features() -> None:
     ],
 )
 def test_what_is_no_feature_is_named(extra: str, where: str, says: str) -> None:
-    model = Echo("1", (*FEATURES, *WINDOWED), 8)
+    model = Echo("1", (*MODEL_INPUTS, *WINDOWED), 8)
     row = ", ".join(f'"{name}": {value}' for name, value in ROW.items())
     with TestClient(rest_api(None, lambda: pool_of(model))) as client:
         for body, place in ((f"{{{row}, {extra}}}", ["body", where]), (f"[{{{row}, {extra}}}]", ["body", 0, where])):

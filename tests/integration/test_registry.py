@@ -31,7 +31,7 @@ def test_in_and_out_through_server_and_store(registry: Registry, s3: S3, tmp_pat
     registry.set_alias("champion", version, "the first")
     found = registry.fetch("models:/fleet-of-a-test@champion", tmp_path / "cache")
     assert Bundle.load(found).manifest.version == "3.0.1"
-    assert list(s3.files.rglob("rul.ubj")), "the artefacts are in the bucket"
+    assert list(s3.files.rglob("rul_efc.ubj")), "the artefacts are in the bucket"
     assert registry.lineage("3.0.1").vehicles["test"] == ("EV-000003",)
 
 

@@ -44,10 +44,10 @@ def test_windowed_features_are_taken_by_name_and_may_be_unknown() -> None:
     ("change", "says"),
     [
         ({"SoH": None}, r"expected the columns SoH \(or soh\); there are SoC"),
-        ({"SoH": ["high", 0.9]}, "expected numbers in SoH, got 'high' in row 1"),
+        ({"SoH": ["high", 0.9]}, "expected numbers in SoH, got high in row 1"),
         ({"SoC": [0.5, np.nan]}, "expected numbers in SoC, got nan in row 2"),
         ({"SoC": [np.inf, np.inf]}, "expected numbers in SoC, got inf in row 1 and 1 more"),
-        ({"age_years": ["old", 3.0]}, "expected numbers in age_years, got 'old' in row 1"),
+        ({"age_years": ["old", 3.0]}, "expected numbers in age_years, got old in row 1"),
     ],
 )
 def test_a_bad_table_is_one_line(change: dict[str, Any], says: str) -> None:

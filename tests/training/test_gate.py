@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
+from tests.histories import END_SOH
 from training.gate import FEWEST, judge, unseen_vehicles
 from training.histories import Histories, open_histories
 from training.labels import label
 from training.samples import Samples, assemble
 from training.train import Trained
-
-from .conftest import END_SOH
 
 
 @pytest.fixture

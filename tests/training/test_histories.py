@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.training.conftest import PLAN
+from tests.histories import PLAN
 from training.histories import TABLES, HistoryError, generate, make_part, open_histories
 from training.labels import KINDS, label
 from training.samples import Samples, assemble

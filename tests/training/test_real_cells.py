@@ -65,7 +65,7 @@ def test_a_row_knows_nothing_later(tmp_path: Path) -> None:
             lambda t: t.drop(columns="capacity_Ah"),
             "expected the columns cell, cycle, capacity_Ah; missing: capacity_Ah",
         ),
-        (lambda t: t.assign(capacity_Ah="full"), "expected numbers in capacity_Ah, got 'full' in row 1"),
+        (lambda t: t.assign(capacity_Ah="full"), "expected numbers in capacity_Ah, got full in row 1"),
         (lambda t: t.assign(capacity_Ah=-1.0), "expected capacity_Ah above 0"),
         (lambda t: pd.concat([t, t.head(1)]), "expected each cycle of a cell once, got cell c0 cycle 1 twice"),
         (lambda t: t[t["cell"] == "c0"], "expected at least 6 cells of 20 cycles and more, got 1"),

@@ -87,7 +87,7 @@ def test_what_is_fetched_is_the_bundle(registry: Registry, tmp_path: Path, uri: 
     known = registry.remembered(uri, tmp_path)
     assert known is not None
     assert known[1] == found
-    (found / "rul.ubj").write_bytes(b"altered")
+    (found / "rul_efc.ubj").write_bytes(b"altered")
     assert registry.remembered(uri, tmp_path) is None
     assert Bundle.load(registry.fetch(uri, tmp_path)).manifest.version == "2.0.2", "fetched anew"
 
@@ -112,7 +112,7 @@ def test_mlflow_loads_it_without_this_repository(registry: Registry, tmp_path: P
     assert done.returncode == 0, done.stderr
     [answer] = json.loads(done.stdout.splitlines()[-1])
     assert set(answer) == {"rul", "rul_low", "rul_high", "failure_probability"}
-    assert 0 < answer["rul_low"] <= answer["rul"] <= answer["rul_high"]
+    assert 0 <= answer["rul_low"] <= answer["rul"] <= answer["rul_high"]
 
 
 def test_the_same_bundle_again_is_the_same_version(registry: Registry, folder: Path) -> None:
@@ -122,7 +122,7 @@ def test_the_same_bundle_again_is_the_same_version(registry: Registry, folder: P
 def test_another_bundle_of_the_same_version_is_refused(registry: Registry, folder: Path, tmp_path: Path) -> None:
     other = bundle_of(tmp_path / "other", "2.0.1")
     manifest = json.loads((other / "manifest.json").read_text())
-    (other / "manifest.json").write_text(json.dumps(manifest | {"rul_margin": 1.0}))
+    (other / "manifest.json").write_text(json.dumps(manifest | {"coverage": 0.5}))
     with pytest.raises(RegistryError, match=r"version 1 predicts as 2\.0\.1 already"):
         registry.register(registry.log(training_of(other)))
 
@@ -136,7 +136,7 @@ def lost(bundle: Path) -> None:
 
 
 def escaping(bundle: Path) -> None:
-    (bundle / "manifest.json").write_text('{"sha256": {"../rul.ubj": "0"}}')
+    (bundle / "manifest.json").write_text('{"sha256": {"../rul_efc.ubj": "0"}}')
 
 
 def empty(bundle: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_bundle_altered_in_the_store_is_refused(registry: Registry, folder: Pa
     version = registry.register(registry.log(training_of(bundle_of(tmp_path / "new", "2.0.4"))))
     [stored] = folder.glob(f"mlflow-artifacts/{version.run_id}/artifacts/model/artifacts/bundle")
     text = (stored / "manifest.json").read_text()
-    (stored / "manifest.json").write_text(text.replace('"rul_margin": -10', '"rul_margin": -99'))
+    (stored / "manifest.json").write_text(text.replace('"coverage": 0.9', '"coverage": 0.5'))
     cache = tmp_path / "cache"
     with pytest.raises(RegistryError, match="is altered: its manifest was registered with SHA-256"):
         registry.fetch(f"models:/ev-battery-fleet/{version.number}", cache)

@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle
+from tests.histories import END_SOH
 from training.evaluate import BASELINES, Split, evaluate, split_for
 from training.fit import boost_here
 from training.histories import HistoryError, open_histories
 from training.labels import label
 from training.samples import assemble
 from training.train import Trained, split_vehicles
-
-from .conftest import END_SOH
 
 
 def test_vehicles_are_split_and_not_rows(histories_folder: Path) -> None:

@@ -90,9 +90,9 @@ def test_directories_that_cannot_be_used(twin: Twin, tmp_path: Path) -> None:
 
 def test_an_altered_model_stops_the_run_before_it_begins(twin: Twin, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(ROOT / "models" / "bundled", tmp_path / "bundle"))
-    (bundle / "rul.ubj").write_bytes(b"x")
+    (bundle / "rul_efc.ubj").write_bytes(b"x")
     answer = twin("run", "--bundle", bundle, "--out", tmp_path / "run")
-    answer.complaint(2, "--bundle", "rul.ubj is damaged or altered")
+    answer.complaint(2, "--bundle", "rul_efc.ubj is damaged or altered")
     assert not (tmp_path / "run").exists()
 
 

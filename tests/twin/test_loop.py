@@ -14,6 +14,7 @@ import pytest
 from datasets.schema import MODEL_INPUTS
 from models.bundle import BUNDLED, Bundle
 from tests.command import Twin
+from tests.histories import END_SOH
 from training.histories import open_histories
 from training.labels import label
 from training.registry import Registry, TrainingRun
@@ -23,8 +24,6 @@ from twin.errors import RunFailed
 from twin.loop import retrain
 from twin.loop.observe import observe
 from twin.loop.retrain import Loop, retrain_model
-
-from .conftest import END_SOH
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
 
@@ -46,7 +45,8 @@ def a_run(folder: Path, telemetry: pd.DataFrame, **others: pd.DataFrame) -> Path
     for name, table in ({"telemetry": telemetry} | others).items():
         (folder / name / "shard=0000").mkdir(parents=True)
         rows = table.assign(
-            ts=START + pd.to_timedelta(table["day"], unit="D"), vehicle_id=[f"EV-{k:06d}" for k in table["number"]]
+            ts=(START + pd.to_timedelta(table["day"], unit="D")).dt.floor("s"),
+            vehicle_id=[f"EV-{k:06d}" for k in table["number"]],
         )
         rows.drop(columns=["day", "number"]).to_parquet(
             folder / name / "shard=0000" / "rows.parquet", coerce_timestamps="us"
