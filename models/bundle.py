@@ -1,4 +1,5 @@
-"""A model with everything it needs to be trusted: `manifest.json`, boosters (UBJ), `split.json`, `card.md`.
+"""A model with everything it needs to be trusted: `manifest.json`, boosters (UBJ), `split.json`, `card.md`, and
+`reference.json`, what its inputs were like.
 
 The manifest holds the SHA-256 of every file. A bundle whose files do not match is not loaded.
 """
@@ -23,6 +24,8 @@ from models.features import FEATURES, padded
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 BOOSTERS: Final = ("rul_efc", "rul_days", "failure", "kind")
 FILES: Final = (*(f"{name}.ubj" for name in BOOSTERS), "split.json", "card.md")
+REFERENCE: Final = "reference.json"
+"""What the inputs of its training were like (`training.drift`). A bundle may be without it: drift cannot be told."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -86,11 +89,16 @@ class Bundle:
     """A loaded model. `threads` is 1 by default on purpose: two on a busy two-core box were once 20 times slower."""
 
     def __init__(
-        self, manifest: Manifest, boosters: Mapping[str, xgb.Booster], seen: Mapping[str, npt.NDArray[np.int64]]
+        self,
+        manifest: Manifest,
+        boosters: Mapping[str, xgb.Booster],
+        seen: Mapping[str, npt.NDArray[np.int64]],
+        reference: Mapping[str, Any] | None = None,
     ) -> None:
         self.manifest = manifest
         self.seen = seen
         """Vehicles of its population by part: train, calibration, test."""
+        self.reference = dict(reference or {})
         self._boosters = boosters
 
     @classmethod
@@ -109,7 +117,7 @@ class Bundle:
             raise BundleError(
                 f"bundle {folder} wants other inputs than this version makes ({', '.join(other[:5])}): train it again"
             )
-        for name in FILES:
+        for name in (*FILES, *({REFERENCE} & manifest.sha256.keys())):
             actual = _sha256(folder / name) if (folder / name).is_file() else "no such file"
             if actual != manifest.sha256.get(name):
                 raise BundleError(
@@ -121,7 +129,9 @@ class Bundle:
             boosters[name] = xgb.Booster(params={"nthread": threads})
             boosters[name].load_model(folder / f"{name}.ubj")
         split = json.loads((folder / "split.json").read_text())
-        return cls(manifest, boosters, {part: np.array(vehicles, np.int64) for part, vehicles in split.items()})
+        seen = {part: np.array(vehicles, np.int64) for part, vehicles in split.items()}
+        reference = json.loads((folder / REFERENCE).read_text()) if REFERENCE in manifest.sha256 else {}
+        return cls(manifest, boosters, seen, reference)
 
     @staticmethod
     def save(
@@ -130,6 +140,7 @@ class Bundle:
         boosters: Mapping[str, xgb.Booster],
         split: Mapping[str, Sequence[int]],
         card: str,
+        reference: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """Write the files, then the manifest with their hashes. Returns the manifest as written."""
         make_directory(folder)
@@ -137,9 +148,11 @@ class Bundle:
             "split.json": (json.dumps({part: list(map(int, of)) for part, of in split.items()}) + "\n").encode(),
             "card.md": card.encode(),
         }
+        if reference:
+            contents[REFERENCE] = (json.dumps(reference) + "\n").encode()
         for name, content in contents.items():
             replace_file(folder / name, content)
-        fields: dict[str, Any] = asdict(manifest) | {"sha256": {name: _sha256(folder / name) for name in FILES}}
+        fields: dict[str, Any] = asdict(manifest) | {"sha256": {name: _sha256(folder / name) for name in contents}}
         replace_file(folder / "manifest.json", (json.dumps(fields, indent=2) + "\n").encode())
         return Manifest(**fields)
 

@@ -8,5 +8,6 @@ done
 rm -rf "$to"
 mkdir -p "$to"
 cp "$from"/{manifest.json,rul_efc.ubj,rul_days.ubj,failure.ubj,kind.ubj,split.json,card.md} "$to"
+if [ -f "$from/reference.json" ]; then cp "$from/reference.json" "$to"; fi
 if [ -d "$from/reference" ]; then cp -r "$from/reference" "$to"; fi
 echo "$to holds what $from holds"

@@ -165,18 +165,11 @@ def _others(
 ) -> dict[str, Floats]:
     """What each of BASELINES says of the test rows."""
     train = split.train
-    survival = None if train.ended.all() else survival_of(train, target, boost)
-    goal = completed(train, target, survival, seed)
-    first = np.unique(train.vehicle, return_index=True)[1]
-    passed = {"efc": train.efc, "days": train.day}[target]
-    lives = np.sort((passed + goal)[first])
+    goal, lives = whole_lives(train, target, boost, seed)
     now = test.efc if target == "efc" else test.day
-    left = np.append(np.cumsum(lives[::-1])[::-1], 0.0)  # sum of the lives from each on
-    beyond = np.searchsorted(lives, now, side="right")
-    count = np.maximum(lives.size - beyond, 1)
     said = {
         "mean_life": np.maximum(lives.mean() - now, 0.0),
-        "mean_residual_life": np.where(beyond < lives.size, left[beyond] / count - now, 0.0),
+        "mean_residual_life": mean_residual_life(lives, now),
         "linear_extrapolation": _extrapolated(test, target, float(lives[-1])),
     }
     for name, model in (
@@ -194,6 +187,23 @@ def _others(
         np.hstack([test.inputs, hidden.loc[test.vehicle].to_numpy(np.float32)]), "hidden_constants", boost,
     )  # fmt: skip
     return {name: said[name] for name in BASELINES}
+
+
+def whole_lives(train: Samples, target: str, boost: Boost, seed: int) -> tuple[Floats, Floats]:
+    """Remaining life of each row, and the life of each vehicle, ascending. Ends that were not seen are drawn."""
+    survival = None if train.ended.all() else survival_of(train, target, boost)
+    goal = completed(train, target, survival, seed)
+    first = np.unique(train.vehicle, return_index=True)[1]
+    passed = {"efc": train.efc, "days": train.day}[target]
+    return goal, np.sort((passed + goal)[first])
+
+
+def mean_residual_life(lives: Floats, now: Floats) -> Floats:
+    """What those of these lives (ascending) that came so far had left, on average."""
+    left = np.append(np.cumsum(lives[::-1])[::-1], 0.0)  # sum of the lives from each on
+    beyond = np.searchsorted(lives, now, side="right")
+    count = np.maximum(lives.size - beyond, 1)
+    return np.where(beyond < lives.size, left[beyond] / count - now, 0.0)
 
 
 def _extrapolated(test: Samples, target: str, longest: float) -> Floats:

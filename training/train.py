@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from models.bundle import Bundle, Manifest
 from models.features import FEATURES
+from training.drift import reference_of
 from training.evaluate import evaluate
 from training.fit import COVERAGE, QUANTILES, Boost, Fitted, boost_here, fit
 from training.histories import Histories, HistoryError
@@ -110,12 +111,14 @@ def train(
     )
     begun = time.perf_counter()
     parts = {name: of.tolist() for name, of in split.items()}
+    reference = reference_of(samples.of(split["train"]), end_soh)
     # Scores come from the bundle as it is loaded, not from what is still in memory.
-    Bundle.save(folder, manifest, fitted.boosters, parts, "")
+    Bundle.save(folder, manifest, fitted.boosters, parts, "", reference)
     scores = evaluate(Bundle.load(folder), histories, boost_here(), seed=seed, say=say)
     seconds["evaluate"] = time.perf_counter() - begun
     write_reference_files(folder / "reference", samples.of(split["train"]))
-    Bundle.save(folder, manifest, fitted.boosters, parts, card(manifest, histories, labels, split, fitted, scores))
+    words = card(manifest, histories, labels, split, fitted, scores)
+    Bundle.save(folder, manifest, fitted.boosters, parts, words, reference)
     return Trained(folder, Bundle.load(folder), scores, seconds)
 
 

@@ -18,15 +18,7 @@ from training.fit import boost_here
 from training.histories import HistoryError, open_histories
 from training.labels import label
 from training.samples import assemble
-from training.train import Trained, split_vehicles, train
-
-
-@pytest.fixture(scope="session")
-def trained(histories_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    folder = tmp_path_factory.mktemp("model") / "bundle"
-    return train(
-        open_histories(histories_folder), folder, boost_here(), version="1.2.3", end_soh=END_SOH, say=lambda _: None
-    )
+from training.train import Trained, split_vehicles
 
 
 def test_vehicles_are_split_and_not_rows(histories_folder: Path) -> None:
