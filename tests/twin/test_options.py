@@ -33,7 +33,7 @@ def shown(*arguments: str) -> str:
 def test_without_arguments_one_sees_where_to_begin() -> None:
     says = shown()
     for command, example in _COMMANDS[:_FIRST]:
-        assert f"twin {command.__name__}" in says
+        assert f"twin {command.__name__.replace('_', '-')}" in says
         assert (command.__doc__ or "").split(".")[0] in says
         del example
     assert "twin --help" in says
@@ -71,8 +71,8 @@ def test_consume_has_its_own_settings() -> None:
 
 def commands() -> list[tuple[tuple[str, ...], str]]:
     return [
-        *(((command.__name__,), example) for command, example in _COMMANDS),
-        *((("validate", command.__name__), example) for command, example in _VALIDATE),
+        *(((command.__name__.replace("_", "-"),), example) for command, example in _COMMANDS),
+        *((("validate", command.__name__.replace("_", "-")), example) for command, example in _VALIDATE),
         (("cell",), cell.EXAMPLE),
         (("cell", "fit"), cell.EXAMPLE_FIT),
     ]
