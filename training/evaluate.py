@@ -173,7 +173,7 @@ def _others(
         "linear_extrapolation": _extrapolated(test, target, float(lives[-1])),
     }
     for name, model in (
-        ("elastic_net", ElasticNetCV(l1_ratio=0.9, alphas=12, eps=1e-2, cv=4, tol=1e-3)),
+        ("elastic_net", ElasticNetCV(l1_ratio=0.9, alphas=12, cv=4, tol=1e-3, max_iter=2000)),
         ("ols", LinearRegression()),
     ):
         line = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(), model)

@@ -219,7 +219,7 @@ def _baselines(
         "mean_residual_life": left,
         "linear_extrapolation": np.clip(samples.inputs[test, names.index("straight")], 0.0, 2.0 * lives.max()),
     }
-    for name, model in (("elastic_net", ElasticNetCV(l1_ratio=0.9, alphas=12, eps=1e-2, cv=4, tol=1e-3)),
+    for name, model in (("elastic_net", ElasticNetCV(l1_ratio=0.9, alphas=12, cv=4, tol=1e-3, max_iter=2000)),
                         ("ols", LinearRegression())):  # fmt: skip
         line = _line(model).fit(samples.inputs[train], goal[train])
         told[name] = np.maximum(line.predict(samples.inputs[test]), 0.0)

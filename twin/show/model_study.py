@@ -191,8 +191,9 @@ def _errors(axes: Axes, s: dict[str, Any], unit: str) -> None:
     axes.barh(list(bars), [value for value, _ in bars.values()], color=[colour for _, colour in bars.values()])
     low, high = s["mae_range"]
     axes.errorbar([s["mae"]], ["this model"], xerr=[[s["mae"] - low], [high - s["mae"]]], color=INK, capsize=3)
+    axes.set_axisbelow(True)
     for k, (value, _) in enumerate(bars.values()):
-        axes.text(value, k, f"  {value:.0f}", va="center", fontsize=8)
+        axes.text(high if k == 0 else value, k, f"  {value:.0f}", va="center", fontsize=8)
     axes.invert_yaxis()
     axes.set_title(f"Mean absolute error of remaining life [{unit}], vehicles never seen")
 
