@@ -46,8 +46,6 @@ def boost_on_ray(workers: int, *, address: str | None = None, storage: Path | No
         tempfile.TemporaryDirectory(prefix="twin-train-") as temporary,
         ray_started(address, workers + _SPARE_CPUS, dashboard=True),
     ):
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        logging.getLogger("ray.train").setLevel(logging.ERROR)
         folder = str((storage or Path(temporary)).absolute())
 
         def boost(name: str, params: Params, table: Table, rounds: int) -> xgb.Booster:
@@ -71,6 +69,8 @@ def _boost(name: str, params: dict[str, Any], table: Table, rounds: int, workers
         for of in zip(*(np.array_split(values, workers) for values in columns.values()), strict=True)
     ]
     rows = ray.data.from_blocks([_block(part) for part in parts])
+    for logger in ("ray.data", "ray.train"):  # only now: they set their own level when first used
+        logging.getLogger(logger).setLevel(logging.ERROR)
     trainer = XGBoostTrainer(
         grow,
         train_loop_config={"params": params, "rounds": rounds, "report": REPORT_ROUNDS, "callbacks": CALLBACKS},

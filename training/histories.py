@@ -190,11 +190,11 @@ def _made(folder: Path, plan: Plan, todo: list[int], workers: int | None) -> Ite
         return
     import ray
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     blocks = ray.data.from_items([{"part": part} for part in todo], override_num_blocks=len(todo))
     # The folder is absolute, as workers have directories of their own.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # only now: Ray Data sets its own level when first used
     made: Any = partial(_made_nicely, folder=str(folder.absolute()), plan_fields=asdict(plan))
     yield from blocks.map(made, num_cpus=1, compute=ray.data.TaskPoolStrategy(workers)).iter_rows()
 
