@@ -6,7 +6,7 @@ end of life; errors of remaining life on lives whose end was seen. Ranges are 95
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import pandas as pd
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import ElasticNetCV, LinearRegression, LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from models.bundle import Bundle
@@ -34,7 +34,6 @@ BASELINES: Final = (
 ALPHA: Final = 0.2
 FEWEST: Final = 5
 """Vehicles that a group needs, to have a figure of its own."""
-_RESAMPLED: Final = 400
 _UNSEEN_SHARE: Final = 0.6
 _BINS: Final = 10
 
@@ -54,10 +53,9 @@ class Split:
 
 def split_for(bundle: Bundle, histories: Histories, samples: Samples, *, seed: int = 1) -> Split:
     """Test vehicles that the model has not seen. HistoryError if there are none."""
-    vehicles = np.unique(samples.vehicle)
+    vehicles, test = np.unique(samples.vehicle), unseen_vehicles([bundle], histories, samples)
     if histories.plan.seed == bundle.manifest.population:
-        known = np.concatenate([bundle.seen["train"], bundle.seen["calibration"]])
-        test, train = np.setdiff1d(vehicles, known), np.intersect1d(vehicles, bundle.seen["train"])
+        train = np.intersect1d(vehicles, bundle.seen["train"])
         how = "the test vehicles of the model's own data"
         if test.size and not train.size:
             test, train, how = *_dealt(test, seed), "vehicles of the model's population that it has not seen"
@@ -70,6 +68,15 @@ def split_for(bundle: Bundle, histories: Histories, samples: Samples, *, seed: i
             f"{test.size} and {train.size}: make histories with another seed"
         )
     return Split(samples.of(train), samples.of(test), how)
+
+
+def unseen_vehicles(models: Sequence[Bundle], histories: Histories, samples: Samples) -> npt.NDArray[np.int64]:
+    """Vehicles of these histories to which none of the models was fitted or calibrated."""
+    vehicles = np.unique(samples.vehicle)
+    for model in models:
+        if model.manifest.population == histories.plan.seed:
+            vehicles = np.setdiff1d(vehicles, np.concatenate([model.seen["train"], model.seen["calibration"]]))
+    return vehicles
 
 
 def _dealt(vehicles: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -129,7 +136,7 @@ def remaining_life(
     by_vehicle = pd.Series(covered).groupby(vehicle).mean()
     facts: dict[str, Any] = {
         "mae": float(error.mean()),
-        "mae_range": _range(error, vehicle),
+        "mae_range": bootstrapped(error, vehicle),
         "mape": _mape(error, truth),
         "bias": float((life.median - truth).mean()),
         "mean": float(truth.mean()),
@@ -137,7 +144,7 @@ def remaining_life(
         "alpha_lambda_three_quarters": _alpha_lambda(life.median, truth, passed / whole, vehicle, 0.75),
         "interval90": {
             "coverage": float(covered.mean()),
-            "coverage_range": _range(covered.astype(float), vehicle),
+            "coverage_range": bootstrapped(covered.astype(float), vehicle),
             "vehicles_mostly_covered": float((by_vehicle >= 0.8).mean()),
             "cohorts": _by(of["cohort"].to_numpy(), covered, vehicle),
             "cells": _by(of["cell"].to_numpy(), covered, vehicle),
@@ -152,7 +159,7 @@ def remaining_life(
         name: {
             "mae": float(np.abs(said - truth).mean()),
             "ratio": float(error.mean() / np.abs(said - truth).mean()),
-            "ratio_range": _range(error, vehicle, np.abs(said - truth)),
+            "ratio_range": bootstrapped(error, vehicle, np.abs(said - truth)),
         }
         for name, said in others.items()
     }
@@ -176,9 +183,7 @@ def _others(
         ("elastic_net", ElasticNetCV(l1_ratio=0.9, alphas=12, cv=4, tol=1e-3, max_iter=2000)),
         ("ols", LinearRegression()),
     ):
-        line = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(), model)
-        line.fit(train.inputs, goal)
-        said[name] = np.maximum(line.predict(test.inputs), 0.0)
+        said[name] = np.maximum(linear(model).fit(train.inputs, goal).predict(test.inputs), 0.0)
     few = [FEATURES.index(name) for name in ("age_years", "SoH")]
     said["age_soh"] = _boosted(train.inputs[:, few], goal, train.weight, test.inputs[:, few], "age_soh", boost)
     hidden = _hidden(histories, labels)
@@ -187,6 +192,11 @@ def _others(
         np.hstack([test.inputs, hidden.loc[test.vehicle].to_numpy(np.float32)]), "hidden_constants", boost,
     )  # fmt: skip
     return {name: said[name] for name in BASELINES}
+
+
+def linear(model: Any) -> Pipeline:
+    """A linear model of inputs of any scale, some of which are missing."""
+    return make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(), model)
 
 
 def whole_lives(train: Samples, target: str, boost: Boost, seed: int) -> tuple[Floats, Floats]:
@@ -253,31 +263,28 @@ def failures(bundle: Bundle, split: Split) -> dict[str, Any]:
     if not 0 < fails.sum() < fails.size or not 0 < train.fails.sum() < train.fails.size:
         return {"base_rate": float(fails.mean()), "note": "all rows or none fail within the horizon: nothing to score"}
     said = bundle.failure(test.inputs)
-    base = float(np.average(train.fails, weights=None))
+    base = float(train.fails.mean())
     few = [FEATURES.index(name) for name in ("SoH", "age_years")]
     logistic = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression(max_iter=1000))
     logistic.fit(train.inputs[:, few], train.fails)
     plain = logistic.predict_proba(test.inputs[:, few])[:, 1]
-    precision = float(average_precision_score(fails, said))
+    precision, rival = (float(average_precision_score(fails, scores)) for scores in (said, plain))
+    error = _calibration_error(fails, said)
     brier, brier_base = brier_score_loss(fails, said), brier_score_loss(fails, np.full(fails.size, base))
     kinds = bundle.kinds(test.inputs)
     failing = (test.fails == 1) & (test.kind >= 0)
     names = bundle.manifest.kinds
-    facts: dict[str, Any] = {
+    return {
         "base_rate": float(fails.mean()),
         "average_precision": precision,
         "average_precision_range": _precision_range(fails, said, test.vehicle),
         "brier_skill": float(1.0 - brier / brier_base),
-        "ece": _calibration_error(fails, said),
-        "ece_relative": _calibration_error(fails, said) / float(fails.mean()),
+        "ece": error,
+        "ece_relative": error / float(fails.mean()),
         "kinds": {name: int((test.kind[failing] == k).sum()) for k, name in enumerate(names)},
         "kind_right": float((kinds.argmax(axis=1)[failing] == test.kind[failing]).mean()) if failing.any() else None,
-        "baselines": {"logistic_soh_age": {"average_precision": float(average_precision_score(fails, plain))}},
+        "baselines": {"logistic_soh_age": {"average_precision": rival, "ratio": precision / rival}},
     }
-    facts["baselines"]["logistic_soh_age"]["ratio"] = (
-        precision / facts["baselines"]["logistic_soh_age"]["average_precision"]
-    )
-    return facts
 
 
 def _calibration_error(fails: Floats, said: Floats) -> float:
@@ -311,12 +318,14 @@ def _by(group: npt.NDArray[Any], covered: npt.NDArray[np.bool_], vehicle: npt.ND
     }
 
 
-def _range(values: Floats, vehicle: npt.NDArray[np.int64], over: Floats | None = None) -> tuple[float, float]:
+def bootstrapped(
+    values: Floats, vehicle: npt.NDArray[np.int64], over: Floats | None = None, times: int = 400
+) -> tuple[float, float]:
     """95 % bootstrap interval over vehicles of the mean of `values`, or of its ratio to that of `over`."""
     _, of = np.unique(vehicle, return_inverse=True)
     top = np.bincount(of, values)
     bottom = np.bincount(of, np.ones(values.size) if over is None else over)
-    drawn = np.random.default_rng(0).integers(0, top.size, (_RESAMPLED, top.size))
+    drawn = np.random.default_rng(0).integers(0, top.size, (times, top.size))
     low, high = np.quantile(top[drawn].sum(axis=1) / bottom[drawn].sum(axis=1), [0.025, 0.975])
     return float(low), float(high)
 

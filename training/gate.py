@@ -11,7 +11,6 @@ failure    its Brier score is at most 2 % larger
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.bundle import Bundle
-from training.evaluate import mean_residual_life, split_for, whole_lives
+from training.evaluate import bootstrapped, mean_residual_life, split_for, unseen_vehicles, whole_lives
 from training.fit import boost_here
 from training.histories import Histories, HistoryError
 from training.labels import label
@@ -94,15 +93,6 @@ def judge(champion: Bundle | None, challenger: Bundle, histories: Histories, *, 
     return Verdict(passed, f"{words}; on {vehicles} vehicles never seen", tuple(rules), facts)
 
 
-def unseen_vehicles(models: Sequence[Bundle], histories: Histories, samples: Samples) -> npt.NDArray[np.int64]:
-    """Vehicles of these histories to which none of the models was fitted or calibrated."""
-    vehicles = np.unique(samples.vehicle)
-    for model in models:
-        if model.manifest.population == histories.plan.seed:
-            vehicles = np.setdiff1d(vehicles, np.concatenate([model.seen["train"], model.seen["calibration"]]))
-    return vehicles
-
-
 def _rules(
     champion: Bundle | None, challenger: Bundle, unseen: Samples, test: Samples, lives: Floats | None, *, alarm: bool
 ) -> tuple[list[Rule], dict[str, Any]]:
@@ -119,7 +109,7 @@ def _rules(
     else:
         rival = np.abs(champion.life("efc", test.inputs).median - test.rul_efc)
         what, other = "of the champion", "champion_mae"
-    span = _difference(error - rival, test.vehicle)
+    span = bootstrapped(error - rival, test.vehicle, times=_RESAMPLED)
     facts |= {other: float(rival.mean()), "difference": float((error - rival).mean()), "difference_range": span}
     says = f"MAE {error.mean():.1f} against {rival.mean():.1f} EFC {what}"
     if champion is None:
@@ -142,12 +132,3 @@ def _rules(
         Rule("failure", mine <= bound, f"Brier {mine:.4f} against {theirs:.4f} (expected at most {bound:.4f})")
     )
     return rules, facts
-
-
-def _difference(values: Floats, vehicle: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """95 % bootstrap interval over vehicles of the mean of `values`."""
-    _, of = np.unique(vehicle, return_inverse=True)
-    top, bottom = np.bincount(of, values), np.bincount(of)
-    drawn = np.random.default_rng(0).integers(0, top.size, (_RESAMPLED, top.size))
-    low, high = np.quantile(top[drawn].sum(axis=1) / bottom[drawn].sum(axis=1), [0.025, 0.975])
-    return float(low), float(high)

@@ -22,7 +22,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -131,11 +130,11 @@ class Histories:
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def open_histories(folder: Path) -> Histories:
-    """HistoryError unless the folder is complete."""
+def planned(folder: Path) -> tuple[Plan, str]:
+    """What a folder was begun with: its plan, and the version of the physics. HistoryError where it cannot be told."""
     try:
         facts = json.loads((folder / "histories.json").read_text())
-        plan = Plan(**facts["plan"])
+        plan, physics = Plan(**facts["plan"]), str(facts["physics"])
         if facts["format"] != FORMAT:
             raise HistoryError(
                 f"{folder}: expected histories of format {FORMAT}, got {facts['format']}: make them anew"
@@ -144,13 +143,19 @@ def open_histories(folder: Path) -> Histories:
         raise HistoryError(f"expected a folder that twin generate made, but {folder} holds no histories.json") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise HistoryError(f"{folder}/histories.json is damaged: {' '.join(str(error).split())[:100]}") from None
+    return plan, physics
+
+
+def open_histories(folder: Path) -> Histories:
+    """HistoryError unless the folder is complete."""
+    plan, physics = planned(folder)
     missing = [part for part in range(plan.parts) if not _marker(folder, part).is_file()]
     if missing:
         raise HistoryError(
             f"{folder}: {len(missing)} of {plan.parts} parts are missing; go on with the same twin generate"
         )
     seconds = sum(json.loads(_marker(folder, part).read_text())["seconds"] for part in range(plan.parts))
-    return Histories(folder, plan, facts["physics"], seconds)
+    return Histories(folder, plan, physics, seconds)
 
 
 def generate(
@@ -172,31 +177,32 @@ def generate(
     if len(todo) < plan.parts:
         say(f"{plan.parts - len(todo)} of {plan.parts} parts are there already")
     finished = plan.parts - len(todo)
-    with ray_started(address, workers or os.cpu_count() or 1) if todo else nullcontext():
-        for row in _made(folder, plan, todo, workers):
-            finished += 1
-            say(
-                f"{finished} of {plan.parts} parts: vehicles {row['first']} to {row['last']}, {row['ended']} ended, "
-                f"{row['years']:.0f} years, {row['seconds']:.0f} s; {time.perf_counter() - begun:.0f} s so far"
-            )
+    for row in _made(folder, plan, todo, workers, address):
+        finished += 1
+        say(
+            f"{finished} of {plan.parts} parts: vehicles {row['first']} to {row['last']}, {row['ended']} ended, "
+            f"{row['years']:.0f} years, {row['seconds']:.0f} s; {time.perf_counter() - begun:.0f} s so far"
+        )
     made = open_histories(folder)
     replace_file(folder / "card.md", _card(made).encode())
     return made
 
 
-def _made(folder: Path, plan: Plan, todo: list[int], workers: int | None) -> Iterator[dict[str, Any]]:
+def _made(
+    folder: Path, plan: Plan, todo: list[int], workers: int | None, address: str | None
+) -> Iterator[dict[str, Any]]:
     """Make these parts, and say of each that it is done."""
     if not todo:
         return
     import ray
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    blocks = ray.data.from_items([{"part": part} for part in todo], override_num_blocks=len(todo))
-    # The folder is absolute, as workers have directories of their own.
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # only now: Ray Data sets its own level when first used
-    made: Any = partial(_made_nicely, folder=str(folder.absolute()), plan_fields=asdict(plan))
-    yield from blocks.map(made, num_cpus=1, compute=ray.data.TaskPoolStrategy(workers)).iter_rows()
+    with ray_started(address, workers or os.cpu_count() or 1):
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        blocks = ray.data.from_items([{"part": part} for part in todo], override_num_blocks=len(todo))
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # only now: Ray Data sets its own level when first used
+        # The folder is absolute, as workers have directories of their own.
+        made: Any = partial(_made_nicely, folder=str(folder.absolute()), plan_fields=asdict(plan))
+        yield from blocks.map(made, num_cpus=1, compute=ray.data.TaskPoolStrategy(workers)).iter_rows()
 
 
 def _made_nicely(row: dict[str, Any], folder: str, plan_fields: dict[str, Any]) -> dict[str, Any]:
@@ -207,17 +213,15 @@ def _made_nicely(row: dict[str, Any], folder: str, plan_fields: dict[str, Any]) 
 
 def _claim(folder: Path, plan: Plan) -> None:
     """Write what is planned, or check that it is what was planned."""
-    facts = {"format": FORMAT, "physics": physics_version(), "plan": asdict(plan)}
     path = folder / "histories.json"
     if path.is_file():
-        there = json.loads(path.read_text())
-        for name in ("format", "physics"):
-            if there.get(name) != facts[name]:
-                raise HistoryError(
-                    f"{folder} was begun with {name} {there.get(name)}, this is {facts[name]}: expected a new folder"
-                )
-        other = {name: value for name, value in there["plan"].items() if value != facts["plan"].get(name)}  # type: ignore[attr-defined]
-        if other:
+        there, physics = planned(folder)
+        if physics != physics_version():
+            raise HistoryError(
+                f"{folder} was begun with physics {physics}, this is {physics_version()}: expected a new folder"
+            )
+        asked = asdict(plan)
+        if other := {name: value for name, value in asdict(there).items() if value != asked[name]}:
             raise HistoryError(
                 f"{folder} was begun with {', '.join(f'{name}={value}' for name, value in other.items())}: "
                 "expected the same options, or a new folder"
@@ -226,6 +230,7 @@ def _claim(folder: Path, plan: Plan) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise HistoryError(f"expected a new or empty folder, or one that twin generate has begun; {folder} is neither")
     make_directory(folder)
+    facts = {"format": FORMAT, "physics": physics_version(), "plan": asdict(plan)}
     replace_file(path, (json.dumps(facts, indent=2) + "\n").encode())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def ray_started(address: str | None, cpus: int, *, dashboard: bool = False) -> Iterator[None]:
-    """Ray, connected. If it is already, it is used as it is.
+    """Ray, connected. If it is already, it is used as it is. ConnectionError where no cluster is at the address.
 
     address    of a cluster; None: RAY_ADDRESS if it is set, else a local Ray of `cpus` logical CPUs
     dashboard  Ray Train's clean-up needs it
@@ -24,7 +24,11 @@ def ray_started(address: str | None, cpus: int, *, dashboard: bool = False) -> I
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address := address or os.environ.get("RAY_ADDRESS"):
-        ray.init(address, **quiet)
+        try:
+            ray.init(address, **quiet)
+        except Exception as error:  # Ray raises many kinds
+            why = " ".join(str(error).split())[:200]
+            raise ConnectionError(f"expected a Ray cluster at {address}: {why}") from error
     else:
         ray.init("local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
     try:

@@ -17,13 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xgboost as xgb
-from sklearn.impute import SimpleImputer
 from sklearn.linear_model import ElasticNetCV, LinearRegression
 from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from datasets.table_file import DataError, read_table
+from training.evaluate import linear, mean_residual_life
 from training.fit import COVERAGE, QUANTILE, Boost, Table, completed, quantiles, survival_of, weighted_quantile
 from training.samples import Samples
 
@@ -210,24 +208,18 @@ def _baselines(
     end_soh: float,
 ) -> dict[str, Floats]:
     first = np.unique(samples.vehicle[train], return_index=True)[1]
-    lives = (samples.efc + goal)[train][first]
+    lives = np.sort((samples.efc + goal)[train][first])
     now = samples.efc[test]
-    longer = lives[None, :] > now[:, None]
-    left = np.where(longer, lives[None, :] - now[:, None], 0.0).sum(axis=1) / np.maximum(longer.sum(axis=1), 1)
     told = {
         "mean_life": np.maximum(lives.mean() - now, 0.0),
-        "mean_residual_life": left,
+        "mean_residual_life": mean_residual_life(lives, now),
         "linear_extrapolation": np.clip(samples.inputs[test, names.index("straight")], 0.0, 2.0 * lives.max()),
     }
     for name, model in (("elastic_net", ElasticNetCV(l1_ratio=0.9, alphas=12, cv=4, tol=1e-3, max_iter=2000)),
                         ("ols", LinearRegression())):  # fmt: skip
-        line = _line(model).fit(samples.inputs[train], goal[train])
+        line = linear(model).fit(samples.inputs[train], goal[train])
         told[name] = np.maximum(line.predict(samples.inputs[test]), 0.0)
     return told
-
-
-def _line(model: Any) -> Pipeline:
-    return make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(), model)
 
 
 # --- Severson et al. 2019 ------------------------------------------------------------------------------------------
@@ -266,7 +258,7 @@ def early_life(folder: Path, boost: Boost) -> list[EarlyRow]:
     told: list[EarlyRow] = []
     learners: dict[str, Callable[[pd.DataFrame, Floats, pd.DataFrame], Floats]] = {
         "elastic_net": lambda known, life, new: _elastic(known[names], life, new[names]),
-        "variance_only": lambda known, life, new: _line(LinearRegression()).fit(known[["log_var"]], life).predict(
+        "variance_only": lambda known, life, new: linear(LinearRegression()).fit(known[["log_var"]], life).predict(
             new[["log_var"]]
         ),
         "xgboost": lambda known, life, new: _trees(known[names], life, new[names], boost),
@@ -317,7 +309,7 @@ def _early_features(of: pd.DataFrame) -> dict[str, float]:
 
 def _elastic(known: pd.DataFrame, life: Floats, new: pd.DataFrame) -> Floats:
     model = ElasticNetCV(l1_ratio=[0.1, 0.5, 0.9, 1.0], alphas=50, cv=len(known), max_iter=100_000)
-    return np.asarray(_line(model).fit(known, life).predict(new))
+    return np.asarray(linear(model).fit(known, life).predict(new))
 
 
 def _trees(known: pd.DataFrame, life: Floats, new: pd.DataFrame, boost: Boost) -> Floats:

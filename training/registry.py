@@ -15,7 +15,6 @@ is in `models/registry.py`, which serving uses too.
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import shutil
 import tempfile
@@ -179,14 +178,6 @@ class Registry(Reader):
         number = version.number if isinstance(version, Version) else version
         with self._asked(f"version {number} of {self.model}"):
             self._existing().set_model_version_tag(self.model, str(number), name, value)
-
-
-def file_sha256(paths: Sequence[Path]) -> str:
-    """One SHA-256 of several files, by name and content: a data hash."""
-    total = hashlib.sha256()
-    for path in sorted(paths):
-        total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return total.hexdigest()
 
 
 def _loaded(bundle: Path) -> Manifest:

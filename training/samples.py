@@ -77,17 +77,17 @@ def assemble(histories: Histories, labels: pd.DataFrame | None = None, *, shorte
     records = records[records["day"] < records["end_day"]].sort_values(["vehicle", "day"], kind="stable")
     vehicle, day = records["vehicle"].to_numpy(), records["day"].to_numpy()
     past = past_months(histories.read("reported/months"), vehicle, START_S + records["known_day"].to_numpy() * DAY_S)
-    windows = None
-    if shortened is not None:
+    age_years = day / 365.2425
+    if shortened is None:
+        windows = windowed(past, age_years)
+    else:
         generator = np.random.default_rng(shortened)
         known = np.where(
             generator.random(len(day)) < SHORT, generator.integers(1, WINDOW_MONTHS, len(day)), WINDOW_MONTHS
         )
         past[np.arange(WINDOW_MONTHS) < (WINDOW_MONTHS - known)[:, None]] = np.nan
-        windows = windowed(past, day / 365.2425)
+        windows = windowed(past, age_years)
         windows[generator.random(len(day)) < RECORD_ONLY] = np.nan
-    else:
-        windows = windowed(past, day / 365.2425)
     numbers = records[list(MODEL_INPUTS.values())].to_numpy(np.float64)
     if (wrong := ~(np.abs(numbers) < _LARGEST).all(axis=1)).any():
         raise HistoryError(

@@ -246,9 +246,7 @@ class Fleet:
                 with _said_if_slow(f"Ray at {address}"):
                     ray.init(address, **quiet)
             except Exception as error:  # Ray raises many kinds, bare Exception among them
-                raise RunFailed(
-                    f"expected a Ray cluster at {address}: {_said(error)}; does `ray status` show one there?"
-                ) from error
+                raise _no_cluster(address, error) from error
         else:
             if math.isfinite(self.settings.clock.pace):
                 # By default Ray gives its workers low priority (niceness), but a live fleet has to be on time.
@@ -373,6 +371,19 @@ def _start_local(start: Callable[[], object]) -> None:
                     "later, or give --address of a running cluster"
                 ) from error
             _log.warning("Ray did not start (%s); starting it once more", _said(error))
+
+
+def expect_cluster(address: str | None) -> None:
+    """RunFailed where nothing listens at the address of a Ray cluster: the one given, else RAY_ADDRESS."""
+    if asked := address or os.environ.get("RAY_ADDRESS"):
+        try:
+            _expect_listener(asked)
+        except OSError as error:
+            raise _no_cluster(asked, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> RunFailed:
+    return RunFailed(f"expected a Ray cluster at {address}: {_said(error)}; does `ray status` show one there?")
 
 
 def _expect_listener(address: str) -> None:

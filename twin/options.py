@@ -20,6 +20,11 @@ from pydantic.fields import FieldInfo
 
 from twin.settings import Given, Group, default_of, extra_of, form_of
 
+TRACKING: Any = typer.Option(
+    "--tracking-uri", envvar="MLFLOW_TRACKING_URI", metavar="URI", help="of MLflow \\[default: sqlite:///mlflow.db]"
+)
+"""For commands that take no group of settings."""
+
 
 def takes(
     *groups: type[Group], only: Collection[str] = (), kept: bool = False, config: bool = True

@@ -12,7 +12,8 @@ import pytest
 
 from models.bundle import Bundle
 from tests.histories import END_SOH
-from training.gate import FEWEST, judge, unseen_vehicles
+from training.evaluate import unseen_vehicles
+from training.gate import FEWEST, judge
 from training.histories import Histories, open_histories
 from training.labels import label
 from training.samples import Samples, assemble

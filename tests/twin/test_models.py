@@ -87,3 +87,22 @@ def test_train_takes_a_table_of_cells(tmp_path: Path, twin: Twin) -> None:
     assert answer.code == 0, answer.err
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["rul"]["mae"] > 0.0
     assert "linear extrapolation" in answer.out
+
+
+@pytest.mark.parametrize("command", ["generate", "train"])
+def test_a_cluster_that_is_not_there_is_said_at_once(
+    command: str, tmp_path: Path, twin: Twin, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"127.0.0.1:{free_port}"
+    data = ["--data", tmp_path] if command == "train" else []
+    twin(command, *data, "--address", address, "--out", tmp_path / "out").complaint(1, f"a Ray cluster at {address}")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    twin(command, *data, "--out", tmp_path / "out").complaint(1, f"expected a Ray cluster at {address}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_histories_are_refused_and_left_as_they_are(tmp_path: Path, twin: Twin) -> None:
+    (tmp_path / "histories.json").write_text("{")
+    for arguments in (["generate", "--out", tmp_path], ["train", "--data", tmp_path], ["evaluate", "--data", tmp_path]):
+        twin(*arguments).complaint(2, "histories.json is damaged")
+    assert [path.name for path in tmp_path.iterdir()] == ["histories.json"]

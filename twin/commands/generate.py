@@ -38,6 +38,7 @@ def generate(
     where it was when told the same again."""
     from training.histories import ENRICHED_SHARE, HistoryError, Plan
     from training.histories import generate as make
+    from twin.fleet import expect_cluster
 
     if enrich not in (None, "faults"):
         raise BadInput(f"expected --enrich faults, got {enrich!r}")
@@ -57,6 +58,7 @@ def generate(
             end_soh=end_soh,
             first_vehicle=first_vehicle,
         )
+        expect_cluster(address)
         made = make(out, plan, workers=workers, address=address, say=typer.echo)
     except HistoryError as error:
         raise BadInput(str(error)) from None

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from twin.errors import BadInput
+from twin.options import TRACKING
 
 EXAMPLE = "twin predict records.csv"
 
@@ -21,9 +22,7 @@ def predict(
         Path | None,
         typer.Option("--out", metavar="FILE", help="CSV or Parquet \\[default: <name>-predicted beside it]"),
     ] = None,
-    tracking_uri: Annotated[
-        str, typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", metavar="URI", help="of MLflow")
-    ] = "",
+    tracking_uri: Annotated[str, TRACKING] = "",
 ) -> None:
     """Add remaining life with its interval, failure probability and its likeliest kind to each row of a file."""
     from datasets.table_file import DataError, read_table

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from twin.options import TRACKING
+
 EXAMPLE = "twin promote --data histories --dry-run"
 
 
@@ -18,14 +20,8 @@ def promote(
         str, typer.Option("--challenger", metavar="ALIAS|NUMBER|URI", help="a version in the registry")
     ] = "challenger",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="judge only, change nothing")] = False,
-    tracking_uri: Annotated[
-        str,
-        typer.Option(
-            "--tracking-uri", envvar="MLFLOW_TRACKING_URI", metavar="URI",
-            help="of MLflow \\[default: sqlite:///mlflow.db]",
-        ),
-    ] = "",
-) -> None:  # fmt: skip
+    tracking_uri: Annotated[str, TRACKING] = "",
+) -> None:
     """Judge a challenger against the champion on vehicles that neither has seen. It becomes champion only if it passes;
     exit code 5 if it does not. The reason is written to the registry."""
     from twin.loop.promote import promote_model

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from twin.errors import BadInput
+from twin.options import TRACKING
 from twin.settings import checked, parse_duration
 
 EXAMPLE = "twin retrain --run runs/fleet --data histories-2 --watch --every 1h"
@@ -26,14 +27,8 @@ def retrain(
     workers: Annotated[
         int, typer.Option("--workers", help="of Ray Train, one CPU each; 0: in this process, without Ray")
     ] = 0,
-    tracking_uri: Annotated[
-        str,
-        typer.Option(
-            "--tracking-uri", envvar="MLFLOW_TRACKING_URI", metavar="URI",
-            help="of MLflow \\[default: sqlite:///mlflow.db]",
-        ),
-    ] = "",
-) -> None:  # fmt: skip
+    tracking_uri: Annotated[str, TRACKING] = "",
+) -> None:
     """Compare a run with the model that serves. When its inputs drift or its intervals hold too seldom, train on new
     histories, register, and promote if the gate passes: the pool then serves it. Exit code 5 if it does not."""
     every_s = checked("--every", parse_duration, every)

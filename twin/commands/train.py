@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-_TRACKING = typer.Option(
-    "--tracking-uri", envvar="MLFLOW_TRACKING_URI", metavar="URI", help="of MLflow \\[default: sqlite:///mlflow.db]"
-)
+from twin.options import TRACKING
 
 EXAMPLE = "twin train --data histories --out model"
 EXAMPLE_EVALUATE = "twin evaluate --model model --data histories"
@@ -33,7 +31,7 @@ def train(
     ] = 0.8,
     seed: Annotated[int, typer.Option("--seed", help="of the split by vehicle, and of the trees")] = 1,
     register: Annotated[bool, typer.Option("--register", help="log to MLflow and register as challenger")] = False,
-    tracking_uri: Annotated[str, _TRACKING] = "",
+    tracking_uri: Annotated[str, TRACKING] = "",
     address: Annotated[str | None, typer.Option("--address", metavar="ADDRESS", help="Ray cluster")] = None,
 ) -> None:
     """Train remaining life and failure on vehicles, calibrate on others, score on others again. Write a bundle with
@@ -60,7 +58,7 @@ def evaluate(
         Path | None, typer.Option("--out", metavar="DIR", help="new folder \\[default: runs/evaluation-<time>]")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="of the split of vehicles that the model has not seen")] = 1,
-    tracking_uri: Annotated[str, _TRACKING] = "",
+    tracking_uri: Annotated[str, TRACKING] = "",
 ) -> None:
     """Score a model on vehicles that it has never seen, beside simpler ways. Write evaluation.json, tables, figures."""
     from twin.show.model_study import evaluate_model

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from models.bundle import BUNDLED, Bundle, BundleError
 from models.registry import CHALLENGER, CHAMPION, Version, local_file
-from training.histories import Histories, Plan, generate, open_histories
+from training.histories import Histories, Plan, generate, open_histories, planned
 from training.labels import END_SOH
 from training.registry import Registry
 from training.train import Trained
@@ -103,14 +103,11 @@ class Loop:
 
     def _histories(self, serving: Bundle | None) -> Histories:
         """What is there; what was begun is finished; what is not there is made, of a population of its own."""
-        file = self.data / "histories.json"
         if not self.data.exists():
             end_soh = END_SOH if serving is None else serving.manifest.end_of_life_soh
             plan = Plan(vehicles=self.vehicles, years=None, seed=int(time.time()), end_soh=end_soh)
-        elif file.is_file():
-            plan = Plan(**json.loads(file.read_text())["plan"])
         else:
-            return open_histories(self.data)
+            plan, _ = planned(self.data)
         if len(list((self.data / "parts").glob("*.json"))) < plan.parts:
             self.say(f"simulating {plan.vehicles} lives, seed {plan.seed}, in {self.data}")
             generate(self.data, plan, say=_nothing)

@@ -24,6 +24,7 @@ from training.fit import Boost, boost_here
 from training.histories import HistoryError, open_histories
 from training.train import train
 from twin.errors import BadInput, RunFailed
+from twin.fleet import expect_cluster
 from twin.run_directory import filling, new_directory, stamp
 from twin.settings import Pool
 from twin.show.plots import BLUE, GREY, INK, RED, save, styled
@@ -46,6 +47,8 @@ def train_model(
     """Train on histories and write the bundle with its scores to a new folder, which is returned."""
     if workers < 0:
         raise BadInput(f"expected --workers of at least 0, got {workers}")
+    if workers:
+        expect_cluster(address)
     folder = new_directory(out, f"model-{stamp()}")
     begun = time.perf_counter()
     with _told(), filling(folder) as temporary:
@@ -93,7 +96,7 @@ def _told() -> Iterator[None]:
         yield
     except (HistoryError, BundleError) as error:
         raise BadInput(str(error)) from None
-    except TrainingLost as error:
+    except (TrainingLost, ConnectionError) as error:
         raise RunFailed(str(error)) from error
 
 
