@@ -22,8 +22,10 @@ _Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Sent:
-    """Counts since the run began. `held`: late ones that are still on their way, kept in the checkpoint."""
+    """Counts since the run began. `taken`: one a vehicle and sample time, known to the shard. `held`: late ones that are
+    still on their way, kept in the checkpoint."""
 
+    taken: int = 0
     unchanged: int = 0
     asleep: int = 0
     dropped: int = 0

@@ -13,7 +13,7 @@ import os
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -375,7 +375,9 @@ class Shard:
             compute_s=self._compute_s,
             waiting_for=self._state.waiting_for,
             checkpoint_tick=self._checkpoint_tick,
-            sent=self._sender.sent if self._sender else NOTHING_KEPT,
+            sent=replace(self._sender.sent, taken=self._plan.rows(self._physics.tick))
+            if self._sender
+            else NOTHING_KEPT,
             cut_bytes=self._log.cut_bytes,
         )
 

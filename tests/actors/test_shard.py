@@ -317,6 +317,19 @@ def test_what_is_sent_does_not_depend_on_blocks_or_on_a_kill(tmp_path: Path) -> 
     assert rows(tmp_path / "killed").equals(rows(tmp_path / "whole"))
 
 
+def test_what_shards_took_is_counted_where_they_stop_at_different_moments(tmp_path: Path) -> None:
+    """A run that is stopped leaves each shard where it was."""
+    options: dict[str, Any] = {"transmission": ODD, "telemetry_ticks": 10, "vehicles": 10, "shards": 2}
+    found = []
+    for number, ticks in enumerate((3600, 3610)):
+        shard = Shard(plan(tmp_path, **options, shard=number, first_vehicle=10 * number))
+        found.append(shard.advance(ticks))
+        shard.close()
+    sent = found[0].sent + found[1].sent
+    assert sent.taken == 10 * (360 + 361)
+    assert sent.taken == sum(status.records for status in found) - sent.repeated + sent.held + sent.never
+
+
 def test_shards_together_send_what_one_sends(tmp_path: Path) -> None:
     options: dict[str, Any] = {"transmission": ODD, "telemetry_ticks": 10}
     one = Shard(plan(tmp_path / "one", **options))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from actors.fleet.supervisor import FleetFailed, Supervisor
 from actors.prediction.plan import PoolPlan
 from datasets.log import Cursor
 from tests.actors.cluster import Carried, InProcess, StandIn
-from tests.support import wait_until
+from tests.support import HANG_S, wait_until
 
 
 @dataclass
@@ -267,6 +268,27 @@ def test_a_pool_ends_with_its_run_where_the_cluster_does_not(tmp_path: Path, sha
     assert cluster.pools == [pool]
     supervisor.close()
     assert cluster.pools == ([] if shared else [pool])
+
+
+def test_a_run_that_ends_while_its_pool_starts_waits_for_the_start_to_end(tmp_path: Path) -> None:
+    """Ray ends after the fleet: a thread that still asks it then takes the whole process along, exit code 1."""
+    ended = threading.Event()
+    starts: list[threading.Thread] = []
+
+    class Slow(InProcess):
+        def start_pool(self, plan: PoolPlan) -> None:
+            starts.append(threading.current_thread())
+            super().start_pool(plan)
+            ended.wait(HANG_S)
+
+        def stop_pool(self, plan: PoolPlan) -> None:
+            ended.set()
+
+    supervisor = started(tmp_path, Slow(), pool=dataclasses.replace(POOL, shared=False))
+    supervisor.run(10, nothing)
+    supervisor.close()
+    assert len(starts) == 1
+    assert not starts[0].is_alive()
 
 
 def test_a_pool_that_does_not_start_ends_the_run_with_its_reason(tmp_path: Path) -> None:

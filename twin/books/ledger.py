@@ -216,13 +216,10 @@ class Books:
         return float(self.run.get("counts", {}).get("simulated_s", 0.0))
 
     def _transmission(self) -> Transmitted | None:
-        told = self.run.get("counts", {}).get("transmission")
-        if self.whole or not told:
+        told = self.run.get("counts", {}).get("transmission", {})
+        if self.whole or "taken" not in told:
             return None
-        clock = self.settings.clock
-        samples = clock.ticks(self._simulated_s()) // clock.ticks(clock.telemetry_s)
-        arrived = sum(self.made("telemetry", shard.shard) for shard in self.shards)
-        return Transmitted(samples * self.settings.population.vehicles, arrived, **told)
+        return Transmitted(arrived=sum(self.made("telemetry", shard.shard) for shard in self.shards), **told)
 
     def _truth(self, shard: _Shard) -> Line | None:
         """The truth on the disk against what is due by the telemetry that was made: a row a vehicle at the start, after
