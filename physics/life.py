@@ -362,12 +362,17 @@ def _after_day(
     Otherwise the vehicle is put at the end of a jump of half its length.
     """
     day = int(life[NEXT_DAY + k])
-    sums, exposed, rates = np.empty(SLOW), np.empty(EXPOSURES), np.empty(SLOW)
-    for e in range(EXPOSURES):
-        exposed[e] = MEMORY * life[EXPOSED + e * LANES + k]
+    sums, exposed, rates = np.empty(SLOW), np.zeros(EXPOSURES), np.empty(SLOW)
+    keeps = np.empty(EXPOSURES)
     _expose(exposed, block, k, day, block[Q_SEI + k], keys, dt, c, cycle_ticks, cycle_m)
+    for e in range(EXPOSURES):
+        # A day without trips may still charge what days before it used. It tells nothing new by distance, so nothing
+        # fades: else the sums would be such charges over hardly any distance after some of these days.
+        keeps[e] = MEMORY if exposed[e] > 0.0 else 1.0
+        exposed[e] += keeps[e] * life[EXPOSED + e * LANES + k]
     for s in range(SLOW):
-        sums[s] = MEMORY * life[SUM + s * LANES + k] + _slow(block, k, s, c) - life[STARTED + s * LANES + k]
+        kept = keeps[_COUNTED_BY[s]] * life[SUM + s * LANES + k]
+        sums[s] = kept + _slow(block, k, s, c) - life[STARTED + s * LANES + k]
         by = exposed[_COUNTED_BY[s]]
         rates[s] = sums[s] / by if by > 0.0 else 0.0
     jumped = int(life[JUMPED + k])

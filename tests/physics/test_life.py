@@ -35,7 +35,7 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.life import LIVED_DAY, _evenly, _film
+from physics.life import EXPOSED, LIVED_DAY, RATE, _evenly, _film
 from physics.modal import CellModel, cell_model
 from physics.sensors import PROFILES
 
@@ -263,6 +263,21 @@ def test_jumped_lives_travel_and_cycle_as_far(a_year: Callable[..., tuple[FleetL
         assert np.mean(one) == pytest.approx(np.mean(other), rel=0.02), name
         assert np.median(np.abs(one / other - 1.0)) < 0.04, name
         assert np.max(np.abs(one / other - 1.0)) < 0.15, name
+
+
+def test_what_a_day_tells_by_distance_does_not_fade_while_a_vehicle_stands(cycles: Cycles) -> None:
+    """Many days without trips in a row, as when jumps end on one Saturday after the other, must not leave charges over
+    hardly any distance: a vehicle once came to 400 cycles in a month by that."""
+    who = drawn(range(64), "chen2020", oldest_years=0.0, fault_share=0.0, use="long_distance")
+    fleet = lives(who, cycles, drive_step_s=10.0, longest_jump=0)
+    group, kilometres, rates = fleet._groups[0], [], []
+    for _ in range(60):
+        days(fleet, 1, 1)
+        kilometres.append(1e-3 * group.row(EXPOSED + LANES, "lives"))
+        rates.append(np.array(group.row(RATE + 5 * LANES, "lives")))  # of throughput, by distance
+    later = np.array(rates[28:])
+    assert np.min(kilometres[28:]) > 300.0  # 11 if it fades
+    assert np.max(later / np.median(later, axis=0)) < 1.35
 
 
 def test_the_weakest_cell_ages_as_much_in_jumps(a_year: Callable[..., tuple[FleetLives, Telemetry]]) -> None:
