@@ -22,8 +22,8 @@ _Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Sent:
-    """Counts since the run began. `taken`: one a vehicle and sample time, known to the shard. `held`: late ones that are
-    still on their way, kept in the checkpoint."""
+    """Counts since the run began. `taken`: one a vehicle and sample time, which the shard knows. `held`: late ones that
+    are still on their way, kept in the checkpoint."""
 
     taken: int = 0
     unchanged: int = 0

@@ -488,8 +488,8 @@ class _PoolStart:
         return self._plan is not None and self._cluster.pool_answers(self._plan)
 
     def stop(self) -> None:
-        """End the pool, or leave it to the end of a Ray that is the run's own. A start that is under way ends with it: the
-        pool is ended once more, for what it made meanwhile, and Ray must not end before that thread has."""
+        """End the pool, or leave it to the end of a Ray that is the run's own. A start that is under way ends with it,
+        as Ray must not end before that thread; the pool is ended once more, for what it made meanwhile."""
         self._stopped = True
         if self._plan is None or self._thread is None or not (self._plan.shared or self._thread.is_alive()):
             return
