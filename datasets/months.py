@@ -1,7 +1,11 @@
 """Months of a vehicle, folded from the days that it reports (`physics.DAILY`): what models read of a vehicle's past.
 
 A month is 30 days, counted from 1970-01-01 in the vehicle's local days. The same code folds days as a shard makes them
-and days of whole lives, so that a model is served what it was trained with.
+and days of whole lives, so that a model is served what it was trained with. A month counts as known once vehicles of
+all time zones have reported a day of the next (`known_s`).
+
+A shard whose records are predicted keeps its vehicles' months in `months/shard=NNNN/<month>.parquet`, for good. The
+first file is of the month before the shard began: no days, but the ages of its vehicles.
 
 A new column needs an entry in `MONTHLY`.
 """
@@ -10,15 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from datasets.log.durable import replace_file
 from physics import DAILY
+from physics.constants import DAY_S
 
 MONTH_DAYS: Final = 30
+_KNOWN_AFTER_DAYS: Final = 1.5
+"""A day of the next month, and half of one to the last time zone."""
 HOW: Final = {
     "sum": "over its days",
     "mean": "over its days",
@@ -56,6 +66,8 @@ SCHEMA: Final = pa.schema(
     [("vehicle", pa.int64()), ("month", pa.int32()), ("days", pa.int16()), *((name, pa.float64()) for name in NAMES)]
 )
 """A row of `MonthFold.add`: index of the vehicle, days since 1970 over `MONTH_DAYS`, days that it has reported."""
+KEPT: Final = SCHEMA.append(pa.field("age_years", pa.float64()))
+"""A row of a shard's files: with the age of the vehicle when the month is known, below 0 before its first use."""
 
 _SUMS = np.array([column.how in ("sum", "mean") for column in MONTHLY])
 _MEANS = np.array([column.how == "mean" for column in MONTHLY])
@@ -67,6 +79,11 @@ _SEEN = np.array([column.how == "seen" for column in MONTHLY])
 _BEFORE = np.select([_MOST, _LEAST], [-np.inf, np.inf], 0.0)
 
 Rows = dict[str, npt.NDArray[Any]]
+
+
+def nothing() -> Rows:
+    """No rows of `SCHEMA`."""
+    return {field.name: np.empty(0, field.type.to_pandas_dtype()) for field in SCHEMA}
 
 
 class MonthFold:
@@ -97,7 +114,7 @@ class MonthFold:
             self.month[fresh], self.days[fresh], self.values[fresh] = month, 0, _BEFORE
             self._count(of, figures[rows])
         if not closed:
-            return {field.name: np.empty(0, field.type.to_pandas_dtype()) for field in SCHEMA}
+            return nothing()
         vehicle, months, counts, values = (np.concatenate(parts) for parts in zip(*closed, strict=True))
         return {"vehicle": vehicle, "month": months, "days": counts} | dict(zip(NAMES, values.T, strict=True))
 
@@ -117,3 +134,89 @@ class MonthFold:
         values = self.values[of]
         values[:, _MEANS] /= self.days[of][:, None]
         return values
+
+
+def known_s(month: int) -> float:
+    """When a month is known of all vehicles [s since 1970, UTC]."""
+    return ((month + 1) * MONTH_DAYS + _KNOWN_AFTER_DAYS) * DAY_S
+
+
+def known_month(time_s: npt.NDArray[np.float64] | float) -> npt.NDArray[np.int64]:
+    """The last month that is known at these times [s since 1970, UTC]."""
+    return np.floor((np.asarray(time_s) / DAY_S - _KNOWN_AFTER_DAYS) / MONTH_DAYS).astype(np.int64) - 1
+
+
+def months_directory(run_dir: Path, shard: int) -> Path:
+    """Where a shard's months are."""
+    return run_dir / "months" / f"shard={shard:04d}"
+
+
+def month_path(directory: Path, month: int) -> Path:
+    """The file of a month."""
+    return directory / f"{month:05d}.parquet"
+
+
+class MonthKeeper:
+    """Folds the days of a shard's vehicles into months, and keeps each in a file once it is known.
+
+    vehicles   their indices, ascending, shape (n,)
+    age_years  their ages at `start_s` [s since 1970], when the run began, shape (n,)
+    """
+
+    def __init__(
+        self, directory: Path, vehicles: npt.NDArray[np.int64], age_years: npt.NDArray[np.float64], start_s: float
+    ) -> None:
+        self._directory, self._vehicles, self._age_years, self._start_s = directory, vehicles, age_years, start_s
+        self._fold = MonthFold(vehicles)
+        self._closed = nothing()
+
+    def begin(self, now_s: float) -> None:
+        """Vehicles of which no month is kept, as at the start of a run, begin to be known."""
+        if any(self._directory.glob("*.parquet")):
+            return
+        unknown = {name: np.full(self._vehicles.size, np.nan) for name in NAMES}
+        self._write(
+            int(known_month(now_s)), {"vehicle": self._vehicles, "days": np.zeros(self._vehicles.size)} | unknown
+        )
+
+    def add(self, daily: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take days that have ended, as `MonthFold.add`."""
+        closed = self._fold.add(daily)
+        if closed["vehicle"].size:
+            self._closed = {name: np.concatenate([self._closed[name], closed[name]]) for name in closed}
+
+    def keep(self, now_s: float) -> None:
+        """Write the months that are known by now. LogFull where there is no room: call it again."""
+        if not self._closed["vehicle"].size:
+            return
+        for month in np.unique(self._closed["month"][self._closed["month"] <= known_month(now_s)]):
+            of = self._closed["month"] == month
+            self._write(int(month), {name: values[of] for name, values in self._closed.items()})
+            self._closed = {name: values[~of] for name, values in self._closed.items()}
+
+    def _write(self, month: int, rows: Rows) -> None:
+        """Once made, a month does not change: a shard that goes on from before it makes the same."""
+        path = month_path(self._directory, month)
+        if path.exists():
+            return
+        of = np.searchsorted(self._vehicles, rows["vehicle"])
+        age = self._age_years[of] + (known_s(month) - self._start_s) / (365.2425 * DAY_S)
+        columns = rows | {"month": np.full(of.size, month), "age_years": age}
+        order = np.argsort(of)
+        table = pa.table({name: pa.array(columns[name][order], KEPT.field(name).type) for name in KEPT.names}, KEPT)
+        replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
+
+    def parts(self) -> dict[str, list[npt.NDArray[Any]]]:
+        """Everything needed to go on, for a checkpoint."""
+        fold: Rows = {"month": self._fold.month, "days": self._fold.days, "values": self._fold.values}
+        return {f"months/fold/{name}": [values] for name, values in fold.items()} | {
+            f"months/closed/{name}": [values] for name, values in self._closed.items()
+        }
+
+    def restore(self, arrays: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint's arrays; from nothing if it is of a run that kept no months."""
+        if "months/fold/month" in arrays:
+            self._fold.month, self._fold.days, self._fold.values = (
+                arrays[f"months/fold/{name}"] for name in ("month", "days", "values")
+            )
+            self._closed = {name: arrays[f"months/closed/{name}"] for name in SCHEMA.names}

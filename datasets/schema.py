@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from datasets.names import PAYLOADS, STREAMS, Payload, Stream
 from physics.columns import COLUMNS, Column
@@ -39,6 +40,7 @@ __all__ = [
     "upgraded",
     "vehicle_id",
     "vehicle_index",
+    "vehicle_indices",
 ]
 
 # Characters of a name that others use as a key: no slash (it joins ids), no MQTT wildcard, no NUL.
@@ -168,6 +170,11 @@ def vehicle_index(vehicle: str) -> int:
     if not vehicle.startswith("EV-") or not (number.isascii() and number.isdigit()) or len(number) < 6:
         raise ValueError(f"expected a vehicle id like EV-000042, got {vehicle!r}")
     return int(number)
+
+
+def vehicle_indices(vehicles: pa.StringArray) -> npt.NDArray[np.int64]:
+    """`vehicle_index` of many that are known to be vehicle ids, shape (n,)."""
+    return np.asarray(pc.cast(pc.utf8_slice_codeunits(vehicles, 3), pa.int64()))
 
 
 def json_schema(stream: Stream, fields: tuple[Field, ...] = ()) -> dict[str, Any]:

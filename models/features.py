@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from datasets.months import MONTH_DAYS, NAMES
+from datasets.months import MONTH_DAYS, NAMES, known_month, known_s
 from datasets.schema import MODEL_INPUTS
 from physics.columns import DIAGNOSTICS
 from physics.constants import DAY_S
@@ -108,7 +108,7 @@ class History:
         self._vehicles = np.asarray(vehicles)
         self.latest = np.full(self._vehicles.size, -1, dtype=np.int32)
         """The last month that is known, shape (n,); -1 if none is."""
-        self.months: Floats = np.full((self._vehicles.size, WINDOW_MONTHS, len(NAMES)), np.nan)
+        self.months = np.full((self._vehicles.size, WINDOW_MONTHS, len(NAMES)), np.nan, dtype=np.float32)
         """Values by the names of `months.NAMES`, the newest month last. NaN: not known."""
 
     def add(self, closed: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
@@ -128,10 +128,10 @@ class History:
             self.latest[of] = month
         return np.unique(where)
 
-    def past(self, latest: npt.NDArray[np.int32]) -> Floats:
-        """The 24 months up to the one that has ended last for each vehicle, `latest`, shape (n,): (n, 24, len(NAMES)).
-        It may be later than the last that is known, where a vehicle has been silent."""
-        gap = np.where(self.latest < 0, WINDOW_MONTHS, np.minimum(latest - self.latest, WINDOW_MONTHS))
+    def past(self, month: int) -> npt.NDArray[np.float32]:
+        """The 24 months up to this one, shape (n, 24, len(NAMES)). It may be later than a vehicle's last, where that
+        has been silent."""
+        gap = np.where(self.latest < 0, WINDOW_MONTHS, np.minimum(month - self.latest, WINDOW_MONTHS))
         out = self.months.copy()
         for late in np.unique(gap[gap > 0]):
             of = gap == late
@@ -141,32 +141,38 @@ class History:
         return out
 
 
-def past_months(months: pd.DataFrame, vehicle: npt.NDArray[np.int64], local_s: Floats) -> Floats:
-    """`History.past` from a table of months: of each of these vehicles at its local time [s since 1970], shape (n,).
-    A month counts once it has ended."""
+def age_at(age_years: Floats, time_s: Floats) -> Floats:
+    """The `age_years` of features at these times [s since 1970]: that of the vehicle, `age_years`, when the last month
+    became known. So what is known of a vehicle's past changes once a month."""
+    since_s = time_s - (known_s(0) + MONTH_DAYS * DAY_S * known_month(time_s))
+    return np.maximum(age_years - since_s / (365.2425 * DAY_S), 0.0)
+
+
+def past_months(months: pd.DataFrame, vehicle: npt.NDArray[np.int64], time_s: Floats) -> npt.NDArray[np.float32]:
+    """`History.past` from a table of months: of each of these vehicles at its time [s since 1970], shape (n,)."""
     months = months.sort_values(["vehicle", "month"], kind="stable")
     values = months[list(NAMES)].to_numpy(np.float64)
     owner, number = months["vehicle"].to_numpy(), months["month"].to_numpy(np.int64)
     key = owner * 100_000 + number
-    present = np.floor(local_s / DAY_S).astype(np.int64) // MONTH_DAYS
-    out = np.full((len(vehicle), WINDOW_MONTHS, len(NAMES)), np.nan)
-    for back in range(1, WINDOW_MONTHS + 1):
-        wanted = vehicle * 100_000 + present - back
+    last = known_month(time_s)
+    out = np.full((len(vehicle), WINDOW_MONTHS, len(NAMES)), np.nan, dtype=np.float32)
+    for back in range(WINDOW_MONTHS):
+        wanted = vehicle * 100_000 + last - back
         where = np.minimum(np.searchsorted(key, wanted), key.size - 1)
         there = key[where] == wanted
-        out[there, WINDOW_MONTHS - back] = values[where[there]]
+        out[there, WINDOW_MONTHS - 1 - back] = values[where[there]]
     return out
 
 
-def windowed(months: Floats, age_years: Floats) -> Floats:
+def windowed(months: npt.NDArray[np.floating], age_years: Floats) -> Floats:
     """The `WINDOWED` features, shape (n, len(WINDOWED)).
 
     months     shape (n, 24, len(months.NAMES)), the newest last, NaN where it is not known
-    age_years  since the vehicle's first use, shape (n,)
+    age_years  since the vehicle's first use (`age_at`), shape (n,)
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of windows without a month: their mean is NaN
-        return _windowed(months, age_years)
+        return _windowed(months.astype(np.float64), age_years)
 
 
 def _windowed(months: Floats, age_years: Floats) -> Floats:

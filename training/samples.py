@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from datasets.schema import MODEL_INPUTS
-from models.features import FEATURES, INPUTS, WINDOW_MONTHS, past_months, windowed
+from models.features import FEATURES, INPUTS, WINDOW_MONTHS, age_at, past_months, windowed
 from physics.constants import DAY_S
 from training.histories import START_S, Histories, HistoryError
 from training.labels import HORIZON_DAYS, KINDS, label
@@ -76,8 +76,9 @@ def assemble(histories: Histories, labels: pd.DataFrame | None = None, *, shorte
     records = records.merge(labels[["end_day"]], left_on="vehicle", right_index=True)
     records = records[records["day"] < records["end_day"]].sort_values(["vehicle", "day"], kind="stable")
     vehicle, day = records["vehicle"].to_numpy(), records["day"].to_numpy()
-    past = past_months(histories.read("reported/months"), vehicle, START_S + records["known_day"].to_numpy() * DAY_S)
-    age_years = day / 365.2425
+    known_s = START_S + records["known_day"].to_numpy() * DAY_S
+    past = past_months(histories.read("reported/months"), vehicle, known_s)
+    age_years = age_at(records["known_day"].to_numpy() / 365.2425, known_s)
     if shortened is None:
         windows = windowed(past, age_years)
     else:

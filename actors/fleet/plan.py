@@ -66,6 +66,8 @@ class ShardPlan:
     """Simulate only some days in full; telemetry is at multiples of a day."""
     sensors: Sensors = PROFILES[DEFAULT_SENSORS]
     transmission: Transmission = PLAIN
+    predicted: bool = False
+    """Its records are predicted, so what its vehicles were like each month is kept."""
     fsync: Fsync = "checkpoint"
     retention: Retention | None = None
     shards: int = 1
@@ -153,6 +155,7 @@ class FleetPlan:
                 fast_forward=self.fast_forward,
                 sensors=self.sensors,
                 transmission=self.transmission,
+                predicted=self.pool is not None,
                 fsync=self.fsync,
                 retention=self.retention(),
                 shards=self.shards,
@@ -168,6 +171,8 @@ class FleetPlan:
             first_rows=first_rows,
             telemetry_ticks=self.telemetry_ticks,
             predict_ticks=self.predict_ticks,
+            start_s=self.start_s,
+            step_s=self.step_s,
             segment_bytes=retention.segment_bytes if retention else SEGMENT_BYTES,
             accept_loss=self.accept_loss,
             pool=pool_name(self.log_id),

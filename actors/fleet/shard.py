@@ -12,6 +12,7 @@ import math
 import os
 import time
 import zipfile
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
@@ -26,6 +27,7 @@ from datasets.log import DIRECT_ROWS, SEGMENT_BYTES, LogFull, LogWriter, log_dir
 from datasets.log.durable import replace_file
 from datasets.log.retention import retain, saves
 from datasets.memory import give_back
+from datasets.months import MonthKeeper, months_directory
 from datasets.schema import FIELDS, SCHEMAS, vehicle_id
 from datasets.truth import TruthWriter, truth_directory
 from physics import Fault, FleetLives, FleetPhysics, draw_population
@@ -132,6 +134,7 @@ class Shard:
         self._state: _Running | _NoRoom | _AtLimit = _Running()
         self._physics = self._fresh()
         give_back()  # what the set-up took, the population above all
+        self._months = self._new_months() if plan.predicted else None
         self._sender = None if plan.transmission.plain else self._new_sender()
         self._ids = pa.array([vehicle_id(plan.first_vehicle + i) for i in range(plan.vehicles)])
         self._keys, self._when = self._keys_of(1), np.empty((2, 1, plan.vehicles), dtype=np.int64)
@@ -166,10 +169,17 @@ class Shard:
             start_s=plan.start_s,
             step_s=plan.step_s,
             sensors=plan.sensors,
+            daily=plan.predicted,
         )
+        self._age_years = population.age_years
         # Compiles or loads the kernels, which is not part of the first block.
         physics.advance(0, plan.telemetry_ticks, compact=True)
         return physics
+
+    def _new_months(self) -> MonthKeeper:
+        plan = self._plan
+        vehicles = np.arange(plan.first_vehicle, plan.first_vehicle + plan.vehicles, dtype=np.int64)
+        return MonthKeeper(months_directory(plan.run_dir, plan.shard), vehicles, self._age_years, plan.start_s)
 
     def _new_sender(self) -> Sender:
         plan = self._plan
@@ -178,7 +188,8 @@ class Shard:
 
     def _parts(self) -> dict[str, list[np.ndarray]]:
         """What a checkpoint holds."""
-        return self._physics.parts() | (self._sender.parts() if self._sender else {})
+        beside = [part.parts() for part in (self._sender, self._months) if part]
+        return self._physics.parts() | dict(ChainMap(*beside))
 
     def _restore(self) -> TruthWriter:
         """Bring the physics to the log's end: checkpoint, then the steps whose records the log already holds. Returns
@@ -198,8 +209,11 @@ class Shard:
         if usable:
             newest = max(usable, key=lambda arrays: int(arrays["tick"]))
             self._physics.restore(newest)
-            if self._sender:
-                self._sender.restore(newest)
+            for part in (self._sender, self._months):
+                if part:
+                    part.restore(newest)
+        if self._months:
+            self._months.begin(plan.time_us(self._physics.tick) * 1e-6)
         now_us = plan.time_us(self._physics.tick)
         truth = TruthWriter(truth_directory(plan.run_dir, plan.shard), self._keys_of(1), now_us)
         if self._physics.tick == 0:
@@ -210,6 +224,9 @@ class Shard:
             until_tick = min(tick + stride, plan.next_truth(tick), logged)
             samples = self._physics.advance(until_tick - tick, period, compact=True)
             self._keep_last(samples)
+            if self._months:
+                self._months.add(self._physics.daily())
+                self._months.keep(plan.time_us(self._physics.tick) * 1e-6)
             if self._sender:
                 self._sender.send(samples, tick // period)
             for row in self._truth_since(tick):
@@ -238,8 +255,10 @@ class Shard:
         samples = self._physics.advance(until_tick - self._physics.tick, period, compact=True)
         self._keep_last(samples)
         self._told += self._truth_since(tick)
+        if self._months:
+            self._months.add(self._physics.daily())
         batch = self._sent(self._sender, samples, first_seq) if self._sender else self._batch(samples)
-        state: _Running | _NoRoom = self._appended(batch) if batch.num_rows else _Running()
+        state = self._appended(batch)
         self._checkpoint_due |= until_tick - self._checkpoint_tick >= self._plan.checkpoint_ticks
         return self._saved(state)
 
@@ -287,14 +306,17 @@ class Shard:
         return _NoRoom(block, f"room on the volume of {self._plan.run_dir}")
 
     def _appended(self, block: pa.RecordBatch) -> _Running | _NoRoom:
-        """Append a block. Returns the state that follows."""
+        """Keep what was known before a block, then append it. Returns the state that follows."""
         volume = os.statvfs(self._plan.run_dir)
         # Every other shard may find the same room at this moment, and write as much as this one before it looks again.
         written = self._plan.shards * (block.nbytes + self._checkpoint_bytes)
         if volume.f_bavail * volume.f_frsize < MIN_FREE_BYTES + written:
             return self._no_room(block)
         try:
-            self._log.append(block, self._physics.tick, self._due_ns)
+            if self._months:
+                self._months.keep(self._plan.time_us(self._physics.tick) * 1e-6)
+            if block.num_rows:
+                self._log.append(block, self._physics.tick, self._due_ns)
         except LogFull:
             return self._no_room(block)
         return _Running()

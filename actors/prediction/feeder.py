@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from actors.latency import Latencies
 from actors.prediction.plan import READER, FeederPlan
+from actors.prediction.windows import Windows
 from actors.supervised import keep_calling
 from datasets.log import (
     Cursor,
@@ -38,7 +39,8 @@ from datasets.log import (
     log_directory,
 )
 from datasets.log.watch import Watch
-from datasets.schema import MODEL_OUTPUTS, SCHEMAS
+from datasets.months import months_directory
+from datasets.schema import MODEL_OUTPUTS, SCHEMAS, vehicle_indices
 from models.features import input_matrix, is_predicted
 
 _log = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ class Answer(Protocol):
 
 
 Ask = Callable[[npt.NDArray[np.float32]], Answer]
-"""Asks the pool about rows of the model's inputs, shape (n, 7), without waiting."""
+"""Asks the pool about rows of `FEATURES`, shape (n, len(FEATURES)), without waiting."""
 
 
 @dataclass
@@ -116,6 +118,7 @@ class _Feed:
         self._plan = plan
         self._file = CursorFile(plan.run_dir, READER, "telemetry", shard)
         self.reader = LogReader(log_directory(plan.run_dir, "telemetry", shard))
+        self._windows = Windows(months_directory(plan.run_dir, shard))
         self.writer: LogWriter | None = None
         self._saved = self.looked = self._file.load().position
         """All telemetry before `looked` is looked at, and its predictions are logged."""
@@ -136,6 +139,14 @@ class _Feed:
             self.looked = max(self.writer.mark, self._file.load().position, 0)
             self.reader.seek(self.looked)
         return self.writer
+
+    def inputs(self, rows: pa.RecordBatch) -> npt.NDArray[np.float32]:
+        """The `FEATURES` of each telemetry row."""
+        ids = rows.column("vehicle_id")
+        vehicle = vehicle_indices(ids.dictionary)[ids.indices.to_numpy()]
+        plan = self._plan
+        time_s = plan.start_s + (rows.column("seq").to_numpy() + 1) * (plan.telemetry_ticks * plan.step_s)
+        return np.hstack([input_matrix(rows), self._windows.at(vehicle, time_s)])
 
     def passed(self, position: int) -> None:
         """All before `position` is dealt with. Retention may drop it once its predictions are on the disk."""
@@ -291,7 +302,7 @@ class Feeder:
         position = frame.row + frame.batch.num_rows
         if rows.num_rows:
             try:
-                answer = ask(input_matrix(rows))
+                answer = ask(feed.inputs(rows))
             except Exception as error:
                 raise PoolSilent.because(error) from error
             self._asked.append(_Asked(feed.shard, position, rows, frame.due_ns, answer, time.perf_counter()))

@@ -62,6 +62,8 @@ class FeederPlan:
     first_rows: dict[int, tuple[int, int]]
     telemetry_ticks: int
     predict_ticks: int
+    start_s: int
+    step_s: float
     segment_bytes: int
     pool: str
     accept_loss: bool = False

@@ -54,7 +54,9 @@ class Answered:
 
 
 def feeder_of(run: Path, pool: Pool, first: tuple[int, int] = (0, 0)) -> Feeder:
-    return Feeder(FeederPlan(run, {0: first, 1: first}, TELEMETRY, PREDICT, SEGMENT_BYTES, "pool"), pool.connect)
+    return Feeder(
+        FeederPlan(run, {0: first, 1: first}, TELEMETRY, PREDICT, 0, 1.0, SEGMENT_BYTES, "pool"), pool.connect
+    )
 
 
 def log_of(run: Path, shard: int, *, first_row: int = 0) -> LogWriter:
@@ -224,7 +226,7 @@ def test_where_nothing_is_to_be_predicted_the_cursor_moves_all_the_same(
 ) -> None:
     """Retention would keep all telemetry between two rare predictions. A new feeder goes on from there."""
     monkeypatch.setattr("actors.prediction.feeder._SAVE_S", 0.0)
-    plan = FeederPlan(tmp_path, {0: (0, 0)}, TELEMETRY, 1000, SEGMENT_BYTES, "pool")
+    plan = FeederPlan(tmp_path, {0: (0, 0)}, TELEMETRY, 1000, 0, 1.0, SEGMENT_BYTES, "pool")
     log = log_of(tmp_path, 0)
     for first in range(0, 40, 10):
         log.append(make_batch(VEHICLES, range(first, first + 10)), first + 10)

@@ -144,7 +144,7 @@ class Life:
         self.begun = True
         self.note()
         shard, points = Shard(plan(self.run, retention)), RestartPoints(self.run)
-        feeder = Feeder(FeederPlan(self.run, {0: (0, 0)}, TELEMETRY, PREDICT, 8_000, "pool"), connect)
+        feeder = Feeder(FeederPlan(self.run, {0: (0, 0)}, TELEMETRY, PREDICT, 0, 1.0, 8_000, "pool"), connect)
         feeder.start()
         while (status := shard.status()).tick < blocks[-1]:
             end = next(end for end in blocks if end > status.tick)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datasets.months import MONTH_DAYS, NAMES
+from datasets.months import MONTH_DAYS, NAMES, known_month, known_s
 from models.features import INPUTS, WINDOW_MONTHS, WINDOWED, History, is_predicted, padded, past_months, windowed
 from physics.constants import DAY_S
 
@@ -42,9 +42,9 @@ def test_serving_sees_the_past_that_training_saw() -> None:
     history = History(np.arange(4))
     for month in range(600, 640):
         history.add(at(rows, rows["month"] == month))
-        now_s = np.full(4, DAY_S * MONTH_DAYS * (month + 1.5))
+        now_s = np.full(4, known_s(month) + 7.0 * DAY_S)
         trained = past_months(pd.DataFrame(rows), np.arange(4), now_s)
-        served = history.past(np.full(4, month, dtype=np.int32))
+        served = history.past(month)
         np.testing.assert_array_equal(served, trained)
         age = np.full(4, 3.0)
         np.testing.assert_array_equal(windowed(served, age), windowed(trained, age))
@@ -54,8 +54,7 @@ def test_the_future_changes_no_feature() -> None:
     rows = made_up_months()
     now_s = DAY_S * MONTH_DAYS * np.array([610.2, 625.9, 630.0, 639.5])
     whole = past_months(pd.DataFrame(rows), np.arange(4), now_s)
-    present = np.floor(now_s / DAY_S).astype(int) // MONTH_DAYS
-    cut = at(rows, rows["month"] < present[rows["vehicle"]])
+    cut = at(rows, rows["month"] <= known_month(now_s)[rows["vehicle"]])
     assert cut["vehicle"].size < rows["vehicle"].size
     np.testing.assert_array_equal(past_months(pd.DataFrame(cut), np.arange(4), now_s), whole)
 

@@ -22,7 +22,7 @@ from actors.delivery.sinks.base import unmasked
 from actors.fleet.plan import vehicle_ranges
 from datasets.log import Cursor, CursorFile, LogDamaged, LogReader, extent, log_directory, readers_in
 from datasets.names import utc_text
-from datasets.schema import STREAMS, Stream, vehicle_index
+from datasets.schema import STREAMS, Stream, vehicle_index, vehicle_indices
 from datasets.truth import truth_directory, truth_ticks, truth_times
 from models.features import is_predicted
 from twin.books import peers
@@ -299,7 +299,7 @@ class Books:
         with LogReader(log_directory(self.directory, stream, shard), first) as reader:
             while first < end and (frame := reader.read(min(1 << 18, end - first))) is not None:
                 names = frame.batch.column("vehicle_id")
-                numbers = np.array([vehicle_index(n) for n in names.dictionary.to_pylist()], np.int64)
+                numbers = vehicle_indices(names.dictionary)
                 seen.vehicles.frombytes(numbers[names.indices.to_numpy()].tobytes())
                 seen.seqs.frombytes(frame.batch.column("seq").to_numpy().tobytes())
                 first = frame.row + frame.batch.num_rows
