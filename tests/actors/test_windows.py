@@ -17,7 +17,7 @@ from actors.fleet.plan import PopulationPlan, ShardPlan
 from actors.fleet.shard import Shard
 from actors.prediction.windows import Windows
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
-from datasets.log.durable import LogFull
+from datasets.log.durable import LogFull, replace_file
 from datasets.months import KEPT, MonthFold, known_month, known_s, month_path, months_directory
 from models.features import WINDOWED, age_at, past_months, windowed
 from physics import FleetLives, FleetPhysics, draw_population
@@ -149,8 +149,6 @@ def test_months_on_disk_say_who_and_how_old(life: ShardPlan) -> None:
 
 
 def test_without_room_for_a_month_its_records_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from datasets.months import replace_file
-
     run, full = plan(tmp_path, **FAST), {"now": True}
 
     def no_room(path: Path, content: Any) -> None:
