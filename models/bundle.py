@@ -164,15 +164,7 @@ class Bundle:
 
     def life(self, target: str, inputs: npt.NDArray[np.floating]) -> Life:
         """Remaining useful life in "efc" or "days"."""
-        raw = np.asarray(self._boosters[f"rul_{target}"].inplace_predict(_matrix(inputs)), dtype=np.float64)
-        low, median, high = np.expm1(np.sort(raw.reshape(-1, 3), axis=1)).T
-        margin = self.manifest.margins[target] * (high - low)
-        # A negative margin (an interval that was too wide) must not push an end past the median.
-        return Life(
-            np.maximum(median, 0.0),
-            np.clip(low - margin, 0.0, np.maximum(median, 0.0)),
-            np.maximum(high + margin, np.maximum(median, 0.0)),
-        )
+        return life_of(self._boosters[f"rul_{target}"], self.manifest.margins[target], _matrix(inputs))
 
     def failure(self, inputs: npt.NDArray[np.floating]) -> Floats:
         """Probability of the first failure within the horizon."""
@@ -182,6 +174,20 @@ class Bundle:
     def kinds(self, inputs: npt.NDArray[np.floating]) -> Floats:
         """If it fails, how: a probability for each of the manifest's kinds, shape (n, kinds)."""
         return np.asarray(self._boosters["kind"].inplace_predict(_matrix(inputs)), dtype=np.float64)
+
+
+def quantiles(booster: xgb.Booster, inputs: npt.NDArray[np.float32]) -> Floats:
+    """Low, median and high remaining life, shape (3, n), as the booster says, before calibration."""
+    return np.expm1(np.sort(np.asarray(booster.inplace_predict(inputs), dtype=np.float64).reshape(-1, 3), axis=1)).T
+
+
+def life_of(booster: xgb.Booster, margin: float, inputs: npt.NDArray[np.float32]) -> Life:
+    """What a booster of quantiles says, its interval widened by `margin` of its width at both ends."""
+    low, median, high = quantiles(booster, inputs)
+    median = np.maximum(median, 0.0)
+    more = margin * (high - low)
+    # A negative margin (an interval that was too wide) must not push an end past the median.
+    return Life(median, np.clip(low - more, 0.0, median), np.maximum(high + more, median))
 
 
 def _matrix(inputs: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

@@ -19,9 +19,9 @@ from sklearn.metrics import average_precision_score, brier_score_loss
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from models.bundle import Bundle
+from models.bundle import Bundle, Life, quantiles
 from models.features import FEATURES
-from training.fit import QUANTILE, ROUNDS, TARGETS, Boost, Table, completed, quantiles, survival_of
+from training.fit import QUANTILE, ROUNDS, TARGETS, Boost, Table, completed, survival_of
 from training.histories import Histories, HistoryError
 from training.labels import label
 from training.samples import Samples, assemble
@@ -125,6 +125,24 @@ def remaining_life(
     """Scores of remaining life in "efc" or "days"."""
     test = split.test.at(split.test.ended)
     life = bundle.life(target, test.inputs)
+    facts = life_scores(life, test, target, labels)
+    truth = np.asarray(getattr(test, f"rul_{target}"))
+    error = np.abs(life.median - truth)
+    others = _others(split, test, labels, histories, target, boost, seed)
+    facts["baselines"] = {
+        name: {
+            "mae": float(np.abs(said - truth).mean()),
+            "ratio": float(error.mean() / np.abs(said - truth).mean()),
+            "ratio_range": bootstrapped(error, test.vehicle, np.abs(said - truth)),
+        }
+        for name, said in others.items()
+    }
+    facts["leaky"] = {"mae": _leaky(split, target, boost, seed)}
+    return facts
+
+
+def life_scores(life: Life, test: Samples, target: str, labels: pd.DataFrame) -> dict[str, Any]:
+    """How good `life` is, which was said of rows of lives whose end was seen."""
     truth, vehicle = np.asarray(getattr(test, f"rul_{target}")), test.vehicle
     passed = test.efc if target == "efc" else test.day
     whole = passed + truth
@@ -134,7 +152,7 @@ def remaining_life(
     error = np.abs(life.median - truth)
     of = labels.loc[vehicle]
     by_vehicle = pd.Series(covered).groupby(vehicle).mean()
-    facts: dict[str, Any] = {
+    return {
         "mae": float(error.mean()),
         "mae_range": bootstrapped(error, vehicle),
         "mape": _mape(error, truth),
@@ -154,17 +172,6 @@ def remaining_life(
             "width_last_fifth": float(width[fifth == 4].mean()) if (fifth == 4).any() else None,
         },
     }
-    others = _others(split, test, labels, histories, target, boost, seed)
-    facts["baselines"] = {
-        name: {
-            "mae": float(np.abs(said - truth).mean()),
-            "ratio": float(error.mean() / np.abs(said - truth).mean()),
-            "ratio_range": bootstrapped(error, vehicle, np.abs(said - truth)),
-        }
-        for name, said in others.items()
-    }
-    facts["leaky"] = {"mae": _leaky(split, target, boost, seed)}
-    return facts
 
 
 def _others(

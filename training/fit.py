@@ -22,6 +22,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from sklearn.isotonic import IsotonicRegression
 
+from models.bundle import quantiles
 from training.labels import KINDS
 from training.samples import Samples
 
@@ -98,17 +99,7 @@ def fit(train: Samples, calibration: Samples, boost: Boost, *, seed: int = 1, sa
     margins: dict[str, float] = {}
     for target in TARGETS:
         say(f"remaining life in {target}: survival, then quantiles of {len(train.vehicle):,} rows")
-        survival = None
-        if not (train.ended.all() and calibration.ended.all()):
-            survival = survival_of(train, target, boost)
-        whole = completed(train, target, survival, seed)
-        boosters[f"rul_{target}"] = boost(
-            f"rul_{target}", QUANTILE, Table(train.inputs, np.log1p(whole), train.weight), ROUNDS["rul"]
-        )
-        held = completed(calibration, target, survival, seed)
-        low, _, high = quantiles(boosters[f"rul_{target}"], calibration.inputs)
-        miss = np.maximum(low - held, held - high) / (high - low)
-        margins[target] = weighted_quantile(miss, calibration.weight, COVERAGE)
+        boosters[f"rul_{target}"], margins[target] = fit_life(train, calibration, target, boost, seed=seed)
     say("failure within a year, and its kind")
     known = train.at(train.fails >= 0)
     boosters["failure"] = boost("failure", FAILURE, Table(known.inputs, known.fails, known.weight), ROUNDS["failure"])
@@ -127,9 +118,20 @@ def fit(train: Samples, calibration: Samples, boost: Boost, *, seed: int = 1, sa
     )
 
 
-def quantiles(booster: xgb.Booster, inputs: npt.NDArray[np.float32]) -> Floats:
-    """Low, median and high remaining life, shape (3, n), as the booster says, before calibration."""
-    return np.expm1(np.sort(np.asarray(booster.inplace_predict(inputs), dtype=np.float64).reshape(-1, 3), axis=1)).T
+def fit_life(
+    train: Samples, calibration: Samples, target: str, boost: Boost, *, seed: int = 1
+) -> tuple[xgb.Booster, float]:
+    """Quantiles of remaining life, and the margin that makes their interval cover `COVERAGE` of the rows of vehicles
+    that they were not fitted to, each vehicle counting the same."""
+    survival = None
+    if not (train.ended.all() and calibration.ended.all()):
+        survival = survival_of(train, target, boost)
+    whole = completed(train, target, survival, seed)
+    booster = boost(f"rul_{target}", QUANTILE, Table(train.inputs, np.log1p(whole), train.weight), ROUNDS["rul"])
+    held = completed(calibration, target, survival, seed)
+    low, _, high = quantiles(booster, calibration.inputs)
+    miss = np.maximum(low - held, held - high) / (high - low)
+    return booster, weighted_quantile(miss, calibration.weight, COVERAGE)
 
 
 @dataclass(frozen=True)

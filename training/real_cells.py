@@ -21,8 +21,9 @@ from sklearn.linear_model import ElasticNetCV, LinearRegression
 from sklearn.model_selection import GroupKFold
 
 from datasets.table_file import DataError, read_table
+from models.bundle import quantiles
 from training.evaluate import linear, mean_residual_life
-from training.fit import COVERAGE, QUANTILE, Boost, Table, completed, quantiles, survival_of, weighted_quantile
+from training.fit import COVERAGE, QUANTILE, Boost, Table, completed, survival_of, weighted_quantile
 from training.samples import Samples
 
 Floats = npt.NDArray[np.float64]

@@ -98,7 +98,7 @@ def assemble(histories: Histories, labels: pd.DataFrame | None = None, *, shorte
     inputs = np.column_stack([numbers, windows]).astype(np.float32)
     assert inputs.shape[1] == len(FEATURES) == INPUTS + windows.shape[1]
     of = labels.loc[vehicle]
-    efc = _true_efc(histories, vehicle, day)
+    efc = true_efc(histories, vehicle, day)
     left = of["first_day"].to_numpy() - day
     fails = np.where(left <= HORIZON_DAYS, 1, 0)
     unknown = (left <= 0.0) | (np.isnan(left) & (of["seen_day"].to_numpy() - day < HORIZON_DAYS))
@@ -116,7 +116,7 @@ def assemble(histories: Histories, labels: pd.DataFrame | None = None, *, shorte
     )
 
 
-def _true_efc(histories: Histories, vehicle: npt.NDArray[np.int64], day: Floats) -> Floats:
+def true_efc(histories: Histories, vehicle: npt.NDArray[np.int64], day: Floats) -> Floats:
     """True equivalent full cycles of each record, between the monthly states by a straight line."""
     states = histories.read("truth/states").sort_values(["vehicle", "day"], kind="stable")
     far = 1e6  # days between the time lines of two vehicles, laid end to end

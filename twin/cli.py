@@ -61,6 +61,7 @@ _VALIDATE = (
     (validate.cell, validate.EXAMPLE_CELL),
     (validate.vehicle, validate.EXAMPLE_VEHICLE),
     (validate.early_life, validate.EXAMPLE_EARLY_LIFE),
+    (validate.models, validate.EXAMPLE_MODELS),
 )
 _FIRST = 5
 

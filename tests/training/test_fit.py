@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
+from models.bundle import quantiles
 from models.features import FEATURES
 from training import distributed
 from training.fit import (
@@ -21,7 +22,6 @@ from training.fit import (
     boost_here,
     completed,
     fit,
-    quantiles,
     survival_of,
     weighted_quantile,
 )

@@ -12,6 +12,7 @@ EXAMPLE_LIFE = "twin validate life"
 EXAMPLE_REPORTS = "twin validate reports"
 EXAMPLE_CELL = "twin validate cell --data real-data"
 EXAMPLE_EARLY_LIFE = "twin validate early-life --data real-data"
+EXAMPLE_MODELS = "twin validate models --data histories"
 EXAMPLE_VEHICLE = "twin validate vehicle --data real-data"
 
 
@@ -101,3 +102,39 @@ def early_life(
     from twin.show.cells_study import validate_early_life
 
     validate_early_life(data=data, out=out, say=typer.echo)
+
+
+def models(
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="histories that twin generate made")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="URI_OR_DIR", help="whose error stands beside other futures \\[default: bundled]"
+        ),
+    ] = None,
+    folds: Annotated[int, typer.Option("--splits", help="by vehicle; each vehicle is scored in one")] = 10,
+    forks: Annotated[int, typer.Option("--forks", help="vehicles whose other futures are simulated; 0 for none")] = 24,
+    end_soh: Annotated[
+        float, typer.Option("--end-soh", help="share of the fresh usable capacity at which a battery's life ends")
+    ] = 0.8,
+    threads: Annotated[int, typer.Option("--threads", help="of the trees")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="of the splits and of all that is drawn")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="new folder \\[default: runs/validate-models-<time>]")
+    ] = None,
+) -> None:
+    """Score remaining life on many splits, on cohorts left out, from data of 30 years, and beside other futures of the
+    same vehicles. Write tables."""
+    from twin.show.crossed_study import validate_models
+
+    validate_models(
+        data=data,
+        model=model,
+        folds=folds,
+        forks=forks,
+        end_soh=end_soh,
+        threads=threads,
+        seed=seed,
+        out=out,
+        say=typer.echo,
+    )
