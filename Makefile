@@ -46,7 +46,7 @@ services-stop:   ## stop them
 	@$(BIN)/python -m tests.services stop
 
 model: setup-dev ## train the bundled model anew (an hour): lives, then models/bundled
-	@$(BIN)/twin generate --vehicles 1024 --years eol --seed 20261127 --out histories/bundled
+	@$(BIN)/twin generate --vehicles 2000 --years eol --seed 20261127 --out histories/bundled
 	@rm -rf histories/bundle && $(BIN)/twin train --data histories/bundled --workers 0 --out histories/bundle
 	@scripts/take_bundle.sh histories/bundle models/bundled
 

@@ -11,7 +11,7 @@ any other: it fills in what is missing and ignores what it does not know.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "STREAMS",
     "TIME_PATTERN",
+    "VEHICLE_ID",
     "Field",
     "Payload",
     "Stream",
@@ -157,6 +158,10 @@ MODEL_INPUTS: dict[str, str] = {
     "Charge_Cycles": "charge_cycles",
     "Power_Consumption": "power_consumption",
 }
+
+
+VEHICLE_ID: Final = r"^EV-[0-9]{6,12}$"
+"""What vehicle ids look like, as a regular expression."""
 
 
 def vehicle_id(index: int) -> str:

@@ -22,7 +22,7 @@ from datasets.log.durable import make_directory, replace_file
 from models.features import FEATURES, padded
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
-BOOSTERS: Final = ("rul_efc", "rul_days", "failure", "kind")
+BOOSTERS: Final = ("rul_efc", "rul_days", "margin_efc", "margin_days", "failure", "kind")
 FILES: Final = (*(f"{name}.ubj" for name in BOOSTERS), "split.json", "card.md")
 REFERENCE: Final = "reference.json"
 """What the inputs of its training were like (`training.drift`). A bundle may be without it: drift cannot be told."""
@@ -39,8 +39,8 @@ class Manifest:
     """What a bundle says about itself.
 
     quantiles        levels of the boosters of remaining life (low, median, high); they predict log(1 + life)
-    margins          by target, efc and days: what is added to an interval at both ends, relative to its width, to give
-                     `coverage` on vehicles that the model never saw
+    margins          by target, efc and days: what is added to the boosters of margins. Their sum is added to an
+                     interval at both ends, relative to its width, to give `coverage` on vehicles never seen
     probability_map  raw score -> calibrated probability, piecewise linear, (x, y)
     horizon_days     a failure is one within this time
     kinds            of failure, in the order of the booster's classes
@@ -164,7 +164,8 @@ class Bundle:
 
     def life(self, target: str, inputs: npt.NDArray[np.floating]) -> Life:
         """Remaining useful life in "efc" or "days"."""
-        return life_of(self._boosters[f"rul_{target}"], self.manifest.margins[target], _matrix(inputs))
+        rul, margin = (self._boosters[f"{name}_{target}"] for name in ("rul", "margin"))
+        return life_of(rul, margin, self.manifest.margins[target], _matrix(inputs))
 
     def failure(self, inputs: npt.NDArray[np.floating]) -> Floats:
         """Probability of the first failure within the horizon."""
@@ -181,11 +182,12 @@ def quantiles(booster: xgb.Booster, inputs: npt.NDArray[np.float32]) -> Floats:
     return np.expm1(np.sort(np.asarray(booster.inplace_predict(inputs), dtype=np.float64).reshape(-1, 3), axis=1)).T
 
 
-def life_of(booster: xgb.Booster, margin: float, inputs: npt.NDArray[np.float32]) -> Life:
-    """What a booster of quantiles says, its interval widened by `margin` of its width at both ends."""
-    low, median, high = quantiles(booster, inputs)
+def life_of(rul: xgb.Booster, margin: xgb.Booster, offset: float, inputs: npt.NDArray[np.float32]) -> Life:
+    """What a booster of quantiles says, its interval widened at both ends by what one of margins says, and `offset`, of
+    its width."""
+    low, median, high = quantiles(rul, inputs)
     median = np.maximum(median, 0.0)
-    more = margin * (high - low)
+    more = (np.asarray(margin.inplace_predict(inputs), dtype=np.float64) + offset) * (high - low)
     # A negative margin (an interval that was too wide) must not push an end past the median.
     return Life(median, np.clip(low - more, 0.0, median), np.maximum(high + more, median))
 

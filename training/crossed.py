@@ -114,8 +114,7 @@ class _World:
 
     def said(self, train: Samples, calibration: Samples, test: Samples) -> Life:
         """What a fit says of the rows of `test`."""
-        booster, margin = fit_life(train, calibration, self.target, self.boost, seed=self.seed)
-        return life_of(booster, margin, test.inputs)
+        return life_of(*fit_life(train, calibration, self.target, self.boost, seed=self.seed), test.inputs)
 
 
 def _dealt(labels: pd.DataFrame, folds: int, seed: int) -> list[Vehicles]:

@@ -1,8 +1,9 @@
 """Fits the models of a bundle to samples and calibrates them on vehicles that they have not seen.
 
 Remaining life: quantiles by gradient boosting, widened or narrowed by conformal calibration (Romano, Patterson and
-Candes 2019). Censored lives are not dropped: an accelerated failure time model of the same inputs says how they may go
-on, given that they have come so far, and their ends are drawn from it once.
+Candes 2019), by more for kinds of vehicles that are missed more. Censored lives are not dropped: an accelerated failure
+time model of the same inputs says how they may go on, given that they have come so far, and their ends are drawn from
+it once.
 
 Failure: a boosted classifier, calibrated by isotonic regression. A second one says which kind comes first.
 
@@ -34,13 +35,18 @@ QUANTILES: Final = (0.05, 0.5, 0.95)
 TARGETS: Final = ("efc", "days")
 _TREES: Final = {"tree_method": "hist", "max_bin": 256, "eta": 0.06, "max_depth": 6, "subsample": 0.6,
                  "colsample_bynode": 0.5, "min_child_weight": 30, "seed": 1}  # fmt: skip
-QUANTILE: Final = _TREES | {"objective": "reg:quantileerror", "quantile_alpha": list(QUANTILES)}
+QUANTILE: Final = _TREES | {
+    "objective": "reg:quantileerror", "quantile_alpha": list(QUANTILES), "eta": 0.08, "colsample_bynode": 0.8,
+}  # fmt: skip
+MARGIN: Final = _TREES | {"objective": "reg:quantileerror", "quantile_alpha": COVERAGE, "eta": 0.1, "max_depth": 3}
+LEAF_VEHICLES: Final = 15
+"""Vehicles that a leaf of the margin's trees has at least."""
 SURVIVAL: Final = _TREES | {
     "objective": "survival:aft", "aft_loss_distribution": "normal", "aft_loss_distribution_scale": 1.0, "max_depth": 5,
 }  # fmt: skip
 FAILURE: Final = _TREES | {"objective": "binary:logistic", "max_depth": 4}
 KIND: Final = _TREES | {"objective": "multi:softprob", "num_class": len(KINDS), "max_depth": 3, "min_child_weight": 5}
-ROUNDS: Final = {"rul": 300, "survival": 150, "failure": 200, "kind": 60}
+ROUNDS: Final = {"rul": 300, "margin": 60, "survival": 150, "failure": 200, "kind": 60}
 _SHORTEST: Final = 1.0
 """Remaining life below this counts as this, in cycles and days: its logarithm is taken."""
 
@@ -82,7 +88,7 @@ def boost_here(threads: int = 1) -> Boost:
 class Fitted:
     """Boosters by name, and what calibration found.
 
-    margins  by target: what is added to an interval at both ends, relative to its width
+    margins  by target: what is added to the margins of intervals (`models.bundle.Manifest`)
     probability_map  raw score -> calibrated probability, piecewise linear, (x, y)
     censored  share of the training vehicles whose end was drawn
     """
@@ -99,7 +105,8 @@ def fit(train: Samples, calibration: Samples, boost: Boost, *, seed: int = 1, sa
     margins: dict[str, float] = {}
     for target in TARGETS:
         say(f"remaining life in {target}: survival, then quantiles of {len(train.vehicle):,} rows")
-        boosters[f"rul_{target}"], margins[target] = fit_life(train, calibration, target, boost, seed=seed)
+        rul, margin, margins[target] = fit_life(train, calibration, target, boost, seed=seed)
+        boosters |= {f"rul_{target}": rul, f"margin_{target}": margin}
     say("failure within a year, and its kind")
     known = train.at(train.fails >= 0)
     boosters["failure"] = boost("failure", FAILURE, Table(known.inputs, known.fails, known.weight), ROUNDS["failure"])
@@ -120,9 +127,10 @@ def fit(train: Samples, calibration: Samples, boost: Boost, *, seed: int = 1, sa
 
 def fit_life(
     train: Samples, calibration: Samples, target: str, boost: Boost, *, seed: int = 1
-) -> tuple[xgb.Booster, float]:
-    """Quantiles of remaining life, and the margin that makes their interval cover `COVERAGE` of the rows of vehicles
-    that they were not fitted to, each vehicle counting the same."""
+) -> tuple[xgb.Booster, xgb.Booster, float]:
+    """Quantiles of remaining life; the margin by which their interval is to be widened, relative to its width; and what
+    is added to it, so that `COVERAGE` of the rows of vehicles not fitted to are covered, each vehicle counting the
+    same (`models.bundle.life_of`)."""
     survival = None
     if not (train.ended.all() and calibration.ended.all()):
         survival = survival_of(train, target, boost)
@@ -131,7 +139,25 @@ def fit_life(
     held = completed(calibration, target, survival, seed)
     low, _, high = quantiles(booster, calibration.inputs)
     miss = np.maximum(low - held, held - high) / (high - low)
-    return booster, weighted_quantile(miss, calibration.weight, COVERAGE)
+    return booster, *_margin(calibration, miss, seed)
+
+
+def _margin(calibration: Samples, miss: Floats, seed: int) -> tuple[xgb.Booster, float]:
+    """How much is missed, by what kind of vehicle: few shallow trees, as calibration vehicles are few, and each leaf
+    has several. What is added to them comes from halves of the vehicles that are each asked of the other's trees."""
+    vehicles, of, rows = np.unique(calibration.vehicle, return_inverse=True, return_counts=True)
+    params = MARGIN | {"min_child_weight": LEAF_VEHICLES * rows.mean(), "nthread": 1}
+
+    def trees(which: npt.NDArray[np.bool_]) -> xgb.Booster:
+        matrix = xgb.QuantileDMatrix(calibration.inputs[which], miss[which], weight=calibration.weight[which])
+        return xgb.train(params, matrix, ROUNDS["margin"])
+
+    half = (np.random.default_rng([seed, 11]).permutation(vehicles.size) % 2 == 0)[of]
+    expected = np.empty(miss.size)
+    for one in (half, ~half):
+        expected[~one] = trees(one).inplace_predict(calibration.inputs[~one])
+    offset = weighted_quantile(miss - expected, calibration.weight, COVERAGE)
+    return trees(np.ones(miss.size, dtype=np.bool_)), offset
 
 
 @dataclass(frozen=True)

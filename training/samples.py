@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from datasets.schema import MODEL_INPUTS
-from models.features import FEATURES, INPUTS, WINDOW_MONTHS, age_at, past_months, windowed
+from models.features import FEATURES, INPUTS, WINDOW_MONTHS, windows_of
 from physics.constants import DAY_S
 from training.histories import START_S, Histories, HistoryError
 from training.labels import HORIZON_DAYS, KINDS, label
@@ -19,8 +19,10 @@ Floats = npt.NDArray[np.float64]
 RECORD_ONLY: Final = 0.1
 """Share of training rows of which nothing but the record is known."""
 _LARGEST: Final = 1e9
-SHORT: Final = 0.3
+SHORT: Final = 0.15
 """Share of training rows of vehicles that have begun to report within the last 24 months."""
+LATER: Final = 0.15
+"""Share of training rows of vehicles that began to report at any time of their lives."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +78,18 @@ def assemble(histories: Histories, labels: pd.DataFrame | None = None, *, shorte
     records = records.merge(labels[["end_day"]], left_on="vehicle", right_index=True)
     records = records[records["day"] < records["end_day"]].sort_values(["vehicle", "day"], kind="stable")
     vehicle, day = records["vehicle"].to_numpy(), records["day"].to_numpy()
-    known_s = START_S + records["known_day"].to_numpy() * DAY_S
-    past = past_months(histories.read("reported/months"), vehicle, known_s)
-    age_years = age_at(records["known_day"].to_numpy() / 365.2425, known_s)
-    if shortened is None:
-        windows = windowed(past, age_years)
-    else:
+    months = histories.read("reported/months")
+    when = (START_S + records["known_day"].to_numpy() * DAY_S, records["known_day"].to_numpy() / 365.2425)
+    windows = windows_of(months, vehicle, *when)
+    if shortened is not None:
         generator = np.random.default_rng(shortened)
-        known = np.where(
-            generator.random(len(day)) < SHORT, generator.integers(1, WINDOW_MONTHS, len(day)), WINDOW_MONTHS
-        )
-        past[np.arange(WINDOW_MONTHS) < (WINDOW_MONTHS - known)[:, None]] = np.nan
-        windows = windowed(past, age_years)
+        drawn = generator.random(len(day))
+        for rows, some, known in (
+            (drawn < SHORT, months, generator.integers(1, WINDOW_MONTHS, len(day))),
+            ((drawn >= SHORT) & (drawn < SHORT + LATER), _begun_later(months, generator), None),
+        ):
+            time_s, age_years = (of[rows] for of in when)
+            windows[rows] = windows_of(some, vehicle[rows], time_s, age_years, None if known is None else known[rows])
         windows[generator.random(len(day)) < RECORD_ONLY] = np.nan
     numbers = records[list(MODEL_INPUTS.values())].to_numpy(np.float64)
     if (wrong := ~(np.abs(numbers) < _LARGEST).all(axis=1)).any():
@@ -114,6 +116,13 @@ def assemble(histories: Histories, labels: pd.DataFrame | None = None, *, shorte
         np.where(unknown, -1, fails).astype(np.int8),
         kind,
     )
+
+
+def _begun_later(months: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+    """The months of vehicles that each began to report at some time."""
+    reached = months.groupby("vehicle")["month"].agg(["min", "max"])
+    begun = reached["min"] + (reached["max"] - reached["min"]) * generator.random(len(reached))
+    return months[months["month"] >= months["vehicle"].map(begun)]
 
 
 def true_efc(histories: Histories, vehicle: npt.NDArray[np.int64], day: Floats) -> Floats:

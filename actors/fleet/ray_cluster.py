@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Concatenate
+from uuid import uuid4
 
 import ray
 from ray.actor import ActorHandle
@@ -24,7 +25,7 @@ from actors.fleet.shard import Shard
 from actors.fleet.shard_actor import ShardActor
 from actors.prediction.feeder import Feeder
 from actors.prediction.feeder_actor import FeederActor
-from actors.prediction.plan import FeederPlan, PoolPlan
+from actors.prediction.plan import NAMESPACE, FeederPlan, PoolPlan, feeders_of
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class RayCluster:
         )
 
     def start_feeder(self, plan: FeederPlan, place: Place) -> Remote[Feeder]:
-        return self._start(Feeder, FeederActor, place, plan)
+        return self._start(Feeder, FeederActor, place, plan, name=f"{feeders_of(plan.pool)}{uuid4().hex[:8]}")
 
     def start_pool(self, plan: PoolPlan) -> None:
         from actors.prediction.pool import deploy  # loads Serve and FastAPI, so only where a pool is started
@@ -101,7 +102,7 @@ class RayCluster:
             raise ActorFailed(first_cause(error)) from error
 
     @staticmethod
-    def _start[S](kind: type[S], actor: type, place: Place, *arguments: Any) -> Remote[S]:
+    def _start[S](kind: type[S], actor: type, place: Place, *arguments: Any, name: str | None = None) -> Remote[S]:
         where = NodeAffinitySchedulingStrategy(place.node, soft=not place.must) if place.node else "SPREAD"
         options: dict[str, Any] = {
             "num_cpus": place.cpus,
@@ -109,7 +110,7 @@ class RayCluster:
             "max_restarts": -1 if place.restarts else 0,
             # Else Ray's head remembers each of the dozen calls per second: 4.5 kB per call, up to 450 MB.
             "enable_task_events": False,
-        }
+        } | ({"name": name, "namespace": NAMESPACE} if name else {})
         handle: Any = ray.remote(actor).options(**options).remote(*arguments)
         return _Actor(kind, handle)
 

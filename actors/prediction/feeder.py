@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from actors.latency import Latencies
-from actors.prediction.plan import READER, FeederPlan
+from actors.prediction.plan import READER, FeederPlan, Known
 from actors.prediction.windows import Windows
 from actors.supervised import keep_calling
 from datasets.log import (
@@ -41,7 +41,7 @@ from datasets.log import (
 from datasets.log.watch import Watch
 from datasets.months import months_directory
 from datasets.schema import MODEL_OUTPUTS, SCHEMAS, vehicle_indices
-from models.features import input_matrix, is_predicted
+from models.features import FEATURES, input_matrix, is_predicted
 
 _log = logging.getLogger(__name__)
 
@@ -108,6 +108,37 @@ class _Asked:
     asked_s: float
 
 
+class _Newest:
+    """The newest record of each vehicle of a shard that was to be predicted."""
+
+    def __init__(self) -> None:
+        self._vehicles = np.empty(0, dtype=np.int64)
+        self._seq = self._ts_us = np.empty(0, dtype=np.int64)
+        self._inputs = np.empty((0, len(FEATURES)), dtype=np.float32)
+
+    def take(self, vehicle: npt.NDArray[np.int64], rows: pa.RecordBatch, inputs: npt.NDArray[np.float32]) -> None:
+        new = np.setdiff1d(vehicle, self._vehicles)
+        if new.size:
+            vehicles = np.union1d(self._vehicles, new)
+            seq, ts_us = np.full(vehicles.size, -1), np.zeros(vehicles.size, dtype=np.int64)
+            known = np.full((vehicles.size, len(FEATURES)), np.nan, dtype=np.float32)
+            of = np.searchsorted(vehicles, self._vehicles)
+            seq[of], ts_us[of], known[of] = self._seq, self._ts_us, self._inputs
+            self._vehicles, self._seq, self._ts_us, self._inputs = vehicles, seq, ts_us, known
+        of, seq = np.searchsorted(self._vehicles, vehicle), rows.column("seq").to_numpy()
+        order = np.argsort(seq, kind="stable")  # of several records of a vehicle the last is kept
+        order = order[seq[order] >= self._seq[of[order]]]
+        self._seq[of[order]] = seq[order]
+        self._ts_us[of[order]] = rows.column("ts").cast(pa.int64()).to_numpy()[order]
+        self._inputs[of[order]] = inputs[order]
+
+    def of(self, vehicle: int) -> Known | None:
+        where = int(np.searchsorted(self._vehicles, vehicle))
+        if where == self._vehicles.size or self._vehicles[where] != vehicle or self._seq[where] < 0:
+            return None
+        return Known(int(self._seq[where]), int(self._ts_us[where]), self._inputs[where].copy())
+
+
 class _Feed:
     """One shard's telemetry on its way to its predictions. If something is wrong with its logs alone, it is left alone
     until `retry_at`."""
@@ -119,6 +150,7 @@ class _Feed:
         self._file = CursorFile(plan.run_dir, READER, "telemetry", shard)
         self.reader = LogReader(log_directory(plan.run_dir, "telemetry", shard))
         self._windows = Windows(months_directory(plan.run_dir, shard))
+        self._newest = _Newest()
         self.writer: LogWriter | None = None
         self._saved = self.looked = self._file.load().position
         """All telemetry before `looked` is looked at, and its predictions are logged."""
@@ -146,7 +178,13 @@ class _Feed:
         vehicle = vehicle_indices(ids.dictionary)[ids.indices.to_numpy()]
         plan = self._plan
         time_s = plan.start_s + (rows.column("seq").to_numpy() + 1) * (plan.telemetry_ticks * plan.step_s)
-        return np.hstack([input_matrix(rows), self._windows.at(vehicle, time_s)])
+        inputs = np.hstack([input_matrix(rows), self._windows.at(vehicle, time_s)])
+        self._newest.take(vehicle, rows, inputs)
+        return inputs
+
+    def known(self, vehicle: int) -> Known | None:
+        """The newest record of a vehicle that was to be predicted."""
+        return self._newest.of(vehicle)
 
     def passed(self, position: int) -> None:
         """All before `position` is dealt with. Retention may drop it once its predictions are on the disk."""
@@ -210,6 +248,10 @@ class Feeder:
         """A copy of the counters."""
         with self._lock:
             return copy.deepcopy(self._status)
+
+    def vehicle(self, vehicle: int) -> Known | None:
+        """What is known of a vehicle; None of one that has reported nothing here since this process began."""
+        return next((known for feed in self._feeds.values() if (known := feed.known(vehicle))), None)
 
     def stop(self) -> FeederStatus:
         """Finish what was asked and seal the predictions logs."""

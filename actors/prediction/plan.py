@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 READER = "predictor"
 """The feeder's name beside the names of sinks: of its cursor, of its process, in what it waits for. It is on disk."""
 
@@ -45,6 +48,25 @@ class PoolPlan:
     def route(self) -> str:
         """What comes before `/predict` in the REST address. Serve of one cluster has one port for all."""
         return f"/{self.name}" if self.shared else "/"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a feeder knows of a vehicle: its newest record that was to be predicted, by number and time [us since 1970],
+    and the model's inputs then, shape (len(FEATURES),)."""
+
+    seq: int
+    ts_us: int
+    inputs: npt.NDArray[np.float32]
+
+
+NAMESPACE = "ev-battery-fleet"
+"""Of the names of our actors with Ray."""
+
+
+def feeders_of(pool: str) -> str:
+    """What the names of a pool's feeders begin with."""
+    return f"{pool}-feeder-"
 
 
 def pool_name(log_id: str) -> str:

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import ray
 from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.context import _get_global_client  # Serve's public functions do not say where it listens
 from ray.serve.handle import DeploymentHandle
 
-from actors.prediction.plan import LOOPBACK, ModelPlan, PoolPlan
+from actors.prediction.plan import LOOPBACK, NAMESPACE, Known, ModelPlan, PoolPlan, feeders_of
 from actors.prediction.rest import rest_api
 from actors.prediction.source import ModelSource, Offered
 from datasets.schema import MODEL_OUTPUTS
@@ -36,6 +37,8 @@ REPLICAS = "Predictor"
 _ONGOING = 32
 _RETRY_AFTER_S = 1.0
 _FOLLOW_S = 1.0
+_KNOWN_S = 5.0
+"""For feeders to say what they know of a vehicle."""
 
 
 class Pool:
@@ -43,6 +46,7 @@ class Pool:
 
     def __init__(self, bundle: Path | Bundle) -> None:
         self.notice = ""
+        self._feeders = Feeders("")
         self._asked: list[tuple[npt.NDArray[np.floating], asyncio.Future[dict[str, Any]]]] = []
         self.swap(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle), {})
 
@@ -105,10 +109,42 @@ class Pool:
             if not answer.done():  # its caller may have gone
                 answer.set_result({name: values[i] for name, values in columns.items()} | {"model_version": version})
 
+    async def known(self, vehicle: int) -> Known | None:
+        """What the run's feeders know of a vehicle."""
+        return await self._feeders.known(vehicle)
+
     def model(self) -> dict[str, Any]:
         """The manifest; where the model is from, if from a registry; and what is wrong with that."""
         bundle, origin = self._model
         return asdict(bundle.manifest) | {"origin": origin, "notice": self.notice}
+
+
+class Feeders:
+    """The feeders of a run, wherever they are, found by the name of its pool."""
+
+    def __init__(self, pool: str) -> None:
+        self._pool = pool
+        self._there: list[Any] = []
+
+    async def known(self, vehicle: int) -> Known | None:
+        """What one of them knows of a vehicle. They are looked for anew where none of those that are known knows it."""
+        found = await self._ask(vehicle)
+        if found is None and self._pool:
+            self._there = await asyncio.to_thread(self._find)
+            found = await self._ask(vehicle)
+        return found
+
+    def _find(self) -> list[Any]:
+        names = [entry["name"] for entry in ray.util.list_named_actors(all_namespaces=True)]
+        return [ray.get_actor(name, NAMESPACE) for name in names if name.startswith(feeders_of(self._pool))]
+
+    async def _ask(self, vehicle: int) -> Known | None:
+        asked = [asyncio.wrap_future(feeder.vehicle.remote(vehicle).future()) for feeder in self._there]
+        if not asked:
+            return None
+        answered, _ = await asyncio.wait(asked, timeout=_KNOWN_S)
+        told = [answer.result() for answer in answered if answer.exception() is None]  # one may be gone, with its node
+        return max((known for known in told if known is not None), key=lambda known: known.seq, default=None)
 
 
 class Watcher:
@@ -137,13 +173,17 @@ class Watcher:
 class Replica(Pool):
     """A pool's replica on Serve. With a `watcher` its model is the watcher's, looked at every `every_s`."""
 
-    async def __init__(self, bundle: Path, watcher: DeploymentHandle[Any] | None, every_s: float) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, name: str, bundle: Path, watcher: DeploymentHandle[Any] | None, every_s: float
+    ) -> None:
         self._every_s = every_s
         if watcher is None:
             super().__init__(bundle)
+            self._feeders = Feeders(name)
             return
         offered, notice = await watcher.current.remote("")
         super().__init__(await asyncio.to_thread(offered.load))
+        self._feeders = Feeders(name)
         self.swap(self._model[0], offered.origin)
         self._known, self.notice = offered.key, notice
         self._following = asyncio.create_task(self._follow(watcher))
@@ -187,7 +227,7 @@ def application(plan: PoolPlan) -> serve.Application:
     )
     follow_s = min(_FOLLOW_S, plan.model.poll_s) if plan.model else 0.0
     routed = serve.ingress(rest_api(plan.token, this_replica))(Replica)
-    bound: serve.Application = deployment(routed).bind(plan.bundle, watcher, follow_s)
+    bound: serve.Application = deployment(routed).bind(plan.name, plan.bundle, watcher, follow_s)
     return bound
 
 

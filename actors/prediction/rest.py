@@ -1,4 +1,5 @@
-"""The pool over REST: `POST /predict` (one object or a list), `GET /health`, `/ready`, `/model`, OpenAPI at `/docs`.
+"""The pool over REST: `POST /predict` (one object or a list), `GET /vehicles/EV-000042` (what a run last reported of
+it), `/health`, `/ready`, `/model`, OpenAPI at `/docs`.
 
 A request has the seven inputs of the reference system, and may have any other feature of the model that answers.
 Single requests that come at the same time are predicted together.
@@ -8,17 +9,20 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from types import GenericAlias
 from typing import Annotated, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
-from datasets.schema import MODEL_INPUTS, MODEL_OUTPUTS
+from actors.prediction.plan import Known
+from datasets.schema import MODEL_INPUTS, MODEL_OUTPUTS, VEHICLE_ID, vehicle_index
 
 MAX_REST_ROWS = 10_000
 MAX_REST_BYTES = 8 << 20  # twice what that many rows take, indented and with every digit of a double
@@ -47,6 +51,16 @@ PredictResponse = create_model(
     __doc__="What the model predicts for one vehicle: the model's columns of predictions.",
     model_version=(str, Field(description="Version of the bundle that predicted")),
     **_OUTPUTS,
+)
+
+
+VehicleResponse = create_model(
+    "VehicleResponse",
+    __base__=PredictResponse,
+    __doc__="The same of a vehicle of the run, from its newest record that was to be predicted, and its last months.",
+    vehicle_id=(str, Field(description="As asked")),
+    seq=(int, Field(description="Number of the record")),
+    ts=(datetime, Field(description="Time of the record")),
 )
 
 
@@ -90,6 +104,9 @@ class Predictor(Protocol):
 
     async def predict_row(self, inputs: npt.NDArray[np.floating]) -> dict[str, Any]:
         """The same for one row, shape (features,), with numbers for arrays."""
+
+    async def known(self, vehicle: int) -> Known | None:
+        """What the run knows of a vehicle."""
 
     def model(self) -> dict[str, Any]:
         """The manifest, and where the model is from."""
@@ -158,6 +175,26 @@ def rest_api(token: str | None, pool: Callable[[], Predictor]) -> FastAPI:
             found = PredictResponse.model_construct(**await replica.predict_row(inputs[0]))
         return Response(_ANSWER.dump_json(found), media_type="application/json")
 
+    @app.get(
+        "/vehicles/{vehicle_id}",
+        dependencies=[Depends(authorised)],
+        response_model=VehicleResponse,
+        responses={
+            **(refused if token is not None else {}),
+            404: {"model": Failure, "description": "The run has no such vehicle, or it has not reported yet"},
+            503: busy,
+        },
+    )
+    async def vehicle(vehicle_id: Annotated[str, PathParameter(pattern=VEHICLE_ID)]) -> Any:
+        """The prediction of one vehicle, from its last record and what it was like in its last 24 months."""
+        replica = pool()
+        known = await replica.known(vehicle_index(vehicle_id))
+        if known is None:
+            raise HTTPException(404, f"expected a vehicle that has reported to this run, got {vehicle_id}")
+        answer = await replica.predict_row(known.inputs)
+        ts = datetime.fromtimestamp(known.ts_us / 1e6, UTC)
+        return VehicleResponse(vehicle_id=vehicle_id, seq=known.seq, ts=ts, **answer)
+
     @app.get("/health")
     async def health() -> Health:
         """Whether it predicts."""
@@ -218,7 +255,7 @@ def _described(app: FastAPI, features: tuple[str, ...], guarded: bool) -> dict[s
     schemas.setdefault("HTTPValidationError", _COMPLAINTS)
     if guarded:
         described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        for path, method in (("/predict", "post"), ("/model", "get")):
+        for path, method in (("/predict", "post"), ("/model", "get"), ("/vehicles/{vehicle_id}", "get")):
             described["paths"][path][method]["security"] = [{"token": []}]
     return described
 

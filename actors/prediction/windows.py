@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets.months import known_month, known_s, month_path
-from models.features import WINDOW_MONTHS, WINDOWED, History, windowed
+from models.features import WINDOWED, History, windowed
 from physics.constants import DAY_S
 
 _log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ class Windows:
         """Take the months up to this one."""
         first = self._month + 1
         if self._month < 0:
-            kept = sorted(of for path in self._directory.glob("*.parquet") if (of := int(path.stem)) <= month)
-            first = min([of for of in kept if of >= month - WINDOW_MONTHS] or kept[-1:], default=month)
+            kept = [of for path in self._directory.glob("*.parquet") if (of := int(path.stem)) <= month]
+            first = min(kept, default=month)
         for of in range(first, month + 1):
             self._take(of)
             if of >= month - 1 and self._vehicles.size:  # of those before nobody asks

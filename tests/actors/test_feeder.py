@@ -16,7 +16,7 @@ from actors.prediction.plan import READER, FeederPlan
 from datasets.log import SEGMENT_BYTES, CursorFile, LogWriter, extent, log_directory, read_all
 from datasets.log.retention import Retention, retain
 from datasets.schema import MODEL_OUTPUTS
-from models.features import is_predicted
+from models.features import FEATURES, INPUTS, is_predicted
 from tests.support import make_batch, wait_until
 
 VEHICLES, TELEMETRY, PREDICT = 3, 2, 5
@@ -97,6 +97,28 @@ def test_each_record_whose_turn_it_is_is_predicted_once(tmp_path: Path, pool: Po
     assert seqs(tmp_path, 0) == [seq for seq in wanted(40) for _ in range(VEHICLES)]
     assert sum(status.latencies.counts) > 0, "records that were just appended have a time at which they were due"
     assert status.waiting_for == ""
+
+
+def test_the_newest_record_of_each_vehicle_is_known(tmp_path: Path, pool: Pool) -> None:
+    feeder = feeder_of(tmp_path, pool)
+    feeder.start()
+    log = log_of(tmp_path, 1)
+    assert feeder.vehicle(0) is None
+    log.append(make_batch(VEHICLES, range(40)), 40)
+    until("everything read", lambda: feeder.status().read[1] == 40 * VEHICLES)
+    found = feeder.vehicle(VEHICLES - 1)
+    assert found is not None
+    assert found.seq == wanted(40)[-1]
+    assert found.inputs.shape == (len(FEATURES),)
+    assert np.isfinite(found.inputs[:INPUTS]).all()
+    late = make_batch(VEHICLES, range(wanted(40)[-2], wanted(40)[-2] + 1))
+    log.append(late, 41)
+    until("everything read", lambda: feeder.status().read[1] == 41 * VEHICLES)
+    again = feeder.vehicle(VEHICLES - 1)
+    assert again is not None
+    assert again.seq == found.seq, "a record that comes late is not the newest"
+    assert feeder.vehicle(VEHICLES) is None
+    feeder.stop()
 
 
 def test_predictions_are_logged_at_their_resolution(tmp_path: Path, pool: Pool) -> None:

@@ -40,6 +40,6 @@ def test_a_pool_with_a_token(case: Any) -> None:
 
 def test_what_is_described() -> None:
     paths = guarded.raw_schema["paths"]
-    assert set(paths) == {"/predict", "/health", "/ready", "/model"}
+    assert set(paths) == {"/predict", "/vehicles/{vehicle_id}", "/health", "/ready", "/model"}
     assert {"200", "401", "413", "422", "503"} <= set(paths["/predict"]["post"]["responses"])
     assert paths["/predict"]["post"]["security"]

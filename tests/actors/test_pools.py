@@ -65,6 +65,10 @@ def test_two_fleets_have_their_own_predictions(tmp_path: Path, other: Path, free
                 fleet.deliver()
             for run, version in ((one, Bundle.load().manifest.version), (two, "other")):
                 assert asked(free_port, run)["version"] == version
+                vehicle = asked(free_port, run, "vehicles/EV-000003")
+                last = [row for row in records(run, "predictions").to_pylist() if row["vehicle_id"] == "EV-000003"][-1]
+                assert (vehicle["seq"], vehicle["model_version"]) == (last["seq"], version)
+                assert vehicle["rul"] == pytest.approx(last["rul"], rel=1e-4)
         first.run("10min")
         first.deliver()
         assert asked(free_port, one)["version"] == Bundle.load().manifest.version
@@ -73,9 +77,9 @@ def test_two_fleets_have_their_own_predictions(tmp_path: Path, other: Path, free
     assert records(one, "predictions").num_rows == 2 * records(two, "predictions").num_rows > 0
 
 
-def asked(port: int, run: Path) -> dict[str, Any]:
-    """What the run's pool says of itself over REST."""
-    route = f"/predictor-{json.loads((run / 'run.json').read_text())['log_id']}/model"
+def asked(port: int, run: Path, what: str = "model") -> dict[str, Any]:
+    """What the run's pool says over REST."""
+    route = f"/predictor-{json.loads((run / 'run.json').read_text())['log_id']}/{what}"
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{route}", timeout=HANG_S) as answer:
         found: dict[str, Any] = json.load(answer)
     return found

@@ -8,12 +8,15 @@ from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from actors.prediction.pool import Pool
+from actors.prediction.plan import Known
+from actors.prediction.pool import Feeders, Pool
 from actors.prediction.rest import MAX_REST_BYTES, MAX_REST_ROWS, rest_api
 from models.bundle import BUNDLED
+from models.features import padded
 from tests.models.test_bundle import ROW
 
 pool = Pool(BUNDLED)
@@ -32,6 +35,34 @@ def test_one_and_many(client: TestClient) -> None:
     assert many.json()[0] == one.json()
     assert many.json()[1] != one.json()
     assert set(one.json()) == {"rul", "rul_low", "rul_high", "failure_probability", "model_version"}
+
+
+class Told(Feeders):
+    """One vehicle is known."""
+
+    async def known(self, vehicle: int) -> Known | None:
+        inputs = padded(np.array([list(ROW.values())]))[0]
+        return Known(59, 1_767_225_720_500_000, inputs) if vehicle == 42 else None
+
+
+def test_a_vehicle_of_the_run_is_predicted_from_what_is_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_feeders", Told(""))
+    with TestClient(rest_api(None, lambda: pool)) as client:
+        told = client.get("/vehicles/EV-000042")
+        assert told.status_code == 200
+        found = told.json()
+        assert (found.pop("vehicle_id"), found.pop("seq")) == ("EV-000042", 59)
+        assert found.pop("ts") == "2026-01-01T00:02:00.500000Z"
+        assert found == client.post("/predict", json=ROW).json()
+        gone = client.get("/vehicles/EV-000043")
+        assert gone.status_code == 404
+        assert gone.json()["detail"] == "expected a vehicle that has reported to this run, got EV-000043"
+        for wrong in ("42", "EV-42", "EV-00004x", "EV-0000000000042", "ev-000042"):
+            answer = client.get(f"/vehicles/{wrong}")
+            assert answer.status_code == 422, wrong
+            assert answer.json()["detail"][0]["loc"] == ["path", "vehicle_id"]
+    with TestClient(rest_api("secret", lambda: pool)) as client:
+        assert client.get("/vehicles/EV-000042").status_code == 401
 
 
 @pytest.mark.parametrize("name", list(ROW))

@@ -19,7 +19,7 @@ from actors.prediction.windows import Windows
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.log.durable import LogFull, replace_file
 from datasets.months import KEPT, MonthFold, known_month, known_s, month_path, months_directory
-from models.features import WINDOWED, age_at, past_months, windowed
+from models.features import WINDOWED, windows_of
 from physics import FleetLives, FleetPhysics, draw_population
 from physics.constants import DAY_S
 from physics.sensors import PROFILES
@@ -56,7 +56,7 @@ def trained(run: ShardPlan, ticks: int, vehicle: np.ndarray, time_s: np.ndarray)
     fleet.advance(ticks, run.telemetry_ticks)
     months = pd.DataFrame(MonthFold(who.vehicle).add(fleet.daily()))
     age = who.age_years[vehicle - FIRST] + (time_s - START_S) / (365.2425 * DAY_S)
-    return windowed(past_months(months, vehicle, time_s), age_at(age, time_s)).astype(np.float32)
+    return windows_of(months, vehicle, time_s, age).astype(np.float32)
 
 
 def moments(run: ShardPlan, ticks: int) -> tuple[np.ndarray, np.ndarray]:

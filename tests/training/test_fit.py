@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from models.bundle import quantiles
+from models.bundle import life_of, quantiles
 from models.features import FEATURES
 from training import distributed
 from training.fit import (
@@ -70,11 +70,11 @@ def test_intervals_cover_vehicles_that_neither_fit_nor_calibration_saw() -> None
     held, _ = lives(150, 6000.0, seed=2)
     fitted = fit(train, held, boost_here(), say=lambda _: None)
     test, truth = lives(300, 1e9, seed=3)
-    low, middle, high = quantiles(fitted.boosters["rul_days"], test.inputs)
-    margin = fitted.margins["days"] * (high - low)
-    covered = (low - margin <= truth) & (truth <= high + margin)
+    rul, margin = (fitted.boosters[f"{name}_days"] for name in ("rul", "margin"))
+    life = life_of(rul, margin, fitted.margins["days"], test.inputs)
+    covered = (life.low <= truth) & (truth <= life.high)
     assert abs(covered.mean() - COVERAGE) < 0.06
-    assert np.abs(middle - truth).mean() < 0.5 * np.abs(truth.mean() - truth).mean()
+    assert np.abs(life.median - truth).mean() < 0.5 * np.abs(truth.mean() - truth).mean()
     assert 0.0 < fitted.censored < 0.4
     x, y = fitted.probability_map
     assert np.all(np.diff(x) >= 0.0)
