@@ -181,6 +181,8 @@ class MonthKeeper:
 
     def add(self, daily: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take days that have ended, as `MonthFold.add`."""
+        if not daily["vehicle"].size:
+            return
         closed = self._fold.add(daily)
         if closed["vehicle"].size:
             self._closed = {name: np.concatenate([self._closed[name], closed[name]]) for name in closed}

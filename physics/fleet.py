@@ -610,6 +610,7 @@ class FleetPhysics:
         self._end_soh = end_soh
         self._counts_days = daily
         self._days: list[Days] = []
+        self._rooms: list[Days] = []
         self._groups = []
         for index, name in enumerate(population.cells):
             of = self._in_order(np.flatnonzero(population.cell == index))
@@ -725,7 +726,7 @@ class FleetPhysics:
         count = (self.tick + ticks) // sample_every - self.tick // sample_every
         if self._samples[0].shape[1] < count:
             self._samples = self._room_for(count)
-        self._days = []
+        self._rooms, self._days = self._days, []
         for group in self._groups:
             self._advance(group, ticks, sample_every, self._samples)
         self.tick += ticks
@@ -742,8 +743,13 @@ class FleetPhysics:
         return group.beside.get(name, np.zeros((0, LANES)))
 
     def _room_for_days(self, group: CellGroup, slots: int) -> Days:
-        """Room for what `daily` gives of a group."""
-        days = room_for_days(slots if self._counts_days else 0, group.of.size)
+        """Room for what `daily` gives of a group: that of the last call, if no day ended then and as many may now."""
+        before = self._rooms[len(self._days)] if len(self._days) < len(self._rooms) else None
+        slots = slots if self._counts_days else 0
+        if before and before[2].shape == (2, slots, group.of.size) and not (before[2][1] != NO_ROW).any():
+            days = before
+        else:
+            days = room_for_days(slots, group.of.size)
         self._days.append(days)
         return days
 
@@ -812,7 +818,11 @@ class FleetPhysics:
         """
         if not self._counts_days:
             raise ValueError("expected a fleet made with daily=True: this one has counted no days")
-        slots = self._days[0][2].shape[1] if self._days else 0
+        # In most blocks of a live fleet no day ends, and nothing else may cost anything then.
+        ended = any((key[1] != NO_ROW).any() for _, _, key in self._days)
+        slots = self._days[0][2].shape[1] if ended else 0
+        if not slots:
+            return {column.name: np.empty(0, dtype=column.type) for column in DAILY}
         out = {column.name: np.zeros((slots, len(self)), dtype=column.type) for column in DAILY}
         out["lived"][:] = NO_ROW
         for group, (small, large, key) in zip(self._groups, self._days, strict=False):

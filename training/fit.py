@@ -47,6 +47,8 @@ SURVIVAL: Final = _TREES | {
 FAILURE: Final = _TREES | {"objective": "binary:logistic", "max_depth": 4}
 KIND: Final = _TREES | {"objective": "multi:softprob", "num_class": len(KINDS), "max_depth": 3, "min_child_weight": 5}
 ROUNDS: Final = {"rul": 300, "margin": 60, "survival": 150, "failure": 200, "kind": 60}
+_LONGEST: Final = 3.0
+"""A life whose end was not seen is drawn at most so many times as long as it was seen."""
 _SHORTEST: Final = 1.0
 """Remaining life below this counts as this, in cycles and days: its logarithm is taken."""
 
@@ -212,7 +214,9 @@ def completed(samples: Samples, target: str, survival: Survival | None, seed: in
     passed = (np.log(np.maximum(seen[last], _SHORTEST)) - centre) / survival.spread
     chance = np.random.default_rng([seed, 7]).random(last.size)
     further = norm.isf(chance * np.maximum(norm.sf(passed), 1e-12))  # of a normal, given that it is beyond `passed`
-    more = dict(zip(samples.vehicle[last], np.exp(centre + survival.spread * further) - seen[last], strict=True))
+    lived = (samples.efc if target == "efc" else samples.day)[last] + seen[last]
+    drawn = np.minimum(np.exp(centre + survival.spread * further), seen[last] + (_LONGEST - 1.0) * lived)
+    more = dict(zip(samples.vehicle[last], drawn - seen[last], strict=True))
     return seen + np.asarray([max(more.get(vehicle, 0.0), 0.0) for vehicle in samples.vehicle])
 
 
