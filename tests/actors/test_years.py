@@ -9,12 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from actors.fleet.status import FleetStatus
+from actors.prediction.windows import Windows
+from datasets.months import months_directory
+from datasets.schema import vehicle_index
+from models.bundle import Bundle
+from models.features import WINDOWED, input_matrix
 from tests.support import records
 from twin import Fleet
 from twin.errors import BadInput
@@ -104,3 +110,26 @@ def test_an_injected_fault_acts_and_is_known(tmp_path: Path) -> None:
     assert (broken[3, :30] == sound[3, :30]).all()
     assert broken[3, 30:] - sound[3, 30:] == pytest.approx(3.0, abs=0.01)
     assert truth_of(run)["fault"].tolist() == ["none", "none", "none", "voltage_offset"]
+
+
+def test_predictions_of_a_run_over_years_read_the_past(tmp_path: Path, free_port: int) -> None:
+    run = tmp_path / "run"
+    with Fleet(vehicles=8, seed=5, shards=2, telemetry_every="1d", out=run, rest_port=free_port) as fleet:
+        fleet.run(f"{DAYS}d")
+    telemetry, predictions = records(run), records(run, "predictions")
+    due = telemetry.join(predictions.select(["vehicle_id", "seq"]), ["vehicle_id", "seq"], join_type="inner")
+    due = due.sort_by([("vehicle_id", "ascending"), ("seq", "ascending")]).combine_chunks()
+    told = predictions.sort_by([("vehicle_id", "ascending"), ("seq", "ascending")])
+    assert due.num_rows == told.num_rows == 8 * 13
+    rows = due.to_batches()[0]
+    inputs, bundle = input_matrix(rows), Bundle.load()
+    vehicle = np.array([vehicle_index(name) for name in rows.column("vehicle_id").to_pylist()])
+    time_s = rows.column("ts").cast(pa.int64()).to_numpy() * 1e-6
+    of_shard = ((0, vehicle < 4), (1, vehicle >= 4))
+    past = np.concatenate([Windows(months_directory(run, shard)).at(vehicle[of], time_s[of]) for shard, of in of_shard])
+    expected = bundle.predict(np.hstack([inputs, past]))
+    rul = told.column("rul").to_numpy()
+    np.testing.assert_allclose(rul, expected.rul, rtol=1e-3, atol=0.01)
+    assert past[:, WINDOWED.index("months")].max() >= 12
+    without = bundle.predict(inputs).rul
+    assert np.mean(np.abs(rul - without) > 1.0) > 0.5
