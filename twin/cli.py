@@ -62,6 +62,7 @@ _VALIDATE = (
     (validate.vehicle, validate.EXAMPLE_VEHICLE),
     (validate.early_life, validate.EXAMPLE_EARLY_LIFE),
     (validate.models, validate.EXAMPLE_MODELS),
+    (validate.faults, validate.EXAMPLE_FAULTS),
 )
 _FIRST = 5
 

@@ -12,6 +12,7 @@ EXAMPLE_LIFE = "twin validate life"
 EXAMPLE_REPORTS = "twin validate reports"
 EXAMPLE_CELL = "twin validate cell --data real-data"
 EXAMPLE_EARLY_LIFE = "twin validate early-life --data real-data"
+EXAMPLE_FAULTS = "twin validate faults --data faulty"
 EXAMPLE_MODELS = "twin validate models --data histories"
 EXAMPLE_VEHICLE = "twin validate vehicle --data real-data"
 
@@ -138,3 +139,19 @@ def models(
         out=out,
         say=typer.echo,
     )
+
+
+def faults(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="histories that twin generate --enrich faults made")
+    ],
+    seed: Annotated[int, typer.Option("--seed", help="of the folds")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="new folder \\[default: runs/validate-faults-<time>]")
+    ] = None,
+) -> None:
+    """Say how well and how soon each kind of fault is found in what vehicles report, and at which cost. Write a
+    table."""
+    from twin.show.detection_study import validate_faults
+
+    validate_faults(data=data, seed=seed, out=out, say=typer.echo)
