@@ -1,6 +1,6 @@
 """Writes the documentation of settings and columns from their definitions (`make docs`).
 
-The files are docs/settings.md, docs/*.schema.json, and tables of docs/telemetry.md, docs/reports.md and
+The files are docs/settings.md, docs/metrics.md, docs/*.schema.json, and tables of docs/telemetry.md, docs/reports.md and
 docs/physics.md. A test checks that they are current.
 """
 
@@ -10,10 +10,17 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from actors.aggregates.consumer import ConsumerCollector  # noqa: E402
+from actors.aggregates.windows import Windows  # noqa: E402
+from actors.fleet.metrics import FleetCollector  # noqa: E402
+from actors.fleet.status import FleetStatus, LogStatus, SinkStatus  # noqa: E402
+from datasets.log import Cursor  # noqa: E402
 from datasets.schema import FIELDS, STREAMS, Stream, json_schema  # noqa: E402
 from physics.car_models import CAR_MODELS  # noqa: E402
 from physics.daily import DAILY, HOW  # noqa: E402
@@ -163,10 +170,46 @@ def physics_page(page: str) -> str:
     return page[:start] + daily_table() + page[page.index("\n\n- Sums and currents", start) :]
 
 
+_METRICS_HEAD = """# Which metrics are there?
+
+`twin run` serves them at `127.0.0.1:9100/metrics`, `twin consume` at `127.0.0.1:9101/metrics` (`--metrics-port`, 0 for
+off), for Prometheus. They are computed when somebody asks. Counters continue from the logs, so a restart never sets
+them back; a histogram is of this process.
+
+Beside them are `/health`, 200 as long as the process lives, and `/ready`, 200 while all flows and 503 while something
+waits; both say what waits for what: `{"status": "ok", "waits_for": {"kafka": "127.0.0.1:9092 does not answer"}}`.
+
+This page is made from the collectors by `make docs`.
+"""
+
+
+def metrics_page() -> str:
+    """docs/metrics.md, from what the collectors tell of a made-up fleet and consumer."""
+    logs = (LogStatus("telemetry", 0, 1, Cursor(), 1, "node"),)
+    fleet = FleetStatus(
+        vehicles=1, tick=1, simulated_s=1.0, elapsed_s=1.0, real_time_factor=1.0, records=1, predictions=1,
+        predictor_backlog=0, prediction_latency_s=0.0, restarts=0, sinks=(SinkStatus("kafka", logs),),
+    )  # fmt: skip
+    consumer: Any = SimpleNamespace(windows=Windows(), waiting="", lag={0: 0})
+    parts = [_METRICS_HEAD]
+    for title, collector in (
+        ("twin run", FleetCollector(lambda: fleet)),
+        ("twin consume", ConsumerCollector(consumer)),
+    ):
+        parts += [f"## {title}", "", "| Metric | Type | Labels | What |", "|---|---|---|---|"]
+        for family in collector.collect():
+            labels = dict.fromkeys(name for sample in family.samples for name in sample.labels if name != "le")
+            name = family.name + ("_total" if family.type == "counter" else "")
+            named = ", ".join(f"`{label}`" for label in labels)
+            parts.append(f"| `{name}` | {family.type} | {named} | {family.documentation} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
 def documents() -> dict[Path, str]:
     """Every file made here, with its content."""
     docs = ROOT / "docs"
-    found = {docs / "settings.md": settings_page()}
+    found = {docs / "settings.md": settings_page(), docs / "metrics.md": metrics_page()}
     found[docs / "telemetry.md"] = telemetry_page((docs / "telemetry.md").read_text())
     found[docs / "reports.md"] = reports_page((docs / "reports.md").read_text())
     found[docs / "physics.md"] = physics_page((docs / "physics.md").read_text())
@@ -177,7 +220,7 @@ def documents() -> dict[Path, str]:
 
 def main() -> None:
     """Write the files, or with --check say which ones are not current."""
-    stale = {path: content for path, content in documents().items() if path.read_text() != content}
+    stale = {path: content for path, content in documents().items() if not path.exists() or path.read_text() != content}
     for path, content in stale.items():
         if "--check" not in sys.argv:
             path.write_text(content)

@@ -170,8 +170,9 @@ class Fleet:
         self._supervisor = Supervisor(plan, RayCluster())
         try:
             self._start_ray()
+            status = self._supervisor.status
             self._exporter = start_exporter(
-                self.settings.processes.metrics_port, FleetCollector(self._supervisor.status)
+                self.settings.processes.metrics_port, FleetCollector(status), lambda: status().waiting
             )
             with _ray_failures(self.directory):
                 self._supervisor.start()

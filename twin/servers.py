@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from actors.delivery.sinks import LIVE_SINKS, SINKS, SinkError, SinkOptions, SinkUnavailable, Target, reader_of
 from actors.delivery.sinks.base import mask, unmasked
-from actors.exporter import Exporter
+from actors.exporter import Exporter, Waits
 from actors.secret import Secret
 from twin.errors import BadInput
 from twin.settings import PASSWORDS, Servers
@@ -71,10 +71,10 @@ def check_targets(targets: Sequence[Target]) -> list[str]:
     return away
 
 
-def start_exporter(port: int, collector: Collector) -> Exporter | None:
-    """Serve metrics on loopback; None for port 0. BadInput where the port is not available."""
+def start_exporter(port: int, collector: Collector, waits: Waits) -> Exporter | None:
+    """Serve metrics and health on loopback; None for port 0. BadInput where the port is not available."""
     try:
-        return Exporter("127.0.0.1", port, collector) if port else None
+        return Exporter("127.0.0.1", port, collector, waits) if port else None
     except OSError as error:
         raise BadInput(
             f"--metrics-port: cannot listen on 127.0.0.1:{port} ({error.strerror}); choose another port, or 0 for off"

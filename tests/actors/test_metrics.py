@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.error
+import urllib.request
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from actors.exporter import Exporter
 from actors.fleet.metrics import FleetCollector
 from actors.fleet.status import FleetStatus, LogStatus, SinkStatus
 from actors.latency import BUCKETS_S, Latencies
 from datasets.log.cursor import Cursor
+from tests.support import HANG_S
+
+STATUS = FleetStatus(
+    vehicles=9, tick=12, simulated_s=12.0, elapsed_s=1.0, real_time_factor=12.0, records=54, predictions=6,
+    predictor_backlog=0, prediction_latency_s=0.0, restarts=1,
+)  # fmt: skip
+FLOWS = '{"status": "ok", "waits_for": {}}'
 
 
 def fleet(*sinks: SinkStatus, **more: Any) -> CollectorRegistry:
-    status = FleetStatus(
-        vehicles=9, tick=12, simulated_s=12.0, elapsed_s=1.0, real_time_factor=12.0, records=54, predictions=6,
-        predictor_backlog=0, prediction_latency_s=0.0, restarts=1, sinks=sinks, **more,
-    )  # fmt: skip
+    status = replace(STATUS, sinks=sinks, **more)
     registry = CollectorRegistry()
     registry.register(FleetCollector(lambda: status))
     return registry
@@ -77,3 +86,34 @@ def test_a_fleet_without_sinks_has_no_sink_in_its_metrics() -> None:
     names = {sample.name for family in fleet().collect() for sample in family.samples}
     assert not {name for name in names if name.startswith("ev_sink_")}
     assert {"ev_vehicles", "ev_telemetry_records_total", "ev_shard_restarts_total"} <= names
+
+
+def answer_of(exporter: Exporter, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{exporter.port}{path}", timeout=HANG_S) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_health_says_that_it_lives_and_ready_whether_all_flows(free_port: int) -> None:
+    waits: dict[str, str] = {}
+    exporter = Exporter("127.0.0.1", free_port, FleetCollector(lambda: STATUS), lambda: waits)
+    try:
+        assert exporter.port == free_port
+        assert answer_of(exporter, "/ready") == answer_of(exporter, "/health") == (200, FLOWS)
+        waits["kafka"] = "a broker"
+        code, said = answer_of(exporter, "/ready")
+        assert (code, json.loads(said)) == (503, {"status": "ok", "waits_for": {"kafka": "a broker"}})
+        assert answer_of(exporter, "/health") == (200, said)
+        code, metrics = answer_of(exporter, "/metrics")
+        assert code == 200
+        assert "ev_vehicles 9.0" in metrics
+        code, said = answer_of(exporter, "/")
+        assert (code, json.loads(said)) == (404, {"detail": "expected /metrics, /health or /ready"})
+        with pytest.raises(OSError, match="in use"):
+            Exporter("127.0.0.1", free_port, FleetCollector(lambda: STATUS), lambda: waits)
+    finally:
+        exporter.close()
+    with pytest.raises(urllib.error.URLError):
+        answer_of(exporter, "/health")

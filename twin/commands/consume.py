@@ -69,7 +69,11 @@ def consume_until_stopped(given: Given, say: Callable[[str], None]) -> list[str]
         try:
             check_targets((plan.kafka, plan.database))
             consumer = FleetConsumer(plan, say)
-            exporter = start_exporter(settings.metrics_port, ConsumerCollector(consumer))
+            exporter = start_exporter(
+                settings.metrics_port,
+                ConsumerCollector(consumer),
+                lambda: {"consumer": consumer.waiting} if consumer.waiting else {},
+            )
             consumer.run(stop)
         except SinkRefused as error:
             raise RunFailed(str(error)) from None
