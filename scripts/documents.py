@@ -1,7 +1,7 @@
 """Writes the documentation of settings and columns from their definitions (`make docs`).
 
-The files are docs/settings.md, docs/metrics.md, docs/*.schema.json, and tables of docs/telemetry.md, docs/reports.md and
-docs/physics.md. A test checks that they are current.
+The files are docs/settings.md, docs/metrics.md, docs/*.schema.json, and tables of docs/telemetry.md, docs/reports.md
+and docs/physics.md. A test checks that they are current.
 """
 
 from __future__ import annotations
