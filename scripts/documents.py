@@ -179,7 +179,19 @@ them back; a histogram is of this process.
 Beside them are `/health`, 200 as long as the process lives, and `/ready`, 200 while all flows and 503 while something
 waits; both say what waits for what: `{"status": "ok", "waits_for": {"kafka": "127.0.0.1:9092 does not answer"}}`.
 
-This page is made from the collectors by `make docs`.
+## How do I watch a run with Prometheus?
+
+```
+prometheus --config.file=cluster/prometheus/prometheus.yml      # scrapes twin run, twin consume and Ray on this machine
+```
+
+`cluster/prometheus/rules.yml` records rates, backlogs and the 99th percentiles of latency, and has an alert for what
+somebody should be told: a run that does not answer, a sink or the fleet that waits, a backlog that grows, a fleet slower
+than real time, records rejected or lost, shards that restart, a consumer that is behind. Each says what to do. The tests
+let promtool try every rule (`rules_test.yml`), and a real Prometheus scrape a real run whose broker is killed: the alert
+fires, and ends when the broker is back. `make services` starts a Prometheus too.
+
+The tables below are made from the collectors by `make docs`.
 """
 
 

@@ -1,5 +1,5 @@
 """Real servers for tests and for a person at the desk: Kafka, Mosquitto, PostgreSQL, TimescaleDB, S3,
-MLflow; no container engine.
+MLflow, Prometheus; no container engine.
 
     python -m tests.services install | start | stop | status
 
@@ -14,12 +14,13 @@ from tests.services.kafka import Kafka
 from tests.services.mlflow import MLflow
 from tests.services.mosquitto import Mosquitto
 from tests.services.postgres import Postgres
+from tests.services.prometheus import Prometheus
 from tests.services.s3 import S3
 from tests.services.timescaledb import TimescaleDB
 
-ALL: tuple[type[Service], ...] = (Kafka, Mosquitto, Postgres, TimescaleDB, S3, MLflow)
+ALL: tuple[type[Service], ...] = (Kafka, Mosquitto, Postgres, TimescaleDB, S3, MLflow, Prometheus)
 
 __all__ = [
-    "ALL", "S3", "Kafka", "MLflow", "Mosquitto", "Postgres", "Service", "ServiceFailed", "ServiceUnavailable",
-    "TimescaleDB",
+    "ALL", "S3", "Kafka", "MLflow", "Mosquitto", "Postgres", "Prometheus", "Service", "ServiceFailed",
+    "ServiceUnavailable", "TimescaleDB",
 ]  # fmt: skip

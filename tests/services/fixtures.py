@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.services import S3, Kafka, MLflow, Mosquitto, Postgres, Service, ServiceUnavailable, TimescaleDB
+from tests.services import S3, Kafka, MLflow, Mosquitto, Postgres, Prometheus, Service, ServiceUnavailable, TimescaleDB
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -68,6 +68,12 @@ def s3() -> Iterator[S3]:
 def mlflow_server(s3: S3) -> Iterator[MLflow]:
     """A tracking server on SQLite with its artefacts in `s3`; `.url`."""
     yield from _session(MLflow().with_artefacts_in(s3))
+
+
+@pytest.fixture
+def prometheus(free_port: int) -> Iterator[Prometheus]:
+    """A server that scrapes `twin run` at `free_port` each second; `.query()`, `.firing()`."""
+    yield from _session(Prometheus().scraping(free_port))
 
 
 @pytest.fixture

@@ -1,0 +1,86 @@
+"""Rules and alerts, by promtool and by a real Prometheus that scrapes a real run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts.documents import metrics_page
+from tests.services import Mosquitto, Prometheus
+from tests.services.prometheus import FOLDER
+from tests.support import HANG_S, wait_until
+from twin import Fleet
+
+RULES: list[dict[str, Any]] = [
+    rule for group in yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"] for rule in group["rules"]
+]
+
+
+@pytest.mark.parametrize(
+    "check", [["check", "config", "prometheus.yml"], ["test", "rules", "rules_test.yml"]], ids=lambda check: check[0]
+)
+def test_promtool_finds_nothing_wrong(check: list[str], prometheus: Prometheus) -> None:
+    done = subprocess.run(["promtool", *check], cwd=FOLDER, capture_output=True, text=True, timeout=HANG_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SUCCESS" in done.stdout
+
+
+def test_every_rule_has_a_case_and_reads_metrics_that_there_are() -> None:
+    cases = yaml.safe_load((FOLDER / "rules_test.yml").read_text())["tests"]
+    recorded = {rule["record"] for rule in RULES if "record" in rule}
+    asked = " ".join(case["expr"] for test in cases for case in test.get("promql_expr_test", []))
+    assert {name for name in recorded if name not in asked} == set()
+    fired = {case["alertname"] for test in cases for case in test.get("alert_rule_test", []) if case["exp_alerts"]}
+    assert fired == {rule["alert"] for rule in RULES if "alert" in rule}
+    there = set(re.findall(r"`(ev_\w+)`", metrics_page()))
+    for rule in RULES:
+        for name in re.findall(r"(?<![:\w])ev_\w+", rule["expr"]):
+            assert name.removesuffix("_bucket") in there, name
+        if "alert" in rule:
+            assert rule["labels"]["severity"] in ("warning", "critical")
+            assert set(rule["annotations"]) == {"summary", "action"}
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.timeout(600)
+def test_a_run_is_scraped_and_a_broker_that_goes_is_told_until_it_is_back(
+    prometheus: Prometheus, mosquitto: Mosquitto, free_port: int, tmp_path: Path
+) -> None:
+    broker = f"mqtt://127.0.0.1:{mosquitto.port}"
+
+    def until(what: str, holds: Callable[[], bool]) -> None:
+        wait_until(holds, lambda: f"{what} did not come; firing: {prometheus.firing()}")
+
+    with Fleet(vehicles=8, shards=1, predict=False, mqtt=broker, metrics_port=free_port, out=tmp_path / "run") as fleet:
+
+        def reads(expression: str) -> bool:
+            fleet.run("2s")
+            return bool(prometheus.query(expression))
+
+        def waits() -> bool:
+            fleet.run("2s")
+            return ("SinkWaits", "mqtt") in prometheus.firing()
+
+        until("a scrape", lambda: reads("up == 1 and on (instance) ev_vehicles == 8"))
+        for rule in RULES:
+            if "record" in rule and "prediction" not in rule["record"]:
+                until(rule["record"], lambda rule=rule: reads(rule["record"]))  # type: ignore[misc]
+        until("delivery", lambda: reads("ev_sink_delivered_records_total{sink='mqtt',stream='telemetry'} > 20"))
+        assert not {name for name, _ in prometheus.firing()} & {"TwinDown", "SinkWaits", "RecordsLost"}
+        mosquitto.kill()
+        until("an alert", waits)
+        mosquitto.restart()
+        until("its end", lambda: not waits())
+        healthy = {
+            rule["name"]: rule["health"] for group in prometheus.asked("rules")["groups"] for rule in group["rules"]
+        }
+        assert set(healthy.values()) == {"ok"}, healthy
+        assert len(healthy) == len(RULES)
+    until("the end of the run", lambda: ("TwinDown", "") in prometheus.firing())
