@@ -186,10 +186,10 @@ prometheus --config.file=cluster/prometheus/prometheus.yml      # scrapes twin r
 ```
 
 `cluster/prometheus/rules.yml` records rates, backlogs and the 99th percentiles of latency, and has an alert for what
-somebody should be told: a run that does not answer, a sink or the fleet that waits, a backlog that grows, a fleet slower
-than real time, records rejected or lost, shards that restart, a consumer that is behind. Each says what to do. The tests
-let promtool try every rule (`rules_test.yml`), and a real Prometheus scrape a real run whose broker is killed: the alert
-fires, and ends when the broker is back. `make services` starts a Prometheus too.
+somebody should be told: a run that does not answer, a sink or the fleet that waits, a backlog that grows, a fleet
+slower than real time, records rejected or lost, shards that restart, a consumer that is behind. Each says what to do.
+The tests let promtool try every rule (`rules_test.yml`), and a real Prometheus scrape a real run whose broker is
+killed: the alert fires, and ends when the broker is back. `make services` starts a Prometheus too.
 
 The tables below are made from the collectors by `make docs`.
 """
