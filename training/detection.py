@@ -29,8 +29,9 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 FOLDS: Final = 5
-YEARS_AN_ALARM: Final = 20.0
-"""In which a sound vehicle gives one false alarm."""
+YEARS_AN_ALARM: Final = 300.0
+"""In which a sound vehicle gives one false alarm. Faults come once in 185 years: of 20, 100, 300 and 1,000 years this
+was the cheapest on 512 vehicles."""
 FEWEST: Final = 5
 """Vehicles with a kind of fault that it needs, to have a figure."""
 MISSED_COSTS: Final = 20.0
