@@ -51,7 +51,7 @@ class Prometheus(Service):
     def _prepare(self) -> None:
         config = self._config or yaml.safe_load((FOLDER / "prometheus.yml").read_text())
         rules = self._rules or yaml.safe_load((FOLDER / "rules.yml").read_text())
-        config.pop("alerting")
+        config.pop("alerting", None)
         (self.directory / "rules.yml").write_text(yaml.safe_dump(rules))
         (self.directory / "prometheus.yml").write_text(yaml.safe_dump(config))
 
