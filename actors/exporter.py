@@ -1,10 +1,12 @@
 """Serves Prometheus metrics and health over HTTP: one exporter per process, for a fleet and for a consumer alike.
 
-`/metrics`; `/health`, 200 as long as the process lives; `/ready`, 503 while something waits, with what for.
+`/metrics`, for those who send the token, if there is one; `/health`, 200 as long as the process lives; `/ready`, 503
+while something waits. Both say what waits for what.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -27,10 +29,10 @@ class _Silent(WSGIRequestHandler):
 class Exporter:
     """Serves on `host:port` until closed. Raises OSError if the port is taken."""
 
-    def __init__(self, host: str, port: int, collector: Collector, waits: Waits) -> None:
+    def __init__(self, host: str, port: int, collector: Collector, waits: Waits, token: str = "") -> None:
         registry = CollectorRegistry()
         registry.register(collector)
-        self._server: Any = make_server(host, port, _pages(registry, waits), ThreadingWSGIServer, _Silent)
+        self._server: Any = make_server(host, port, _pages(registry, waits, token), ThreadingWSGIServer, _Silent)
         self._thread = threading.Thread(target=self._server.serve_forever, name="exporter", daemon=True)
         self._thread.start()
         self.port: int = self._server.server_port
@@ -42,16 +44,19 @@ class Exporter:
         self._thread.join()
 
 
-def _pages(registry: CollectorRegistry, waits: Waits) -> Callable[..., Iterable[bytes]]:
+def _pages(registry: CollectorRegistry, waits: Waits, token: str) -> Callable[..., Iterable[bytes]]:
     metrics: Any = make_wsgi_app(registry)
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        if path == "/metrics":
+        sent = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
+        if path == "/metrics" and (not token or hmac.compare_digest(sent, f"Bearer {token}".encode())):
             found: Iterable[bytes] = metrics(environ, start_response)
             return found
         status: str = "404 Not Found"
         body: dict[str, Any] = {"detail": "expected /metrics, /health or /ready"}
+        if path == "/metrics":
+            status, body = "401 Unauthorized", {"detail": "expected the header 'Authorization: Bearer <token>'"}
         if path in ("/health", "/ready"):
             waiting = dict(waits())
             ready = path == "/health" or not waiting

@@ -173,8 +173,9 @@ def physics_page(page: str) -> str:
 _METRICS_HEAD = """# Which metrics are there?
 
 `twin run` serves them at `127.0.0.1:9100/metrics`, `twin consume` at `127.0.0.1:9101/metrics` (`--metrics-port`, 0 for
-off), for Prometheus. They are computed when somebody asks. Counters continue from the logs, so a restart never sets
-them back; a histogram is of this process.
+off), for Prometheus. With `--metrics-host` others may ask, too, who send the token of `TWIN_METRICS_TOKEN`
+(`TWIN_CONSUME_METRICS_TOKEN`): `authorization: {credentials_file: FILE}` in a scrape configuration. They are computed
+when somebody asks. Counters continue from the logs, so a restart never sets them back; a histogram is of this process.
 
 Beside them are `/health`, 200 as long as the process lives, and `/ready`, 200 while all flows and 503 while something
 waits; both say what waits for what: `{"status": "ok", "waits_for": {"kafka": "127.0.0.1:9092 does not answer"}}`.

@@ -171,9 +171,7 @@ class Fleet:
         try:
             self._start_ray()
             status = self._supervisor.status
-            self._exporter = start_exporter(
-                self.settings.processes.metrics_port, FleetCollector(status), lambda: status().waiting
-            )
+            self._exporter = start_exporter(self.settings.processes, FleetCollector(status), lambda: status().waiting)
             with _ray_failures(self.directory):
                 self._supervisor.start()
         except FleetFailed as error:

@@ -19,7 +19,7 @@ from typing import Any
 from actors.delivery.sinks.base import unmasked
 from datasets.log.durable import make_directory, publish_folder, replace_file, when_there_is_room
 from twin.errors import BadInput
-from twin.settings import PASSWORDS, RunSettings, load_settings
+from twin.settings import PASSWORDS, SECRETS, RunSettings, load_settings
 
 
 class RunLock:
@@ -73,12 +73,11 @@ def run_settings(directory: Path, run: Mapping[str, Any], flags: Mapping[str, An
     """The settings a run was begun with, some of them replaced by `flags`.
 
     run.json holds no secrets. A password comes with a flag's URL or from the environment (`PASSWORDS`), a token from
-    TWIN_API_TOKEN.
+    there, too (`SECRETS`).
     """
     base = {name: value for name, value in run["settings"].items() if value is not None and name != "out"}
     base = {name: unmasked(value) if isinstance(value, str) else value for name, value in base.items()}
-    if base.get("api_token"):
-        base["api_token"] = os.environ.get("TWIN_API_TOKEN", "")
+    base |= {name: os.environ.get(variable, "") for name, variable in SECRETS.items() if base.get(name)}
     if "@" in base.get("tracking_uri", ""):  # its password was masked
         base["tracking_uri"] = os.environ.get("MLFLOW_TRACKING_URI", base["tracking_uri"])
     base["telemetry_every"] = run["period_s"]  # its default depends on the duration, which may have changed

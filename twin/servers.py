@@ -14,7 +14,7 @@ from actors.delivery.sinks.base import mask, unmasked
 from actors.exporter import Exporter, Waits
 from actors.secret import Secret
 from twin.errors import BadInput
-from twin.settings import PASSWORDS, Servers
+from twin.settings import PASSWORDS, Consumer, Processes, Servers
 
 
 def targets_of(servers: Servers) -> tuple[Target, ...]:
@@ -71,11 +71,12 @@ def check_targets(targets: Sequence[Target]) -> list[str]:
     return away
 
 
-def start_exporter(port: int, collector: Collector, waits: Waits) -> Exporter | None:
-    """Serve metrics and health on loopback; None for port 0. BadInput where the port is not available."""
+def start_exporter(settings: Processes | Consumer, collector: Collector, waits: Waits) -> Exporter | None:
+    """Serve metrics and health; None for port 0. BadInput where the address is not available."""
+    host, port = settings.metrics_host, settings.metrics_port
     try:
-        return Exporter("127.0.0.1", port, collector, waits) if port else None
+        return Exporter(host, port, collector, waits, settings.metrics_token) if port else None
     except OSError as error:
         raise BadInput(
-            f"--metrics-port: cannot listen on 127.0.0.1:{port} ({error.strerror}); choose another port, or 0 for off"
+            f"--metrics-port: cannot listen on {host}:{port} ({error.strerror}); choose another port, or 0 for off"
         ) from error

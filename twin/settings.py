@@ -23,7 +23,16 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from actors.delivery.sinks.base import mask
@@ -42,6 +51,9 @@ _SIZES = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 PASSWORDS = {"mqtt": "MQTT_PASSWORD", "timescale": "PG_PASSWORD"}
 """Where the password of an address comes from that names only a user; on every node of a cluster."""
+
+SECRETS = {"api_token": "TWIN_API_TOKEN", "metrics_token": "TWIN_METRICS_TOKEN"}
+"""Settings of a run that are never written down, and where they come from instead."""
 
 _OFF_WORDS = ("off", "no", "none", "false")
 
@@ -96,6 +108,12 @@ def _parse_shards(value: object) -> int:
     if not str(value).isdigit() or int(str(value)) < 1:
         raise ValueError(f"expected auto or a whole number from 1 up, got {value!r}")
     return int(str(value))
+
+
+def _carried_by_a_header(token: str) -> str:
+    if not re.fullmatch(r"[!-~]*", token):
+        raise ValueError("expected ASCII letters, digits and signs without spaces, because a header has to carry it")
+    return token
 
 
 def _parse_clients(value: object) -> int:
@@ -184,6 +202,7 @@ PortOrOff = Annotated[int, Field(ge=0, le=65535), Off(0)]
 KafkaServers = Annotated[str, Form("HOST:PORT[,HOST:PORT]"), Off("")]
 MqttUrl = Annotated[str, Form("URL"), Off("")]
 DatabaseUrl = Annotated[str, Form("URL"), Off("")]
+Token = Annotated[str, AfterValidator(_carried_by_a_header)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$"), Form("NAME")]
 
 
@@ -501,21 +520,12 @@ class Pool(Group):
     )
     rest_host: Annotated[str, Form("ADDRESS")] = _setting("127.0.0.1", "address of the REST interface")
     rest_port: Port = _setting(8000, "port of the REST interface")
-    api_token: str = _setting(
+    api_token: Token = _setting(
         "",
         "token that REST callers must send; required unless rest_host is loopback",
         default_text="none",
         option=False,
     )
-
-    @field_validator("api_token")
-    @classmethod
-    def _carried_by_a_header(cls, token: str) -> str:
-        if not re.fullmatch(r"[!-~]*", token):
-            raise ValueError(
-                "expected ASCII letters, digits and signs without spaces, because a header has to carry it"
-            )
-        return token
 
     @property
     def cache(self) -> Path:
@@ -557,6 +567,14 @@ class ModelRegistry(Group):
     )
 
 
+_METRICS_TOKEN = "token that those who scrape must send; required unless metrics_host is loopback"
+
+
+def _expect_token(host: str, token: str, variable: str) -> None:
+    if host not in LOOPBACK and not token:
+        raise ValueError(f"expected a metrics_token ({variable}) where metrics_host is {host}")
+
+
 class Processes(Group):
     """Ray, and the driver's metrics."""
 
@@ -566,7 +584,14 @@ class Processes(Group):
     address: Annotated[str, Form("auto|ray://HOST:PORT")] = _setting(
         "", "address of the Ray cluster", default_text="a local one", environment="RAY_ADDRESS"
     )
+    metrics_host: Annotated[str, Form("ADDRESS")] = _setting("127.0.0.1", "address of the Prometheus metrics")
     metrics_port: PortOrOff = _setting(9100, "port of the Prometheus metrics, 0 for off")
+    metrics_token: Token = _setting("", _METRICS_TOKEN, default_text="none", option=False)
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Processes:
+        _expect_token(self.metrics_host, self.metrics_token, "TWIN_METRICS_TOKEN")
+        return self
 
 
 class Consumer(Group):
@@ -586,7 +611,14 @@ class Consumer(Group):
         None, "end when nothing has come for this long", default_text="never"
     )
     max_open: int = _setting(1_000_000, "most vehicles in open minutes, about 200 bytes each", ge=1)
+    metrics_host: Annotated[str, Form("ADDRESS")] = _setting("127.0.0.1", "address of the Prometheus metrics")
     metrics_port: PortOrOff = _setting(9101, "port of the Prometheus metrics, 0 for off")
+    metrics_token: Token = _setting("", _METRICS_TOKEN, default_text="none", option=False)
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Consumer:
+        _expect_token(self.metrics_host, self.metrics_token, "TWIN_CONSUME_METRICS_TOKEN")
+        return self
 
 
 RUN_GROUPS: tuple[type[Group], ...] = (
@@ -651,7 +683,7 @@ class RunSettings:
         values["pace"] = "max" if math.isinf(self.clock.pace) else self.clock.pace
         values["mqtt_clients"] = self.servers.mqtt_clients or "vehicle"
         values["shards"] = self.processes.shards or "auto"
-        values["api_token"] = "***" if self.pool.api_token else ""
+        values |= {name: "***" if values[name] else "" for name in SECRETS}
         return values
 
 

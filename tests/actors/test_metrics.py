@@ -88,9 +88,11 @@ def test_a_fleet_without_sinks_has_no_sink_in_its_metrics() -> None:
     assert {"ev_vehicles", "ev_telemetry_records_total", "ev_shard_restarts_total"} <= names
 
 
-def answer_of(exporter: Exporter, path: str) -> tuple[int, str]:
+def answer_of(exporter: Exporter, path: str, token: str = "") -> tuple[int, str]:
+    headers = {"Authorization": token} if token else {}
+    request = urllib.request.Request(f"http://127.0.0.1:{exporter.port}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{exporter.port}{path}", timeout=HANG_S) as answer:
+        with urllib.request.urlopen(request, timeout=HANG_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -117,3 +119,16 @@ def test_health_says_that_it_lives_and_ready_whether_all_flows(free_port: int) -
         exporter.close()
     with pytest.raises(urllib.error.URLError):
         answer_of(exporter, "/health")
+
+
+def test_with_a_token_only_those_who_have_it_read_metrics(free_port: int) -> None:
+    exporter = Exporter("127.0.0.1", free_port, FleetCollector(lambda: STATUS), dict, "hush")
+    try:
+        assert answer_of(exporter, "/ready")[0] == answer_of(exporter, "/health")[0] == 200
+        code, said = answer_of(exporter, "/metrics")
+        assert (code, json.loads(said)) == (401, {"detail": "expected the header 'Authorization: Bearer <token>'"})
+        sent = ("Bearer hush", "Bearer hus", "hush", "Bearer \u00fc")
+        told = [answer_of(exporter, "/metrics", header)[0] for header in sent]
+        assert told == [200, 401, 401, 401]
+    finally:
+        exporter.close()

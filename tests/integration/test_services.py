@@ -249,7 +249,7 @@ def execute(url: str, *statements: str) -> list[tuple[object, ...]]:
 
 
 @on_linux
-@pytest.mark.parametrize("name", ["kafka", "mosquitto", "postgres", "timescaledb"])
+@pytest.mark.parametrize("name", ["kafka", "mosquitto", "postgres", "prometheus", "timescaledb"])
 def test_listens_on_loopback_only(name: str, request: pytest.FixtureRequest) -> None:
     service: Service = request.getfixturevalue(name)
     found = listening(service.pid)

@@ -65,8 +65,9 @@ def test_resume_does_not_state_defaults_that_are_not_taken() -> None:
 def test_consume_has_its_own_settings() -> None:
     says = shown("consume", "--help")
     for name, field in Consumer.model_fields.items():
-        assert f"--{name.replace('_', '-')}" in says
-        assert default_of(field) in says
+        option = bool(extra_of(field).get("option", True))
+        assert (f"--{name.replace('_', '-')}" in says) == option, "a secret has no flag"
+        assert default_of(field) in says or not option
 
 
 def commands() -> list[tuple[tuple[str, ...], str]]:

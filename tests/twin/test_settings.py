@@ -18,12 +18,14 @@ from twin.servers import targets_of
 from twin.settings import (
     GROUPS,
     RUN_GROUPS,
+    SECRETS,
     Clock,
     Consumer,
     Given,
     Population,
     RunSettings,
     Servers,
+    extra_of,
     load_settings,
     parse_duration,
     setting_names,
@@ -136,6 +138,7 @@ def test_the_names_of_the_services(tmp_path: Path) -> None:
         ({"payload": "xml"}, "--payload: expected 'json' or 'avro', got 'xml'"),
         ({"run_id": "a b"}, "--run-id"),
         ({"rest_host": "0.0.0.0"}, "expected an api_token"),
+        ({"metrics_host": "0.0.0.0"}, "expected a metrics_token (TWIN_METRICS_TOKEN) where metrics_host is"),
         ({"no_such": 1}, "unknown setting no-such; expected one of vehicles"),
     ],
 )
@@ -326,9 +329,24 @@ def test_no_complaint_about_a_file_tells_a_secret(tmp_path: Path, content: str) 
 
 @pytest.mark.parametrize("token", ["schlüssel", "two words", "line\n", "\tmurmur", "a\x00"])
 def test_a_token_that_no_header_carries_is_refused(token: str) -> None:
-    with pytest.raises(BadInput, match="--api-token: expected") as caught:
-        load({"TWIN_API_TOKEN": token})
-    assert token.strip() not in str(caught.value)
+    for name in ("api", "metrics"):
+        with pytest.raises(BadInput, match=f"--{name}-token: expected") as caught:
+            load({f"TWIN_{name.upper()}_TOKEN": token})
+        assert token.strip() not in str(caught.value)
+
+
+def test_no_secret_is_shown() -> None:
+    """For each that there is: one that is not masked would be in run.json."""
+    secrets = {
+        name
+        for group in RUN_GROUPS
+        for name, field in group.model_fields.items()
+        if not extra_of(field).get("option", True)
+    }
+    assert secrets == set(SECRETS)
+    shown = load(dict.fromkeys(SECRETS.values(), "murmur")).shown()
+    assert {shown[name] for name in secrets} == {"***"}
+    assert "murmur" not in str(shown)
 
 
 def test_a_password_is_added_where_it_belongs() -> None:

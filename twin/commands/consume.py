@@ -70,7 +70,7 @@ def consume_until_stopped(given: Given, say: Callable[[str], None]) -> list[str]
             check_targets((plan.kafka, plan.database))
             consumer = FleetConsumer(plan, say)
             exporter = start_exporter(
-                settings.metrics_port,
+                settings,
                 ConsumerCollector(consumer),
                 lambda: {"consumer": consumer.waiting} if consumer.waiting else {},
             )

@@ -54,7 +54,7 @@ def examine(settings: RunSettings) -> Iterator[Finding]:
     yield _try("model", lambda: _model(settings), BadInput)
     yield _port("rest", settings.pool.rest_host, settings.pool.rest_port)
     if settings.processes.metrics_port:
-        yield _port("metrics", "127.0.0.1", settings.processes.metrics_port)
+        yield _port("metrics", settings.processes.metrics_host, settings.processes.metrics_port)
     targets = {target.name: target for target in targets_of(settings.servers)}
     for name in LIVE_SINKS:
         if name in targets:
