@@ -40,11 +40,13 @@ _BINS: Final = 10
 
 @dataclass(frozen=True)
 class Split:
-    """Rows to fit baselines to, and rows to score: they share no vehicle. `how` says in words where they are from."""
+    """Rows to fit baselines to, and rows to score: they share no vehicle. `how` says in words where they are from.
+    `alike`: baselines are fitted to the vehicles that the model was trained on."""
 
     train: Samples
     test: Samples
     how: str
+    alike: bool = False
 
     def __post_init__(self) -> None:
         if np.intersect1d(self.train.vehicle, self.test.vehicle).size:
@@ -62,12 +64,13 @@ def split_for(bundle: Bundle, histories: Histories, samples: Samples, *, seed: i
     else:
         test, train = _dealt(vehicles, seed)
         how = "vehicles of another population than the model's"
+    alike = bool(np.isin(train, bundle.seen["train"]).all()) and histories.plan.seed == bundle.manifest.population
     if test.size < 2 or train.size < 2:
         raise HistoryError(
             f"expected at least two vehicles to score that the model has not seen, and two to fit baselines to, got "
             f"{test.size} and {train.size}: make histories with another seed"
         )
-    return Split(samples.of(train), samples.of(test), how)
+    return Split(samples.of(train), samples.of(test), how, alike)
 
 
 def unseen_vehicles(models: Sequence[Bundle], histories: Histories, samples: Samples) -> npt.NDArray[np.int64]:
@@ -103,6 +106,7 @@ def evaluate(
         "data": {"hash": histories.hash(), "physics": histories.physics, "vehicles": len(labels)},
         "split": {
             "how": split.how,
+            "alike": split.alike,
             "train": int(np.unique(split.train.vehicle).size),
             "test": int(np.unique(split.test.vehicle).size),
             "test_ended": int(ended.size),

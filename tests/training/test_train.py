@@ -72,9 +72,11 @@ def test_only_vehicles_that_the_model_has_not_seen_are_scored(trained: Trained, 
     samples = assemble(histories, label(histories, END_SOH))
     own = split_for(trained.bundle, histories, samples)
     assert np.isin(own.test.vehicle, trained.bundle.seen["test"]).all()
+    assert own.alike
     elsewhere = replace(histories, plan=replace(histories.plan, seed=histories.plan.seed + 1))
     other = split_for(trained.bundle, elsewhere, samples)
     assert np.unique(other.test.vehicle).size > np.unique(own.test.vehicle).size
+    assert not other.alike, "a leak cannot be told: baselines learn from fewer vehicles than the model did"
     assert not np.intersect1d(other.test.vehicle, other.train.vehicle).size
     seen = samples.of(np.concatenate([trained.bundle.seen["train"], trained.bundle.seen["calibration"]]))
     with pytest.raises(HistoryError, match="expected at least two vehicles to score that the model has not seen"):

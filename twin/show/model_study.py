@@ -151,7 +151,7 @@ def as_text(scores: dict[str, Any]) -> str:
                 for group in ("cells", "uses", "cohorts", "fifths")
             ),
         ]
-        if s["mae"] < s["baselines"]["hidden_constants"]["mae"]:
+        if split["alike"] and s["mae"] < s["baselines"]["hidden_constants"]["mae"]:
             lines.append(
                 "ALARM: better than the same learner that is told what no vehicle knows of itself. Look for a leak."
             )
