@@ -25,7 +25,7 @@ from actors.prediction.plan import Known
 from datasets.schema import MODEL_INPUTS, MODEL_OUTPUTS, VEHICLE_ID, vehicle_index
 
 MAX_REST_ROWS = 10_000
-MAX_REST_BYTES = 8 << 20  # twice what that many rows take, indented and with every digit of a double
+MAX_REST_BYTES = 48 << 20  # what that many rows take with every feature and every digit of a double
 _LARGEST = 1e12  # of a windowed feature; float32 holds it
 
 

@@ -87,7 +87,10 @@ def test_too_few_vehicles_for_so_many_splits(histories_folder: Path) -> None:
     ("options", "says"),
     [
         (["--data", "nowhere"], "holds no histories.json"),
-        (["--data", "{data}", "--splits", "2"], "expected at least 4 splits and five vehicles for each, got 2"),
+        (
+            ["--data", "{data}", "--end-soh", "0.94", "--splits", "2"],
+            "expected at least 4 splits and five vehicles for each, got 2",
+        ),
         (["--data", "{data}", "--threads", "0"], "expected --forks of at least 0 and --threads of at least 1"),
         (["--data", "{data}", "--model", "nowhere"], "nowhere"),
     ],

@@ -52,7 +52,7 @@ def test_a_better_model_passes_and_a_worse_one_does_not(trained: Trained, worse:
 def test_intervals_that_hold_too_seldom_or_always_are_refused(
     trained: Trained, worse: Path, histories: Histories, tmp_path: Path
 ) -> None:
-    for name, margin in (("narrow", -0.45), ("wide", 9.0)):
+    for name, margin in (("narrow", -3.0), ("wide", 9.0)):
         broken = changed(trained.folder, tmp_path / name, margins={"efc": margin, "days": margin})
         verdict = judge(Bundle.load(worse), broken, histories)
         assert not verdict.promote
