@@ -1,186 +1,205 @@
-"""What the pool is asked with is what models were trained with: the months that a shard keeps, against the same days
-folded as training does; however the shard was cut, killed or begun anew."""
+"""Windows without Kafka: in any order, however often, broken off anywhere, the sums are those of the records."""
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import replace
-from pathlib import Path
+import copy
+import dataclasses
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from actors.fleet.plan import PopulationPlan, ShardPlan
-from actors.fleet.shard import Shard
-from actors.prediction.windows import Windows
-from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
-from datasets.log.durable import LogFull, replace_file
-from datasets.months import KEPT, MonthFold, known_month, known_s, month_path, months_directory
-from models.features import WINDOWED, windows_of
-from physics import FleetLives, FleetPhysics, draw_population
-from physics.constants import DAY_S
-from physics.sensors import PROFILES
+from actors.aggregates.windows import Key, Window, Windows, _insert, minute_of
 
-FIRST, VEHICLES = 40, 6
-START_S = 1_767_225_600  # 2026-01-01
-CELLS = (("chen2020", 0.75), ("prada2013", 0.25))
-FAST: dict[str, Any] = {
-    "fast_forward": True,
-    "step_s": 1.0,
-    "telemetry_ticks": 86_400,
-    "checkpoint_ticks": 300 * 86_400,
-}
-LIVE: dict[str, Any] = {"step_s": 20.0, "telemetry_ticks": 90, "checkpoint_ticks": 2_000}
+START = datetime(2026, 6, 1, 7, tzinfo=UTC)
 
 
-def plan(run: Path, **changes: Any) -> ShardPlan:
-    values: dict[str, Any] = {
-        "run_dir": run, "run_id": "run-test", "shard": 0, "first_vehicle": FIRST, "vehicles": VEHICLES,
-        "population": PopulationPlan(7, CELLS, None, 3.0, 0.02), "start_s": START_S, "predicted": True,
+def record(vehicle: int, seq: int, *, run: str = "run", second: float | None = None, **more: Any) -> dict[str, Any]:
+    values = {"soc": 0.1 + seq / 1000, "soh": 0.9, "battery_temperature": 20.0 + vehicle, "power_consumption": 1.5}
+    time = START + timedelta(seconds=2 * seq if second is None else second)
+    return {
+        "run_id": run, "vehicle_id": f"EV-{vehicle:06d}", "seq": seq, "ts": time, "mode": "parked", "flags": 0,
+        **values, **more,
     }  # fmt: skip
-    return ShardPlan(**(values | changes))
 
 
-def trained(run: ShardPlan, ticks: int, vehicle: np.ndarray, time_s: np.ndarray) -> np.ndarray:
-    """The windowed features as training makes them, from days of the same vehicles in one piece."""
-    who = draw_population(
-        7, np.arange(FIRST, FIRST + VEHICLES), dict(CELLS), oldest_years=3.0, fault_share=0.02, start_s=START_S
-    )
-    fleet = (FleetLives if run.fast_forward else FleetPhysics)(
-        who, cycles=[load_drive_cycle(name).speed_mps for name in drive_cycle_names()], start_s=START_S,
-        step_s=run.step_s, sensors=PROFILES["typical"], daily=True,
-    )  # fmt: skip
-    fleet.advance(ticks, run.telemetry_ticks)
-    months = pd.DataFrame(MonthFold(who.vehicle).add(fleet.daily()))
-    age = who.age_years[vehicle - FIRST] + (time_s - START_S) / (365.2425 * DAY_S)
-    return windows_of(months, vehicle, time_s, age).astype(np.float32)
+class Process:
+    """A member of the group with its store, both in memory; `crash` forgets what was not written."""
+
+    def __init__(self, log: list[dict[str, Any]], **bounds: Any) -> None:
+        self.log, self.bounds = log, bounds
+        self.stored: dict[Key, Window] = {}
+        self.committed = 0
+        self.crash()
+
+    def crash(self) -> None:
+        self.windows = Windows(**self.bounds)
+        self.position = self.committed
+
+    def read(self, count: int, now_s: float = 0.0) -> None:
+        for offset in range(self.position, min(self.position + count, len(self.log))):
+            made = self.log[offset]
+            key = (made["run_id"], minute_of(made["ts"]), 0)
+            stored = None if key in self.windows else copy.deepcopy(self.stored.get(key))
+            self.windows.add(0, offset, made, now_s, stored)
+            self.position = offset + 1
+
+    def write(self, now_s: float = 0.0, *, everything: bool = False, commit: bool = True) -> list[Window]:
+        closable = self.windows.closable(now_s, everything=everything)
+        self.stored |= {window.key: copy.deepcopy(window) for window in closable}
+        self.windows.close(closable)
+        if commit:
+            self.committed = self.windows.offsets().get(0, self.committed)
+        return closable
 
 
-def moments(run: ShardPlan, ticks: int) -> tuple[np.ndarray, np.ndarray]:
-    """(vehicle, time) of every telemetry record, in the order of the log."""
-    seq = np.arange(ticks // run.telemetry_ticks)
-    times = START_S + (seq + 1) * run.telemetry_ticks * run.step_s
-    return np.tile(np.arange(FIRST, FIRST + VEHICLES), seq.size), np.repeat(times, VEHICLES)
+def expected(log: list[dict[str, Any]]) -> dict[Key, tuple[int, int]]:
+    """Records and vehicles of each window, the slow way."""
+    found: dict[Key, set[tuple[str, int]]] = {}
+    for made in log:
+        found.setdefault((made["run_id"], minute_of(made["ts"]), 0), set()).add((made["vehicle_id"], made["seq"]))
+    return {key: (len(ids), len({vehicle for vehicle, _ in ids})) for key, ids in found.items()}
 
 
-def served(run: ShardPlan, ticks: int, cuts: int) -> np.ndarray:
-    """What a feeder knows, asked in so many pieces."""
-    windows = Windows(months_directory(run.run_dir, 0))
-    parts = zip(*(np.array_split(values, cuts) for values in moments(run, ticks)), strict=True)
-    return np.concatenate([windows.at(vehicle, time_s) for vehicle, time_s in parts])
+def result(process: Process) -> dict[Key, tuple[int, int]]:
+    return {key: (window.records, window.vehicles) for key, window in process.stored.items()}
 
 
-LIFE = 960 * 86_400
+def test_a_window_closes_behind_the_watermark() -> None:
+    process = Process([record(0, seq) for seq in range(60)], lateness_s=10)
+    process.read(35)  # the newest is at 68 s: the first minute waits until 70 s
+    assert process.write() == []
+    assert process.committed == 0
+    process.read(1)
+    [window] = process.write()
+    assert (window.minute, window.records, window.vehicles) == (START, 30, 1)
+    assert window.soc_max == pytest.approx(0.129)
+    assert process.committed == 30, "the first record of the minute that is open"
 
 
-@pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory) -> ShardPlan:
-    """Years of a shard in blocks of odd lengths, with a kill without a checkpoint and an end in order."""
-    return lived(plan(tmp_path_factory.mktemp("life"), **FAST), LIFE)
+def test_a_quiet_window_closes_after_the_idle_time() -> None:
+    process = Process([record(0, 0)], idle_s=30)
+    process.read(1, now_s=100.0)
+    assert process.write(129.9) == []
+    assert len(process.write(130.0)) == 1
+    assert process.committed == 1
 
 
-def lived(run: ShardPlan, ticks: int) -> ShardPlan:
-    shard = Shard(run)
-    for k in range(1, 9):
-        shard.advance(ticks * k // 8 // run.telemetry_ticks * run.telemetry_ticks)
-        if k == 3:
-            shard._log.close()
-            shard = Shard(run)
-        if k == 6:
-            shard.close()
-            shard = Shard(run)
-    shard.close()
-    return run
+def test_runs_and_partitions_have_watermarks_of_their_own() -> None:
+    windows = Windows(lateness_s=10)
+    windows.add(0, 0, record(0, 0), 0.0, None)
+    windows.add(1, 0, record(1, 500), 0.0, None)
+    windows.add(0, 1, record(2, 500, run="other"), 0.0, None)
+    assert windows.closable(0.0) == []
+    assert windows.offsets() == {0: 0, 1: 0}
+    windows.drop(1)
+    assert windows.offsets() == {0: 0}
+    assert len(windows) == 2
 
 
-def check(run: ShardPlan, ticks: int) -> np.ndarray:
-    """The features served, which are those trained with."""
-    told = served(run, ticks, 97)
-    vehicle, time_s = moments(run, ticks)
-    np.testing.assert_allclose(told, trained(run, ticks, vehicle, time_s), rtol=2e-6)
-    np.testing.assert_array_equal(served(run, ticks, 1), told)
-    last = dict(zip(WINDOWED, told[-VEHICLES:].T, strict=True))
-    assert (last["months"] == min(24, known_month(time_s[-1]) - known_month(START_S))).all()
-    assert np.isfinite(last["soh_3"]).all()
-    begun = dict(zip(WINDOWED, told[:VEHICLES].T, strict=True))
-    assert (begun["months"] == 0).all()
-    assert np.isfinite(begun["age_years"]).all()
-    return told
+def test_late_is_counted_and_the_window_opens_again() -> None:
+    process = Process([*(record(0, seq) for seq in range(60)), record(1, 3), record(1, 4)])
+    process.read(60)
+    process.write()
+    assert process.windows.counts.late == 0
+    process.read(2)
+    assert process.windows.counts.late == 2
+    process.write(everything=True)
+    assert result(process) == expected(process.log)
+    assert process.committed == 62
 
 
-def test_serving_knows_what_training_knew_of_lives(life: ShardPlan) -> None:
-    check(life, LIFE)
+def test_the_same_identity_counts_once_and_the_same_offset_too() -> None:
+    process = Process([record(0, 0), record(0, 1), record(0, 1), record(0, 0)])
+    process.read(4)
+    process.write(everything=True, commit=False)
+    process.crash()
+    process.read(4)
+    process.write(everything=True)
+    assert result(process) == {("run", START, 0): (2, 1)}
+    assert dataclasses.astuple(process.windows.counts)[:3] == (0, 0, 4), "counted, duplicates, again"
 
 
-def test_serving_knows_what_training_knew_of_a_live_fleet(tmp_path: Path) -> None:
-    ticks = 40 * 4_320
-    check(lived(plan(tmp_path, **LIVE), ticks), ticks)
+def test_full_closes_the_oldest() -> None:
+    process = Process([record(vehicle, 30 * minute) for minute in range(10) for vehicle in range(3)], max_open=12,
+                      lateness_s=1e6)  # fmt: skip
+    process.read(30)
+    assert process.windows.full()
+    closed = process.write()
+    assert [window.minute for window in closed] == [START + timedelta(minutes=minute) for minute in range(7)]
+    assert not process.windows.full()
+    assert process.committed == 21
 
 
-def test_a_feeder_that_begins_later_and_a_record_that_comes_late_know_the_same(life: ShardPlan) -> None:
-    whole = served(life, LIFE, 97)
-    vehicle, time_s = moments(life, LIFE)
-    since = 800 * VEHICLES
-    again = Windows(months_directory(life.run_dir, 0))
-    np.testing.assert_array_equal(again.at(vehicle[since:], time_s[since:]), whole[since:])
-    turn = np.flatnonzero(np.diff(known_month(time_s[since:])))[0] + since + 1  # the first record of a new month
-    late = Windows(months_directory(life.run_dir, 0))
-    late.at(vehicle[turn : turn + 1], time_s[turn : turn + 1])
-    np.testing.assert_array_equal(late.at(vehicle[turn - 9 : turn], time_s[turn - 9 : turn]), whole[turn - 9 : turn])
+def test_the_ends_of_the_calendar() -> None:
+    ends = [record(0, 0, second=0) | {"ts": time} for time in (datetime.min, datetime.max)]
+    process = Process([made | {"ts": made["ts"].replace(tzinfo=UTC)} for made in ends])
+    process.read(2)
+    process.write(everything=True)
+    assert len(process.stored) == 2
 
 
-def test_months_on_disk_say_who_and_how_old(life: ShardPlan) -> None:
-    first, days = int(known_month(START_S)), LIFE // 86_400
-    last = int(known_month(START_S + days * DAY_S))
-    files = sorted(int(path.stem) for path in months_directory(life.run_dir, 0).iterdir())
-    assert files == list(range(first, last + 1))
-    for month in files:
-        table = pq.read_table(month_path(months_directory(life.run_dir, 0), month))
-        assert table.schema.equals(KEPT)
-        assert table.column("vehicle").to_pylist() == list(range(FIRST, FIRST + VEHICLES))
-        assert set(table.column("month").to_pylist()) == {month}
-        reported = set(table.column("days").to_pylist())
-        assert reported == {0} if month == first else reported <= {6, 7} if month == first + 1 else reported == {30}
-        age = table.column("age_years").to_numpy()
-        assert ((age >= (known_s(month) - START_S) / (365.2425 * DAY_S) - 1e-9) & (age < 6.0)).all()
+def test_a_malformed_message_is_passed_over() -> None:
+    windows = Windows()
+    windows.skip(3, 41)
+    assert windows.offsets() == {3: 42}
+    windows.add(3, 42, record(0, 0), 0.0, None)
+    windows.skip(3, 43)
+    assert windows.offsets() == {3: 42}
 
 
-def test_without_room_for_a_month_its_records_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, full = plan(tmp_path, **FAST), {"now": True}
-
-    def no_room(path: Path, content: Any) -> None:
-        if full["now"] and path.stem != f"{int(known_month(START_S)):05d}":
-            raise LogFull(28, "no room", str(path))
-        replace_file(path, content)
-
-    monkeypatch.setattr("datasets.months.replace_file", no_room)
-    shard = Shard(run)
-    assert "room on the volume" in shard.advance(60 * 86_400).waiting_for
-    assert shard.status().records == 0
-    full["now"] = False
-    assert shard.advance(60 * 86_400).waiting_for == ""
-    assert shard.status().records == 60 * VEHICLES
-    shard.close()
+@given(st.lists(st.integers(0, 30)))
+def test_ranges_are_a_set(numbers: list[int]) -> None:
+    ranges: list[int] = []
+    seen: set[int] = set()
+    for number in numbers:
+        assert _insert(ranges, number) == (number not in seen)
+        seen.add(number)
+        assert {n for first, end in zip(ranges[::2], ranges[1::2], strict=True) for n in range(first, end)} == seen
+        assert ranges == sorted(set(ranges))
 
 
-def test_without_predictions_no_months_are_kept(tmp_path: Path) -> None:
-    shard = Shard(plan(tmp_path, predicted=False, **FAST))
-    shard.advance(100 * 86_400)
-    shard.close()
-    assert not (tmp_path / "months").exists()
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("read"), st.integers(1, 25)),
+        st.tuples(st.just("write"), st.integers(0, 60)),
+        st.tuples(st.just("everything"), st.just(0)),
+        st.tuples(st.just("crash after writing"), st.just(0)),
+        st.tuples(st.just("crash"), st.just(0)),
+    ),
+    max_size=25,
+)
 
 
-def test_a_month_that_cannot_be_read_is_one_that_is_not_known(
-    life: ShardPlan, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@given(
+    st.lists(st.builds(record, st.integers(0, 3), st.integers(0, 120), run=st.sampled_from(["a", "b"])), max_size=80),
+    STEPS,
+    st.sampled_from([3, 1000]),
+)
+def test_crashes_anywhere_change_nothing(
+    log: list[dict[str, Any]], steps: list[tuple[str, int]], max_open: int
 ) -> None:
-    copy = replace(life, run_dir=Path(shutil.copytree(life.run_dir, tmp_path / "copy")))
-    before = dict(zip(WINDOWED, served(life, LIFE, 3)[-1], strict=True))
-    month = int(known_month(moments(life, LIFE)[1][-1]))
-    month_path(months_directory(copy.run_dir, 0), month - 2).write_bytes(b"PAR1 no parquet")
-    after = dict(zip(WINDOWED, served(copy, LIFE, 3)[-1], strict=True))
-    assert after["months"] == before["months"] - 1
-    assert after["age_years"] == before["age_years"]
-    assert "cannot be read" in caplog.text
+    """Any order of records and repeats, any break: the rows are those of one undisturbed reading, to the last bit."""
+    process = Process(log, max_open=max_open)
+    for now, (step, number) in enumerate(steps):
+        if step == "read":
+            process.read(number, float(now))
+        elif step == "write":
+            process.write(float(number))
+        elif step == "everything":
+            process.write(everything=True)
+        elif step == "crash after writing":
+            process.write(everything=True, commit=False)
+            process.crash()
+        else:
+            process.crash()
+    process.read(len(log))
+    process.write(everything=True)
+    assert process.committed == len(log)
+    assert result(process) == expected(log)
+    undisturbed = Process(log)
+    undisturbed.read(len(log))
+    undisturbed.write(everything=True)
+    assert process.stored == undisturbed.stored
