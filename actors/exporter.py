@@ -6,7 +6,6 @@ while something waits. Both say what waits for what.
 
 from __future__ import annotations
 
-import hmac
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +15,8 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
+
+from actors.secret import bears
 
 Waits = Callable[[], Mapping[str, str]]
 """What waits for what, by part; empty where all flows."""
@@ -49,8 +50,7 @@ def _pages(registry: CollectorRegistry, waits: Waits, token: str) -> Callable[..
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        sent = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
-        if path == "/metrics" and (not token or hmac.compare_digest(sent, f"Bearer {token}".encode())):
+        if path == "/metrics" and (not token or bears(environ.get("HTTP_AUTHORIZATION", ""), token)):
             found: Iterable[bytes] = metrics(environ, start_response)
             return found
         status: str = "404 Not Found"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import hmac
 import json
 import logging
 import os
@@ -73,3 +74,9 @@ def _recalled(file: str, line: int, variable: str) -> Secret:
     if variable not in os.environ:
         _log.warning("expected a secret in %s, or in %s of this node's environment; found neither", file, variable)
     return Secret(os.environ.get(variable, ""), variable)
+
+
+def bears(header: str, token: str) -> bool:
+    """Whether an Authorization header has this token. It comes decoded as Latin-1, and text beyond ASCII cannot be
+    compared, so bytes are."""
+    return hmac.compare_digest(header.encode("latin-1"), f"Bearer {token}".encode())

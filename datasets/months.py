@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from datasets.log.durable import replace_file
 from physics import DAILY
-from physics.constants import DAY_S
+from physics.constants import DAY_S, YEAR_S
 
 MONTH_DAYS: Final = 30
 _KNOWN_AFTER_DAYS: Final = 1.5
@@ -136,8 +136,8 @@ class MonthFold:
         return values
 
 
-def known_s(month: int) -> float:
-    """When a month is known of all vehicles [s since 1970, UTC]."""
+def known_s[Number: (float, npt.NDArray[Any])](month: Number) -> Number:
+    """When a month is known of all vehicles [s since 1970, UTC]; one or many."""
     return ((month + 1) * MONTH_DAYS + _KNOWN_AFTER_DAYS) * DAY_S
 
 
@@ -202,7 +202,7 @@ class MonthKeeper:
         if path.exists():
             return
         of = np.searchsorted(self._vehicles, rows["vehicle"])
-        age = self._age_years[of] + (known_s(month) - self._start_s) / (365.2425 * DAY_S)
+        age = self._age_years[of] + (known_s(month) - self._start_s) / YEAR_S
         columns = rows | {"month": np.full(of.size, month), "age_years": age}
         order = np.argsort(of)
         table = pa.table({name: pa.array(columns[name][order], KEPT.field(name).type) for name in KEPT.names}, KEPT)

@@ -24,7 +24,7 @@ import pyarrow as pa
 from datasets.months import MONTH_DAYS, NAMES, known_month, known_s
 from datasets.schema import MODEL_INPUTS
 from physics.columns import DIAGNOSTICS
-from physics.constants import DAY_S
+from physics.constants import YEAR_S
 
 Floats = npt.NDArray[np.float64]
 
@@ -219,8 +219,7 @@ class History:
 def age_at(age_years: Floats, time_s: Floats) -> Floats:
     """The `age_years` of features at these times [s since 1970]: that of the vehicle, `age_years`, when the last month
     became known. So what is known of a vehicle's past changes once a month."""
-    since_s = time_s - (known_s(0) + MONTH_DAYS * DAY_S * known_month(time_s))
-    return np.maximum(age_years - since_s / (365.2425 * DAY_S), 0.0)
+    return np.asarray(np.maximum(age_years - (time_s - known_s(known_month(time_s))) / YEAR_S, 0.0))
 
 
 def windows_of(

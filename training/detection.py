@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from datasets.months import known_month, known_s
 from models.features import WINDOWED, windows_of
-from physics.constants import DAY_S
+from physics.constants import DAY_S, YEAR_S
 from physics.faults import KINDS
 from training.fit import FAILURE, Boost, Table
 from training.histories import START_S, Histories, HistoryError
@@ -65,8 +65,8 @@ def watch(histories: Histories) -> Watched:
     first = int(known_month(START_S)) + 1
     rows = months[months["month"] >= first + 2].sort_values(["vehicle", "month"], kind="stable")
     vehicle, month = rows["vehicle"].to_numpy(), rows["month"].to_numpy(np.int64)
-    time_s = np.array([known_s(of) for of in range(month.max() + 1)])[month]
-    age_years = (time_s - START_S) / (365.2425 * DAY_S)
+    time_s = known_s(month)
+    age_years = (time_s - START_S) / YEAR_S
     inputs = windows_of(months, vehicle, time_s, age_years).astype(np.float32)
     since = np.full((len(rows), len(KINDS)), np.nan)
     names = [kind.name for kind in KINDS]

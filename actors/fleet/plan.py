@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from actors.delivery.sinks.base import Target, reader_of
 from actors.prediction.plan import READER, FeederPlan, PoolPlan, pool_name
@@ -74,6 +75,11 @@ class ShardPlan:
     """How many shards the run has, all of which may write to one volume."""
     restart: bytes = b""
     """A checkpoint from the driver, for a shard whose log was lost with its node. The new log begins there."""
+
+    @property
+    def indices(self) -> npt.NDArray[np.int64]:
+        """Of its vehicles in the fleet, shape (vehicles,)."""
+        return np.arange(self.first_vehicle, self.first_vehicle + self.vehicles, dtype=np.int64)
 
     def rows(self, tick: int) -> int:
         """Telemetry rows made up to `tick`."""

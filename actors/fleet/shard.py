@@ -150,11 +150,10 @@ class Shard:
 
     def _fresh(self) -> FleetPhysics:
         plan = self._plan
-        vehicles = np.arange(plan.first_vehicle, plan.first_vehicle + plan.vehicles, dtype=np.int64)
         who = plan.population
         population = draw_population(
             who.seed,
-            vehicles,
+            plan.indices,
             dict(who.cells),
             use=who.use,
             models=dict(who.models) if who.models else None,
@@ -178,13 +177,11 @@ class Shard:
 
     def _new_months(self) -> MonthKeeper:
         plan = self._plan
-        vehicles = np.arange(plan.first_vehicle, plan.first_vehicle + plan.vehicles, dtype=np.int64)
-        return MonthKeeper(months_directory(plan.run_dir, plan.shard), vehicles, self._age_years, plan.start_s)
+        return MonthKeeper(months_directory(plan.run_dir, plan.shard), plan.indices, self._age_years, plan.start_s)
 
     def _new_sender(self) -> Sender:
         plan = self._plan
-        vehicles = np.arange(plan.first_vehicle, plan.first_vehicle + plan.vehicles, dtype=np.int64)
-        return Sender(plan.transmission, plan.population.seed, vehicles, plan.telemetry_ticks * plan.step_s)
+        return Sender(plan.transmission, plan.population.seed, plan.indices, plan.telemetry_ticks * plan.step_s)
 
     def _parts(self) -> dict[str, list[np.ndarray]]:
         """What a checkpoint holds."""
@@ -310,7 +307,7 @@ class Shard:
         volume = os.statvfs(self._plan.run_dir)
         # Every other shard may find the same room at this moment, and write as much as this one before it looks again.
         written = self._plan.shards * (block.nbytes + self._checkpoint_bytes)
-        if volume.f_bavail * volume.f_frsize < MIN_FREE_BYTES + written:
+        if block.num_rows and volume.f_bavail * volume.f_frsize < MIN_FREE_BYTES + written:
             return self._no_room(block)
         try:
             if self._months:

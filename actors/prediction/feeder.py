@@ -24,8 +24,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from actors.latency import Latencies
+from actors.prediction.past import ShardPast
 from actors.prediction.plan import READER, FeederPlan, Known
-from actors.prediction.windows import Windows
 from actors.supervised import keep_calling
 from datasets.log import (
     Cursor,
@@ -149,7 +149,7 @@ class _Feed:
         self._plan = plan
         self._file = CursorFile(plan.run_dir, READER, "telemetry", shard)
         self.reader = LogReader(log_directory(plan.run_dir, "telemetry", shard))
-        self._windows = Windows(months_directory(plan.run_dir, shard))
+        self._past = ShardPast(months_directory(plan.run_dir, shard))
         self._newest = _Newest()
         self.writer: LogWriter | None = None
         self._saved = self.looked = self._file.load().position
@@ -178,7 +178,7 @@ class _Feed:
         vehicle = vehicle_indices(ids.dictionary)[ids.indices.to_numpy()]
         plan = self._plan
         time_s = plan.start_s + (rows.column("seq").to_numpy() + 1) * (plan.telemetry_ticks * plan.step_s)
-        inputs = np.hstack([input_matrix(rows), self._windows.at(vehicle, time_s)])
+        inputs = np.hstack([input_matrix(rows), self._past.at(vehicle, time_s)])
         self._newest.take(vehicle, rows, inputs)
         return inputs
 

@@ -42,11 +42,12 @@ _KNOWN_S = 5.0
 
 
 class Pool:
-    """One replica: a model that answers batches, until another takes its place."""
+    """One replica: a model that answers batches, until another takes its place. `name`: of its pool, if it has feeders
+    that know the run's vehicles."""
 
-    def __init__(self, bundle: Path | Bundle) -> None:
+    def __init__(self, bundle: Path | Bundle, name: str = "") -> None:
         self.notice = ""
-        self._feeders = Feeders("")
+        self._feeders = Feeders(name)
         self._asked: list[tuple[npt.NDArray[np.floating], asyncio.Future[dict[str, Any]]]] = []
         self.swap(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle), {})
 
@@ -178,12 +179,10 @@ class Replica(Pool):
     ) -> None:
         self._every_s = every_s
         if watcher is None:
-            super().__init__(bundle)
-            self._feeders = Feeders(name)
+            super().__init__(bundle, name)
             return
         offered, notice = await watcher.current.remote("")
-        super().__init__(await asyncio.to_thread(offered.load))
-        self._feeders = Feeders(name)
+        super().__init__(await asyncio.to_thread(offered.load), name)
         self.swap(self._model[0], offered.origin)
         self._known, self.notice = offered.key, notice
         self._following = asyncio.create_task(self._follow(watcher))

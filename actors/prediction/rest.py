@@ -7,7 +7,6 @@ Single requests that come at the same time are predicted together.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import GenericAlias
@@ -22,6 +21,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from actors.prediction.plan import Known
+from actors.secret import bears
 from datasets.schema import MODEL_INPUTS, MODEL_OUTPUTS, VEHICLE_ID, vehicle_index
 
 MAX_REST_ROWS = 10_000
@@ -119,9 +119,8 @@ def rest_api(token: str | None, pool: Callable[[], Predictor]) -> FastAPI:
     def authorised(authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> None:
         if token is None:
             return
-        # An empty one is a token that this node does not have (`actors/secret.py`). Bytes are compared, because
-        # Starlette decodes a header as Latin-1, and text beyond ASCII cannot be compared.
-        if not token or not hmac.compare_digest((authorization or "").encode("latin-1"), f"Bearer {token}".encode()):
+        # An empty one is a token that this node does not have (`actors/secret.py`).
+        if not token or not bears(authorization or "", token):
             raise HTTPException(
                 401, "expected the header 'Authorization: Bearer <token>'", headers={"WWW-Authenticate": "Bearer"}
             )

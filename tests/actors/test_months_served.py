@@ -15,7 +15,7 @@ import pytest
 
 from actors.fleet.plan import PopulationPlan, ShardPlan
 from actors.fleet.shard import Shard
-from actors.prediction.windows import Windows
+from actors.prediction.past import ShardPast
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.log.durable import LogFull, replace_file
 from datasets.months import KEPT, MonthFold, known_month, known_s, month_path, months_directory
@@ -68,7 +68,7 @@ def moments(run: ShardPlan, ticks: int) -> tuple[np.ndarray, np.ndarray]:
 
 def served(run: ShardPlan, ticks: int, cuts: int) -> np.ndarray:
     """What a feeder knows, asked in so many pieces."""
-    windows = Windows(months_directory(run.run_dir, 0))
+    windows = ShardPast(months_directory(run.run_dir, 0))
     parts = zip(*(np.array_split(values, cuts) for values in moments(run, ticks)), strict=True)
     return np.concatenate([windows.at(vehicle, time_s) for vehicle, time_s in parts])
 
@@ -124,10 +124,10 @@ def test_a_feeder_that_begins_later_and_a_record_that_comes_late_know_the_same(l
     whole = served(life, LIFE, 97)
     vehicle, time_s = moments(life, LIFE)
     since = 800 * VEHICLES
-    again = Windows(months_directory(life.run_dir, 0))
+    again = ShardPast(months_directory(life.run_dir, 0))
     np.testing.assert_array_equal(again.at(vehicle[since:], time_s[since:]), whole[since:])
     turn = np.flatnonzero(np.diff(known_month(time_s[since:])))[0] + since + 1  # the first record of a new month
-    late = Windows(months_directory(life.run_dir, 0))
+    late = ShardPast(months_directory(life.run_dir, 0))
     late.at(vehicle[turn : turn + 1], time_s[turn : turn + 1])
     np.testing.assert_array_equal(late.at(vehicle[turn - 9 : turn], time_s[turn - 9 : turn]), whole[turn - 9 : turn])
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.fleet.status import FleetStatus
-from actors.prediction.windows import Windows
+from actors.prediction.past import ShardPast
 from datasets.months import months_directory
 from datasets.schema import vehicle_index
 from models.bundle import Bundle
@@ -126,7 +126,9 @@ def test_predictions_of_a_run_over_years_read_the_past(tmp_path: Path, free_port
     vehicle = np.array([vehicle_index(name) for name in rows.column("vehicle_id").to_pylist()])
     time_s = rows.column("ts").cast(pa.int64()).to_numpy() * 1e-6
     of_shard = ((0, vehicle < 4), (1, vehicle >= 4))
-    past = np.concatenate([Windows(months_directory(run, shard)).at(vehicle[of], time_s[of]) for shard, of in of_shard])
+    past = np.concatenate(
+        [ShardPast(months_directory(run, shard)).at(vehicle[of], time_s[of]) for shard, of in of_shard]
+    )
     expected = bundle.predict(np.hstack([inputs, past]))
     rul = told.column("rul").to_numpy()
     np.testing.assert_allclose(rul, expected.rul, rtol=1e-3, atol=0.01)

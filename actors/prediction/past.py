@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +12,14 @@ import pyarrow.parquet as pq
 
 from datasets.months import known_month, known_s, month_path
 from models.features import WINDOWED, History, windowed
-from physics.constants import DAY_S
+from physics.constants import YEAR_S
 
 _log = logging.getLogger(__name__)
-
-_YEAR_S: Final = 365.2425 * DAY_S
 
 Floats32 = npt.NDArray[np.float32]
 
 
-class Windows:
+class ShardPast:
     """Follows the files of a `datasets.months.MonthKeeper`.
 
     A shard keeps a month before it logs the first record from when it is known, so what a record is predicted with
@@ -61,7 +58,7 @@ class Windows:
         for of in range(first, month + 1):
             self._take(of)
             if of >= month - 1 and self._vehicles.size:  # of those before nobody asks
-                age_years = np.maximum((known_s(of) - self._born_s) / _YEAR_S, 0.0)
+                age_years = np.maximum((known_s(of) - self._born_s) / YEAR_S, 0.0)
                 self._before = self._now
                 self._now = windowed(self._history.past(of), age_years).astype(np.float32)
         if self._before.shape != self._now.shape:
@@ -83,4 +80,4 @@ class Windows:
             self._history = History(self._vehicles)
             self._born_s = np.full(self._vehicles.size, np.nan)
         of = self._history.add(columns)
-        self._born_s[of] = known_s(month) - _YEAR_S * columns["age_years"]
+        self._born_s[of] = known_s(month) - YEAR_S * columns["age_years"]
