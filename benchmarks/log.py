@@ -18,17 +18,14 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.fleet.plan import FleetPlan, PopulationPlan
-from actors.fleet.shard import Shard
+from actors.fleet.shard import Shard, physics_of
 from benchmarks import parser, results_of
-from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.log import Frame, LogReader, log_directory
 from datasets.log.segments import write_sealed
-from physics import FleetPhysics, draw_population
 from physics.sensors import DEFAULT_SENSORS, PROFILES
 
 
@@ -136,13 +133,9 @@ def core_seconds(work: Callable[[], object]) -> float:
 def rate(run: Path, vehicles: int, size: Size, sensors: str) -> Rate:
     """Block by block in turn, after two that are not counted."""
     plan = plan_of(run, vehicles, sensors)
-    shard, longest, who = Shard(plan.shard_plans()[0]), plan.longest_block(vehicles), plan.population
-    population = draw_population(
-        who.seed, np.arange(vehicles), dict(who.cells), use=who.use, oldest_years=who.oldest_years,
-        fault_share=who.fault_share, start_s=plan.start_s,
-    )  # fmt: skip
-    cycles = [load_drive_cycle(name).speed_mps for name in drive_cycle_names()]
-    physics = FleetPhysics(population, cycles=cycles, start_s=plan.start_s, sensors=plan.sensors)
+    (of,) = plan.shard_plans()
+    shard, longest = Shard(of), plan.longest_block(vehicles)
+    physics, _ = physics_of(of)
     kernel_s, shard_s = [], []
     for block in range(size.shard_blocks + 2):
         kernel_s.append(core_seconds(lambda: physics.advance(longest, plan.telemetry_ticks, compact=True)))

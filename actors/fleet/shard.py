@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from actors.fleet.plan import ShardPlan
@@ -113,6 +114,33 @@ def _telemetry(columns: dict[str, Any], samples: dict[str, np.ndarray]) -> pa.Re
     return pa.record_batch([columns[field.name] for field in FIELDS["telemetry"]], schema=SCHEMAS["telemetry"])
 
 
+def physics_of(plan: ShardPlan) -> tuple[FleetPhysics, npt.NDArray[np.float64]]:
+    """The vehicles of a shard before their first step, and their ages then [years], shape (vehicles,)."""
+    who = plan.population
+    population = draw_population(
+        who.seed,
+        plan.indices,
+        dict(who.cells),
+        use=who.use,
+        models=dict(who.models) if who.models else None,
+        oldest_years=who.oldest_years,
+        fault_share=who.fault_share,
+        start_s=plan.start_s,
+        drains=who.drains,
+    )
+    physics = (FleetLives if plan.fast_forward else FleetPhysics)(
+        population,
+        cycles=[load_drive_cycle(name).speed_mps for name in drive_cycle_names()],
+        start_s=plan.start_s,
+        step_s=plan.step_s,
+        sensors=plan.sensors,
+        daily=plan.predicted,
+    )
+    # Compiles or loads the kernels, which is not part of the first block.
+    physics.advance(0, plan.telemetry_ticks, compact=True)
+    return physics, population.age_years
+
+
 class Shard:
     """Steps its vehicles and logs what they report. After a restart it continues from its checkpoint and its log."""
 
@@ -132,9 +160,9 @@ class Shard:
         self._retain_at = -math.inf
         self._saves = saves(plan.run_dir, plan.shard, plan.retention) if plan.retention else None
         self._state: _Running | _NoRoom | _AtLimit = _Running()
-        self._physics = self._fresh()
+        self._physics, ages = physics_of(plan)
         give_back()  # what the set-up took, the population above all
-        self._months = self._new_months() if plan.predicted else None
+        self._months = self._new_months(ages) if plan.predicted else None
         self._sender = None if plan.transmission.plain else self._new_sender()
         self._ids = pa.array([vehicle_id(plan.first_vehicle + i) for i in range(plan.vehicles)])
         self._keys, self._when = self._keys_of(1), np.empty((2, 1, plan.vehicles), dtype=np.int64)
@@ -148,36 +176,9 @@ class Shard:
         self._restart = None
         give_back()
 
-    def _fresh(self) -> FleetPhysics:
+    def _new_months(self, ages: npt.NDArray[np.float64]) -> MonthKeeper:
         plan = self._plan
-        who = plan.population
-        population = draw_population(
-            who.seed,
-            plan.indices,
-            dict(who.cells),
-            use=who.use,
-            models=dict(who.models) if who.models else None,
-            oldest_years=who.oldest_years,
-            fault_share=who.fault_share,
-            start_s=plan.start_s,
-            drains=who.drains,
-        )
-        physics = (FleetLives if plan.fast_forward else FleetPhysics)(
-            population,
-            cycles=[load_drive_cycle(name).speed_mps for name in drive_cycle_names()],
-            start_s=plan.start_s,
-            step_s=plan.step_s,
-            sensors=plan.sensors,
-            daily=plan.predicted,
-        )
-        self._age_years = population.age_years
-        # Compiles or loads the kernels, which is not part of the first block.
-        physics.advance(0, plan.telemetry_ticks, compact=True)
-        return physics
-
-    def _new_months(self) -> MonthKeeper:
-        plan = self._plan
-        return MonthKeeper(months_directory(plan.run_dir, plan.shard), plan.indices, self._age_years, plan.start_s)
+        return MonthKeeper(months_directory(plan.run_dir, plan.shard), plan.indices, ages, plan.start_s)
 
     def _new_sender(self) -> Sender:
         plan = self._plan
