@@ -88,6 +88,7 @@ CITIES: Final = (
         (31, 32, 32, 32, 32, 32, 31, 31, 32, 32, 31, 31),
     ),
 )
+CITY_NAMES: Final = tuple(city.name for city in CITIES)
 
 _MEAN: Final = np.array([[0.5 * (a + b) for a, b in zip(c.daily_min_C, c.daily_max_C, strict=True)] for c in CITIES])
 _SWING: Final = np.array([[0.5 * (b - a) for a, b in zip(c.daily_min_C, c.daily_max_C, strict=True)] for c in CITIES])

@@ -23,14 +23,16 @@ import numpy as np
 import numpy.typing as npt
 
 from physics.compiled import inner
+from physics.default_fleet import USES
 from physics.parameters import FloatArray
-from physics.rng import Keys, days_key, uniform
+from physics.rng import Keys, days_key, owner_key, uniform
 
 _TRIP: Final = 200
 _HABIT: Final = 201
 _WEEK: Final = 203
 _OWNER: Final = 202
 
+_USE_COUNT: Final = len(USES)
 COMMUTER: Final = 0
 LONG_DISTANCE: Final = 3
 
@@ -67,10 +69,8 @@ def _leg(
     """(start, end, cycle) of leg `k` of a professional's day, not before `after`; cycle -1 where there is none."""
     if _HOURS[use, k] < 0.0:
         return after, after, -1
-    days = days_key(keys, day)
-    hour = (
-        _HOURS[use, k] + uniform(keys.owner, _OWNER, vehicle, 8) + 0.5 * uniform(days, _TRIP, vehicle, 16 * day + 3 + k)
-    )
+    days, owner = days_key(keys, day), owner_key(keys, day)
+    hour = _HOURS[use, k] + uniform(owner, _OWNER, vehicle, 8) + 0.5 * uniform(days, _TRIP, vehicle, 16 * day + 3 + k)
     choice = 0 if uniform(days, _TRIP, vehicle, 16 * day + 6 + k) < 0.5 else 1
     cycle = min(_ROUTES[use, choice], cycle_ticks.size - 1)
     once = cycle_ticks[cycle] * dt
@@ -105,7 +105,7 @@ def _legs(
 def _commute(
     keys: Keys, vehicle: int, day: int, which: int, dt: float, cycle_ticks: npt.NDArray[np.int64]
 ) -> tuple[float, float, int]:
-    days = days_key(keys, day)
+    days, owner = days_key(keys, day), owner_key(keys, day)
     monday = day - (day + 3) % 7
     workday = (day + 3) % 7 < 5 and uniform(days_key(keys, monday), _WEEK, vehicle, monday) >= HOLIDAYS
     at_work = workday and uniform(days, _TRIP, vehicle, 16 * day) < WORKS
@@ -125,10 +125,10 @@ def _commute(
             hour = 12.5 + 2.0 * jitter
             route, repeats = uniform(days, _TRIP, vehicle, 16 * day + 8), 1
         elif at_work:
-            usual = uniform(keys.owner, _OWNER, vehicle, k)
+            usual = uniform(owner, _OWNER, vehicle, k)
             hour = (6.5 if k == 0 else 16.0) + 2.5 * usual + 0.5 * jitter
-            route = uniform(keys.owner, _OWNER, vehicle, 3)
-            repeats = 1 + int(3.0 * uniform(keys.owner, _OWNER, vehicle, 4))
+            route = uniform(owner, _OWNER, vehicle, 3)
+            repeats = 1 + int(3.0 * uniform(owner, _OWNER, vehicle, 4))
         else:
             hour = (10.5 if k == 0 else 17.0) + (3.0 if k == 0 else 6.0) * jitter
             route = uniform(days, _TRIP, vehicle, 16 * day + 6)
@@ -176,11 +176,22 @@ def plugs_in(keys: Keys, vehicle: int, use: int, day: int, habit: float) -> bool
     return use != COMMUTER or bool(uniform(days_key(keys, day), _HABIT, vehicle, day) < habit)
 
 
+def uses_of(after: npt.NDArray[np.int64], before: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.int64]:
+    """Row USE of vehicles with these uses: from the day `keys.turn` on, and before it (default: the same)."""
+    return after * _USE_COUNT + (after if before is None else before)
+
+
+@inner
+def use_on(keys: Keys, uses: int, day: int) -> int:
+    """The use of a vehicle on a local day, from its row USE."""
+    return uses // _USE_COUNT if day >= keys.turn else uses % _USE_COUNT
+
+
 @inner
 def find_event(
     keys: Keys,
     vehicle: int,
-    use: int,
+    uses: int,
     day: int,
     event: int,
     utc_offset_s: float,
@@ -190,12 +201,12 @@ def find_event(
 ) -> tuple[int, int, int]:
     """(tick, day, event) of the first entry of the plan at or after entry `event` of `day`.
 
-    Event 2 k is the start of trip k, 2 k + 1 its end; a tick begins at start_s + tick dt.
+    Event 2 k is the start of trip k, 2 k + 1 its end; a tick begins at start_s + tick dt. `uses` is a row USE.
     """
     while True:
         if event >= EVENTS:
             event, day = 0, day + 1
-        begin, end, cycle = trip(keys, vehicle, use, day, event // 2, dt, cycle_ticks)
+        begin, end, cycle = trip(keys, vehicle, use_on(keys, uses, day), day, event // 2, dt, cycle_ticks)
         if cycle >= 0:
             moment = 86400.0 * day - utc_offset_s - start_s + (begin if event % 2 == 0 else end)
             return math.ceil(moment / dt), day, event

@@ -48,14 +48,16 @@ from physics.bms import (
     sample_row,
     update_bms,
 )
+from physics.car_models import CAR_MODELS
 from physics.cells import load_cell
-from physics.climate import CITIES, ambient_K
+from physics.climate import CITIES, CITY_NAMES, ambient_K
 from physics.columns import COLUMNS, NAMES, TYPES
 from physics.compiled import inner, kernel
 from physics.constants import DAY_S, KELVIN
 from physics.daily import DAILY, FIGURES
+from physics.default_fleet import USES
 from physics.dryout import wetted
-from physics.duty import find_event, resample
+from physics.duty import find_event, resample, uses_of
 from physics.ends import END_AH, END_DAY, END_M, ENDS_SIZE, REASON, REASONS, see_ends
 from physics.faults import BAD_ELECTROLYTE, FAULTS, NOT_STUCK, SLOTS, Fault, apply_faults
 from physics.kernel import (
@@ -146,7 +148,7 @@ from physics.modal import CellModel, cell_model, in_pack, instant_resistance
 from physics.pack import age_pack, pack_extremes, usable_share
 from physics.parameters import FloatArray
 from physics.policy import Policy
-from physics.population import Population, aged_limits
+from physics.population import Population, aged_limits, draw_owners, is_flat
 from physics.rng import Keys
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from physics.vehicle import (
@@ -434,13 +436,36 @@ class CellGroup:
         rows = self.blocks.reshape(len(self.blocks), -1, LANES)
         rows[:, offset // LANES] = full[_lanes(self.of.size)].reshape(-1, LANES)
 
+    def sell(self, owner: int) -> None:
+        """Let these vehicles have the owners that this key draws, from now on; of what they do each day, the plans."""
+        vehicle, model = self.row(VEHICLE).astype(np.int64), self.row(MODEL).astype(np.int64)
+        owners = draw_owners(owner, vehicle, np.full(vehicle.size, int(is_flat(self.cell))))
+        curb = np.array([kind.curb_mass_kg for kind in CAR_MODELS.values()])[model]
+        self.put(MASS, curb + owners.payload_kg)
+        for offset, values in (
+            (SPEED_SCALE, owners.speed_scale),
+            (CHARGER, owners.charger_W),
+            (HABIT, owners.plug_habit),
+            (CHARGE_FROM, owners.charge_from_s),
+            (SOC_LIMIT, owners.soc_limit),
+        ):
+            self.put(offset, values)
+
+    def use_from_turn(self, use: str | None, *, again: bool) -> None:
+        """Another use (None: the same) from the day on at which the keys turn. `again`: that day was set before."""
+        uses = self.row(USE).astype(np.int64)
+        after = uses // len(USES)
+        before = uses % len(USES) if again else after
+        self.put(USE, uses_of(after if use is None else np.full(uses.size, USES.index(use)), before))
+
     def follow(self, policy: Policy) -> None:
-        """Let these vehicles be used by a policy from now on."""
+        """Let these vehicles be used by a policy from now on; of its use, the plans."""
         for offset, value in (
             (HABIT, policy.plug_habit),
             (CHARGER, policy.charger_W),
             (STANDBY, policy.standby_W),
             (SOC_LIMIT, policy.soc_limit),
+            (CITY, None if policy.city is None else CITY_NAMES.index(policy.city)),
         ):
             if value is not None:
                 self.put(offset, value)
@@ -499,7 +524,7 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
         (HABIT, p.plug_habit),
         (CHARGE_FROM, p.charge_from_s),
         (CITY, p.city),
-        (USE, p.use),
+        (USE, uses_of(p.use)),
         (MODEL, p.model),
         (PARALLEL, p.parallel),
         (SOC_LIMIT, p.soc_limit),
@@ -642,35 +667,44 @@ class FleetPhysics:
         *,
         of: Sequence[int] | npt.NDArray[np.int64] | None = None,
         day_seed: int | None = None,
+        owner_seed: int | None = None,
         policy: Policy | None = None,
     ) -> Self:
         """A fleet of the same vehicles, as they are now, that goes on apart. This one stays as it is.
 
-        of        positions, shape (n,), ascending; default: all
-        day_seed  of other days and other weather. They begin with the next day that has begun in no city. Until
-                  then all goes on as planned: a fork is the same to the bit.
-        policy    what owners do differently from now on
+        of          positions, shape (n,), ascending; default: all
+        day_seed    of other days and other weather. They begin with the next day that has begun in no city. Until
+                    then all goes on as planned: a fork is the same to the bit.
+        owner_seed  of other owners, with a driver, a load, a charger and habits of their own from now on, and with
+                    other routes and hours from that day on. City and use stay, unless the policy says otherwise.
+        policy      what owners do differently: from now on, and another use from that day on
 
-        With neither the fork does what this fleet will do, to the bit. Forks with one `day_seed` have the same days. A
-        vehicle whose life has ended stays ended in the fork, with the same end. A snapshot does not hold the seed of
-        the days: to restore a fork's, make the fork again.
+        With none of them the fork does what this fleet will do, to the bit. Forks with one `day_seed` have the same
+        days, with one `owner_seed` the same owners. A vehicle whose life has ended stays ended in the fork, with the
+        same end. A snapshot does not hold the seeds: to restore a fork's, make the fork again.
         """
         chosen = np.arange(len(self)) if of is None else np.asarray(of)
         if chosen.ndim != 1 or chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer):
             raise ValueError(f"expected a non-empty 1-D array of positions, got shape {chosen.shape} {chosen.dtype}")
         if chosen[0] < 0 or chosen[-1] >= len(self) or np.any(np.diff(chosen) <= 0):
             raise ValueError(f"expected ascending positions from 0 to {len(self) - 1}")
-        if day_seed is not None and not 0 <= day_seed < 2**63:
-            raise ValueError(f"day_seed must be from 0 to 2**63 - 1, got {day_seed}")
+        keys = self.keys
+        for name, seed in (("day", day_seed), ("owner", owner_seed)):
+            if seed is not None and not 0 <= seed < 2**63:
+                raise ValueError(f"{name}_seed must be from 0 to 2**63 - 1, got {seed}")
+        keys = keys._replace(
+            days=keys.days if day_seed is None else day_seed, owner=keys.owner if owner_seed is None else owner_seed
+        )
+        policy = policy or Policy()
         fork = copy(self)
         fork._vehicles = chosen.size
         fork._samples = fork._room_for(0)
         fork._days = []
         fork._keep(chosen)
-        if policy is not None and policy.changes:
-            fork._follow(policy)
-        if day_seed is not None and day_seed != self.keys.days:
-            fork._turn(day_seed)
+        if policy.changes or keys.owner != self.keys.owner:
+            fork._follow(policy, keys.owner)
+        if keys != self.keys or policy.use is not None:
+            fork._turn(keys, policy.use)
         return fork
 
     def _keep(self, chosen: npt.NDArray[np.int64]) -> None:
@@ -681,20 +715,26 @@ class FleetPhysics:
             if lanes.size:
                 self._groups.append(group.taken(lanes, np.searchsorted(chosen, group.of[lanes])))
 
-    def _follow(self, policy: Policy) -> None:
+    def _follow(self, policy: Policy, owner: int) -> None:
         for group in self._groups:
+            if owner != self.keys.owner:
+                group.sell(owner)
             group.follow(policy)
 
-    def _turn(self, day_seed: int) -> None:
+    def _turn(self, keys: Keys, use: str | None) -> None:
+        """Other days, routes or uses from the next day on."""
         now_s = self.start_s + self.tick * self.step_s
         offsets = [city.utc_offset_s for city in CITIES]
         today, turn = (math.floor((now_s + offset) / DAY_S) for offset in (min(offsets), max(offsets)))
         turn += 1
         if self.keys.turn > today and self.keys.turn != turn:
             raise ValueError("the days of an earlier fork have not begun in every city: fork half a day later")
-        before = self.keys.before if self.keys.turn == turn else self.keys.days
-        self.keys = self.keys._replace(days=day_seed, before=before, turn=turn)
+        again = self.keys.turn == turn
+        if not again:
+            keys = keys._replace(before=self.keys.days, owner_before=self.keys.owner, turn=turn)
+        self.keys = keys
         for group in self._groups:
+            group.use_from_turn(use, again=again)
             _plan_anew(group.blocks, self.step_s, float(self.start_s), self.keys, self._cycle_ticks)
 
     def _set_up(self, group: CellGroup, *, new: bool) -> None:

@@ -43,13 +43,13 @@ from physics.accumulate import (
     window_of,
 )
 from physics.bms import Bms, clear_flags, learn_soh, measure_pulses, report, update_bms, update_vehicle
-from physics.climate import CITIES, ambient_K
+from physics.climate import CITY_NAMES, ambient_K
 from physics.columns import COLUMNS, NAMES
 from physics.compiled import inner, kernel
 from physics.constants import DAY_S, GAS_CONSTANT
 from physics.daily import FIGURES
 from physics.dryout import wet, wetted_share
-from physics.duty import TRIPS, trip
+from physics.duty import TRIPS, trip, use_on
 from physics.ends import END_DAY, REASON, put_end, see_ends
 from physics.faults import act_faults, calm_until, see_faults
 from physics.fleet import ROWS_OF, CellGroup, FleetPhysics, Samples, tell_truth
@@ -202,7 +202,8 @@ def _next_phase(
     c: CellModel,
 ) -> None:
     """Set off or arrive. Phase 2 w is the time before trip w, 2 w + 1 the trip. After the last trip comes midnight."""
-    vehicle, use, day = int(block[VEHICLE + k]), int(block[USE + k]), int(life[NEXT_DAY + k])
+    vehicle, day = int(block[VEHICLE + k]), int(life[NEXT_DAY + k])
+    use = use_on(keys, int(block[USE + k]), day)
     clock = life[CLOCK + k]
     while life[UNTIL + k] - clock < 1e-6 and life[PHASE + k] < 2 * TRIPS:
         phase = int(life[PHASE + k])
@@ -234,7 +235,8 @@ def _standing_until(
     """Time of day at which trip `which` starts; now, if there is no such trip today; midnight, after the last one."""
     if which >= TRIPS:
         return max(DAY_S, clock)
-    begin, _, cycle = trip(keys, int(block[VEHICLE + k]), int(block[USE + k]), day, which, dt, cycle_ticks)
+    use = use_on(keys, int(block[USE + k]), day)
+    begin, _, cycle = trip(keys, int(block[VEHICLE + k]), use, day, which, dt, cycle_ticks)
     return max(begin, clock) if cycle >= 0 else clock
 
 
@@ -294,7 +296,8 @@ def _expose(
             (2.0 * c.e_diffusion_n - c.e_lam_n) / GAS_CONSTANT * (1.0 / max(mean, WARMED_K) - 1.0 / c.t_ref)
         )
         for which in range(TRIPS):
-            begin, end, cycle = trip(keys, int(block[VEHICLE + k]), int(block[USE + k]), day, which, dt, cycle_ticks)
+            use = use_on(keys, int(block[USE + k]), day)
+            begin, end, cycle = trip(keys, int(block[VEHICLE + k]), use, day, which, dt, cycle_ticks)
             if cycle >= 0:
                 metres = cycle_m[cycle] * (end - begin) / (cycle_ticks[cycle] * dt)
                 exposures[1] += metres
@@ -882,25 +885,29 @@ class FleetLives(FleetPhysics):
         *,
         of: Sequence[int] | IntArray | None = None,
         day_seed: int | None = None,
+        owner_seed: int | None = None,
         policy: Policy | None = None,
     ) -> Self:
-        """As `FleetPhysics.fork`, but each vehicle's other days and policy begin right after the last day it has lived,
-        which may be some days ahead of the tick. With a policy its rates of aging are learned anew. A life that has
-        ended by that day stays ended."""
-        return super().fork(of=of, day_seed=day_seed, policy=policy)
+        """As `FleetPhysics.fork`, but each vehicle's other days, owner and policy begin right after the last day it has
+        lived, which may be some days ahead of the tick. With an owner or a policy its rates of aging are learned anew.
+        A life that has ended by that day stays ended."""
+        return super().fork(of=of, day_seed=day_seed, owner_seed=owner_seed, policy=policy)
 
     def _keep(self, chosen: IntArray) -> None:
         super()._keep(chosen)
         self.population = self.population.at(chosen)
         self.days_lived = 0
 
-    def _follow(self, policy: Policy) -> None:
-        super()._follow(policy)
+    def _follow(self, policy: Policy, owner: int) -> None:
+        super()._follow(policy, owner)
         self._begin_fork(forget=True)
 
-    def _turn(self, day_seed: int) -> None:
-        self.keys = self.keys._replace(days=day_seed)
-        self.population = replace(self.population, keys=self.keys)
+    def _turn(self, keys: Keys, use: str | None) -> None:
+        # Each life has a day of its own that comes next, and only from there on are its plans read.
+        self.keys = keys
+        self.population = replace(self.population, keys=keys)
+        for group in self._groups:
+            group.use_from_turn(use, again=False)
         self._begin_fork(forget=False)
 
     def _begin_fork(self, *, forget: bool) -> None:
@@ -984,10 +991,9 @@ class Duty:
         changes: dict[str, Any] = {}
         n = len(population)
         if self.city is not None:
-            names = [city.name for city in CITIES]
-            if self.city not in names:
-                raise ValueError(f"expected a city of {', '.join(names)}, got {self.city!r}")
-            changes["city"] = np.full(n, names.index(self.city))
+            if self.city not in CITY_NAMES:
+                raise ValueError(f"expected a city of {', '.join(CITY_NAMES)}, got {self.city!r}")
+            changes["city"] = np.full(n, CITY_NAMES.index(self.city))
         for name, low in (("soc_limit", 0.3), ("plug_habit", 0.0)):
             value = getattr(self, name)
             if value is not None:

@@ -1,10 +1,13 @@
-"""What an owner or an operator can decide about a vehicle, for a fork of a fleet (`FleetPhysics.fork`)."""
+"""What an owner or an operator can decide about vehicles, for a fork of a fleet (`FleetPhysics.fork`)."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
 from typing import Final
+
+from physics.climate import CITY_NAMES
+from physics.default_fleet import USES
 
 _RANGES: Final = {
     "soc_limit": (0.3, 1.0),
@@ -26,12 +29,20 @@ class Policy:
     """AC power from the wall at home."""
     standby_W: float | None = None
     """While parked."""
+    city: str | None = None
+    """A home of `climate.CITIES`, by name: its weather. The vehicle's clock stays in its time zone."""
+    use: str | None = None
+    """One of `default_fleet.USES`, from the next day on that has begun in no city."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and low <= value <= high):
                 raise ValueError(f"expected {name} from {low:g} to {high:g}, got {value}")
+        for name, known in (("city", CITY_NAMES), ("use", USES)):
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise ValueError(f"expected a {name} of {', '.join(known)}, got {value!r}")
 
     @property
     def changes(self) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -159,6 +159,41 @@ def lost_lithium(model: CellModel, thickness_m: FloatArray) -> FloatArray:
     return (thickness_m - model.sei_initial) / model.sei_length
 
 
+class Owners(NamedTuple):
+    """Who has each vehicle; every array has shape (n,). The units are those of `Population`."""
+
+    speed_scale: FloatArray
+    payload_kg: FloatArray
+    charger_W: FloatArray
+    plug_habit: FloatArray
+    charge_from_s: FloatArray
+    soc_limit: FloatArray
+
+
+def draw_owners(owner: int, vehicle: IntArray, flat: IntArray) -> Owners:
+    """The owners that this key draws. `flat`: 1 for cells of LFP, whose owners charge to full more often."""
+
+    def spread(stream: int, low: float, high: float) -> FloatArray:
+        return low + (high - low) * uniforms(owner, stream, vehicle)
+
+    below_full = uniforms(owner, 7, vehicle) < np.where(flat > 0, 0.4, 0.88)
+    tariff = np.array(NIGHT_HOURS)[(uniforms(owner, 27, vehicle) * len(NIGHT_HOURS)).astype(np.int64)]
+    night_s = 3600.0 * tariff + spread(28, 0.0, 600.0)
+    return Owners(
+        speed_scale=1.0 + SPEED_SD * normals(owner, 3, vehicle, limit=2.0),
+        payload_kg=spread(4, 75.0, 400.0),
+        charger_W=np.where(uniforms(owner, 6, vehicle) < 0.5, *CHARGERS_W),
+        plug_habit=spread(8, 0.3, 1.0),
+        charge_from_s=np.where(uniforms(owner, 26, vehicle) < SCHEDULED, night_s, -1.0),
+        soc_limit=np.where(below_full, np.where(uniforms(owner, 7, vehicle, 1) < 0.8, 0.8, 0.9), 1.0),
+    )
+
+
+def is_flat(name: str) -> bool:
+    """Is this a cell of lithium iron phosphate, by its voltage at half charge?"""
+    return _middle_V(cell_model(load_cell(name))) < FLAT_BELOW_V
+
+
 def draw_population(
     seed: int | Keys,
     vehicles: IntArray,
@@ -212,22 +247,17 @@ def draw_population(
         model_of = np.where(delivers, list(CAR_MODELS).index("van"), model_of)
     kinds = tuple(CAR_MODELS.values())
     city = np.minimum((uniforms(keys.owner, 9, vehicle) * len(CITIES)).astype(np.int64), len(CITIES) - 1)
-    flat = np.array([_middle_V(cell_model(load_cell(name))) < FLAT_BELOW_V for name in names])[cell]
-    below_full = uniforms(keys.owner, 7, vehicle) < np.where(flat, 0.4, 0.88)
-    soc_limit = np.where(below_full, np.where(uniforms(keys.owner, 7, vehicle, 1) < 0.8, 0.8, 0.9), 1.0)
-    scheduled = uniforms(keys.owner, 26, vehicle) < SCHEDULED
-    tariff = np.array(NIGHT_HOURS)[(uniforms(keys.owner, 27, vehicle) * len(NIGHT_HOURS)).astype(np.int64)]
-    night_s = 3600.0 * tariff + spread(28, 0.0, 600.0)
+    chemistry = np.array([int(is_flat(name)) for name in names])[cell]
+    owners = draw_owners(keys.owner, vehicle, chemistry)
     age = spread(11, 0.0, oldest_years)
     least_km, most_km = YEAR_KM[use_of].T
     year_km = least_km * (most_km / least_km) ** uniforms(keys.owner, 12, vehicle)
     temperature = np.array([mean_temperature_C(k) for k in range(len(CITIES))])[city] + KELVIN + WARMER_K
     # A vehicle mostly rests near the limit it is charged to, less what the day's trips take.
-    usual_soc = soc_limit - 0.15
+    usual_soc = owners.soc_limit - 0.15
     sei_scale = 1.0 + SEI_SD * normals(keys.manufacture, 13, vehicle, limit=2.5)
     fault, onset, severity = draw_faults(keys.faults, vehicle, fault_share, start_s)
     faster = 1.0 + np.where(fault == BAD_ELECTROLYTE, severity, 0.0).sum(axis=1)
-    chemistry = flat.astype(np.int64)
     temperature += WARMED[chemistry, use_of] * (HELD_K - temperature)
     film, reserve, weak_capacity, weak_resistance, leak, parallel = (np.empty(vehicle.size) for _ in range(6))
     fuller = normals(keys.manufacture, 30, vehicle, limit=2.5)
@@ -257,17 +287,17 @@ def draw_population(
         sei_scale=sei_scale,
         film_scale=np.exp(FILM_SD * normals(keys.manufacture, 29, vehicle, limit=2.5)),
         electrolyte_reserve=reserve,
-        speed_scale=1.0 + SPEED_SD * normals(keys.owner, 3, vehicle, limit=2.0),
-        mass_kg=np.array([kind.curb_mass_kg for kind in kinds])[model_of] + spread(4, 75.0, 400.0),
+        speed_scale=owners.speed_scale,
+        mass_kg=np.array([kind.curb_mass_kg for kind in kinds])[model_of] + owners.payload_kg,
         auxiliary_W=spread(5, 200.0, 500.0),
         standby_W=spread(22, *STANDBY_W) if drains else np.zeros(vehicle.size),
         self_discharge=spread(23, *SELF_DISCHARGE, keys.manufacture) * leak if drains else np.zeros(vehicle.size),
-        charger_W=np.where(uniforms(keys.owner, 6, vehicle) < 0.5, *CHARGERS_W),
-        plug_habit=spread(8, 0.3, 1.0),
-        charge_from_s=np.where(scheduled, night_s, -1.0),
-        soc_limit=soc_limit,
+        charger_W=owners.charger_W,
+        plug_habit=owners.plug_habit,
+        charge_from_s=owners.charge_from_s,
+        soc_limit=owners.soc_limit,
         city=city,
-        initial_soc=soc_limit - spread(10, 0.02, 0.35),
+        initial_soc=owners.soc_limit - spread(10, 0.02, 0.35),
         age_years=age,
         sei_thickness_m=film,
         active_n=1.0 - age * LOST_N[chemistry, use_of],

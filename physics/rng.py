@@ -36,18 +36,26 @@ class Keys(NamedTuple):
     faults: int
     before: int
     """`days` before the local day `turn` (days since 1970): a fork's today is as it was planned."""
+    owner_before: int
+    """`owner` before that day."""
     turn: int
 
     @classmethod
     def of(cls, seed: int) -> Keys:
         """One seed in all roles."""
-        return cls(seed, seed, seed, seed, seed, before=seed, turn=0)
+        return cls(seed, seed, seed, seed, seed, before=seed, owner_before=seed, turn=0)
 
 
 @inner
 def days_key(keys: Keys, day: int) -> int:
     """The key of what happens on a local day."""
     return keys.days if day >= keys.turn else keys.before
+
+
+@inner
+def owner_key(keys: Keys, day: int) -> int:
+    """The key of who has the vehicle on a local day."""
+    return keys.owner if day >= keys.turn else keys.owner_before
 
 
 @inner

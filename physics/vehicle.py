@@ -27,7 +27,7 @@ from physics.car_models import CABIN_W_K, CURVE_POINTS, DRAG_AREA_M2, FAST_W, HE
 from physics.climate import ambient_K
 from physics.compiled import inner
 from physics.constants import DAY_S, GRAVITY, KELVIN
-from physics.duty import FAST, HOME, find_event, plugs_in, trip, what_follows
+from physics.duty import FAST, HOME, find_event, plugs_in, trip, use_on, what_follows
 from physics.faults import stand_still
 from physics.kernel import soc_of
 from physics.layout import (
@@ -283,7 +283,8 @@ def follow_plans(
     for k in range(LANES):
         while block[NEXT_EVENT + k] <= tick:
             vehicle, day, event = int(block[VEHICLE + k]), int(block[DAY + k]), int(block[EVENT + k])
-            use = int(block[USE + k])
+            uses = int(block[USE + k])
+            use = use_on(keys, uses, day)
             late = tick - int(block[NEXT_EVENT + k])
             if event % 2 == 0 and block[POWER_LEFT + k] > 0.0:
                 cycle = trip(keys, vehicle, use, day, event // 2, dt, cycle_ticks)[2]
@@ -300,7 +301,7 @@ def follow_plans(
                 arrive(block, k, keys, vehicle, use, day, event // 2, c)
             block[SPEED + k] = 0.0
             next_tick, next_day, next_event = find_event(
-                keys, vehicle, use, day, event + 1, block[UTC_OFFSET + k], start_s, dt, cycle_ticks
+                keys, vehicle, uses, day, event + 1, block[UTC_OFFSET + k], start_s, dt, cycle_ticks
             )
             block[NEXT_EVENT + k] = next_tick
             block[DAY + k] = next_day

@@ -1,8 +1,9 @@
 """How much of a model's error no model could avoid: other futures of the same vehicles, from their true state on.
 
-Test vehicles are simulated as in the histories up to half of their lives, and from there twice more: with other days
-and other weather, and with an owner who charges otherwise. Half of the mean difference between two normal futures,
-times the square root of two, is what the best median would err by.
+Test vehicles are simulated as in the histories up to half of their lives, and from there in pairs: with other days
+and other weather, with other owners of the same use (other routes, hours, loads, chargers and habits), and with owners
+who charge otherwise. Half of the mean difference between two normal futures, times the square root of two, is what the
+best median would err by.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ Floats = npt.NDArray[np.float64]
 FEWEST: Final = 24
 FORKED_YEARS: Final = (2.0, 4.0, 8.0, 12.0, 16.0, 22.0)
 """When vehicles are forked: each at the time that is nearest to half of its life."""
-OTHER_OWNERS: Final = (Policy(soc_limit=0.7, plug_habit=0.2), Policy(soc_limit=1.0, plug_habit=1.0))
+KINDS: Final = ("other_days", "other_owner", "other_charging")
+OTHER_CHARGING: Final = (Policy(soc_limit=0.7, plug_habit=0.2), Policy(soc_limit=1.0, plug_habit=1.0))
 _YEAR_DAYS: Final = 365
 _NEAR_DAYS: Final = 200.0
 
@@ -49,29 +51,27 @@ def futures(
     chosen = np.sort(np.random.default_rng(seed).permutation(worn)[:vehicles])
     half = 0.5 * labels.loc[chosen, "end_day"].to_numpy()
     when = np.array(FORKED_YEARS)[np.abs(half[:, None] / 365.2425 - np.array(FORKED_YEARS)).argmin(axis=1)]
-    told: dict[str, list[tuple[Floats, Floats]]] = {"days": [], "owners": []}
+    told: dict[str, list[tuple[Floats, Floats]]] = {kind: [] for kind in KINDS}
     lives = _lives(histories, chosen)
     for years in FORKED_YEARS:
         lives.advance(_days(lives, years) - lives.tick, lives.day_ticks * _YEAR_DAYS)
         of = np.flatnonzero((when == years) & (lives.ends()["reason"] == "alive"))
         if not of.size:
             continue
-        say(f"{of.size} vehicles from year {years:g} on, four futures each")
-        told["days"].append(_apart(*(_ended(lives.fork(of=of, day_seed=101 + k)) for k in range(2))))
-        told["owners"].append(_apart(*(_ended(lives.fork(of=of, policy=owner)) for owner in OTHER_OWNERS)))
+        say(f"{of.size} vehicles from year {years:g} on, six futures each")
+        told["other_days"].append(_apart(*(_ended(lives.fork(of=of, day_seed=101 + k)) for k in range(2))))
+        told["other_owner"].append(_apart(*(_ended(lives.fork(of=of, owner_seed=101 + k)) for k in range(2))))
+        told["other_charging"].append(_apart(*(_ended(lives.fork(of=of, policy=one)) for one in OTHER_CHARGING)))
     rows = samples.at(samples.ended).of(chosen)
     at = 365.0 * when[np.searchsorted(chosen, rows.vehicle)]
     near = rows.at(np.abs(rows.day - at) < _NEAR_DAYS)
-    facts: dict[str, Any] = {"vehicles": int(sum(days.size for days, _ in told["days"]))}
+    facts: dict[str, Any] = {"vehicles": int(sum(days.size for days, _ in told["other_days"]))}
     if not facts["vehicles"]:
         raise HistoryError(f"none of {vehicles} vehicles wore out in both of its futures: expected more --forks")
     for k, target in enumerate(("days", "efc")):
-        floor = np.concatenate([part[k] for part in told["days"]])
-        owners = np.concatenate([part[k] for part in told["owners"]])
+        floors = {kind: float(np.concatenate([part[k] for part in parts]).mean()) for kind, parts in told.items()}
         error = np.abs(bundle.life(target, near.inputs).median - getattr(near, f"rul_{target}"))
-        facts[target] = {
-            "other_days": float(floor.mean()),
-            "other_owner": float(owners.mean()),
+        facts[target] = floors | {
             "model": float(error.mean()),
             "left": float(getattr(near, f"rul_{target}").mean()),
         }

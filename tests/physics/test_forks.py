@@ -10,7 +10,21 @@ import pytest
 
 from physics import FleetLives, FleetPhysics, Keys, Policy, draw_population
 from physics.default_fleet import USES
-from physics.layout import DAY, NEXT_EVENT
+from physics.layout import (
+    CHARGE_FROM,
+    CHARGER,
+    CITY,
+    DAY,
+    HABIT,
+    MASS,
+    NEXT_EVENT,
+    SEI_SCALE,
+    SOC_LIMIT,
+    SPEED_SCALE,
+    USE,
+    VEHICLE,
+    WHOLE_AREA,
+)
 
 MIDNIGHT = 1_767_225_600  # 2026-01-01 00:00 UTC
 DAY_S = 86_400
@@ -180,7 +194,73 @@ def test_charged_less_a_life_fades_less(cycles: Cycles) -> None:
     assert np.mean((lost[0] < lost[1])[home]) > 0.9
 
 
-@pytest.mark.parametrize("options", [{}, {"day_seed": 6}, {"day_seed": 6, "policy": Policy(soc_limit=0.7)}])
+def test_other_owners_drive_other_ways_and_keep_city_use_and_cells(grown: FleetPhysics) -> None:
+    """From the next day on; until then only habits, load and driver are theirs. Two forks agree on who they are."""
+    fork, again = grown.fork(owner_seed=77), grown.fork(owner_seed=77, policy=Policy())
+    told, other, third = (ahead(fleet, horizon(grown)) for fleet in (grown, fork, again))
+    assert same(other, third)
+    km = other["distance_traveled"][-1], told["distance_traveled"][-1]
+    assert np.mean(km[0] != km[1]) > 0.9
+    for offset in (CITY, USE):
+        assert all(
+            np.array_equal(a.row(offset), b.row(offset)) for a, b in zip(fork._groups, grown._groups, strict=True)
+        )
+    for offset in (MASS, SOC_LIMIT, CHARGER):
+        assert any(
+            not np.array_equal(a.row(offset), b.row(offset)) for a, b in zip(fork._groups, grown._groups, strict=True)
+        )
+    for offset in (VEHICLE, WHOLE_AREA, SEI_SCALE):  # what the car is
+        assert all(
+            np.array_equal(a.row(offset), b.row(offset)) for a, b in zip(fork._groups, grown._groups, strict=True)
+        )
+
+
+def test_what_other_owners_are_is_what_a_fleet_of_them_is(cycles: Cycles) -> None:
+    """A fork's owners are those that a new fleet with that key has, mass and limit of LFP included."""
+    fork = stepped(cycles).fork(owner_seed=77)
+    who = draw_population(Keys.of(5)._replace(owner=77), np.arange(150), BOTH, fault_share=0.3, start_s=MIDNIGHT)
+    for group in fork._groups:
+        assert np.array_equal(group.row(SOC_LIMIT), who.soc_limit[group.of])
+        assert np.array_equal(group.row(HABIT), who.plug_habit[group.of])
+        assert np.array_equal(group.row(CHARGE_FROM), who.charge_from_s[group.of])
+        assert np.array_equal(group.row(SPEED_SCALE), who.speed_scale[group.of])
+
+
+def test_another_use_begins_with_the_next_day(cycles: Cycles) -> None:
+    """Today's trips are as planned, to the bit; from the turn on all are taxis, and a fork of that fork stays one."""
+    grown = stepped(cycles)
+    ahead(grown, 1)
+    fork = grown.fork(policy=Policy(use="taxi"))
+    until = round((fork.keys.turn * DAY_S - (MIDNIGHT + 13 * 3600 + DAY_S) - 8 * 3600) / STEP_S)
+    assert until > 0
+    twin = grown.fork()
+    assert same(twin.advance(until, 6), fork.advance(until, 6))
+    ahead(fork, 1)
+    before = fork.advance(1, 1)["distance_traveled"][-1]
+    later = fork.fork(day_seed=8)
+    for fleet in (fork, later):
+        week = ahead(fleet, 7)["distance_traveled"][-1] - before
+        assert np.median(week) > 7 * 150.0, "km; a commuter has some 50 a day"
+
+
+def test_a_life_that_becomes_a_taxi_in_phoenix(grown: FleetPhysics) -> None:
+    fork = grown.fork(policy=Policy(use="taxi", city="Phoenix"))
+    told, other = ahead(grown, horizon(grown)), ahead(fork, horizon(grown))
+    km = [np.median(of["distance_traveled"][-1] - of["distance_traveled"][0]) for of in (other, told)]
+    assert km[0] > 1.5 * km[1]
+    assert np.ptp(other["ambient_temperature"][-1]) < 15.0 < np.ptp(told["ambient_temperature"][-1])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"day_seed": 6},
+        {"day_seed": 6, "policy": Policy(soc_limit=0.7)},
+        {"owner_seed": 4},
+        {"owner_seed": 4, "day_seed": 6, "policy": Policy(use="delivery", city="Oslo")},
+    ],
+)
 def test_a_fork_of_some_equals_the_fork_of_all(grown: FleetPhysics, options: dict[str, Any]) -> None:
     some = [3, 7, 8, 130, 149]
     whole, part = grown.fork(**options), grown.fork(of=some, **options)
@@ -228,6 +308,7 @@ def test_a_fork_of_a_fork(cycles: Cycles) -> None:
         ({"of": [20]}, "from 0 to 19"),
         ({"of": [0.5]}, "positions"),
         ({"day_seed": -1}, "day_seed"),
+        ({"owner_seed": 2**63}, "owner_seed"),
     ],
 )
 def test_nonsense_is_refused(cycles: Cycles, bad: dict[str, Any], message: str) -> None:
@@ -236,8 +317,16 @@ def test_nonsense_is_refused(cycles: Cycles, bad: dict[str, Any], message: str) 
 
 
 @pytest.mark.parametrize(
-    "bad", [{"soc_limit": 0.2}, {"soc_limit": float("nan")}, {"plug_habit": 1.1}, {"charger_W": 0.0}]
+    "bad",
+    [
+        {"soc_limit": 0.2},
+        {"soc_limit": float("nan")},
+        {"plug_habit": 1.1},
+        {"charger_W": 0.0},
+        {"city": "Atlantis"},
+        {"use": "racing"},
+    ],
 )
-def test_policies_out_of_range_are_refused(bad: dict[str, float]) -> None:
+def test_policies_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         Policy(**bad)

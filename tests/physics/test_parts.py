@@ -11,7 +11,7 @@ from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from physics import load_cell
 from physics.climate import CITIES, ambient_K
 from physics.default_fleet import USES
-from physics.duty import find_event, resample, trip
+from physics.duty import find_event, resample, trip, uses_of
 from physics.layout import BLOCK_SIZE, LANES, ROWS
 from physics.maths import asinh_and_root, exp, log
 from physics.modal import (
@@ -110,8 +110,9 @@ def test_climate_follows_the_normals() -> None:
 def test_plans_are_in_order(use: int) -> None:
     """Forty days of fifty vehicles: trips do not overlap, and the search for entries finds each of them."""
     ticks = np.array([1369, 765, 600, 1800], dtype=np.int64)
+    uses = int(uses_of(np.array(use)))
     for vehicle in range(50):
-        tick, day, event = find_event(Keys.of(3), vehicle, use, 20_000, 0, 3600.0, 86400.0 * 20_000, 1.0, ticks)
+        tick, day, event = find_event(Keys.of(3), vehicle, uses, 20_000, 0, 3600.0, 86400.0 * 20_000, 1.0, ticks)
         last, entries = -(10**9), 0
         while day < 20_040:
             begin, end, cycle = trip(Keys.of(3), vehicle, use, day, event // 2, 1.0, ticks)
@@ -120,7 +121,7 @@ def test_plans_are_in_order(use: int) -> None:
             assert tick > last
             last, entries = tick, entries + 1
             tick, day, event = find_event(
-                Keys.of(3), vehicle, use, day, event + 1, 3600.0, 86400.0 * 20_000, 1.0, ticks
+                Keys.of(3), vehicle, uses, day, event + 1, 3600.0, 86400.0 * 20_000, 1.0, ticks
             )
         assert entries % 2 == 0
         assert entries > 40

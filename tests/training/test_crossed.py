@@ -72,6 +72,7 @@ def test_other_futures_of_vehicles(trained: Trained, histories_folder: Path) -> 
         told = facts[target]
         assert 0.0 < told["other_days"] < told["model"] < told["left"]
         assert told["other_owner"] > told["other_days"]
+        assert told["other_charging"] > told["other_days"]
     with pytest.raises(HistoryError, match="expected at least 500 vehicles that the model has not seen and that wore"):
         futures(trained.bundle, open_histories(histories_folder), vehicles=500)
 

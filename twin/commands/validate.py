@@ -60,14 +60,19 @@ def reports(
 
 def vehicle(
     data: Annotated[
-        Path,
-        typer.Option("--data", metavar="DIR", help="folder with bmw_i3_summer_trips_1hz.parquet (docs/real-data.md)"),
-    ],
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="folder with bmw_i3_summer_trips_1hz.parquet (docs/real-data.md) \\[default: no real trips]",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="new folder \\[default: runs/validate-vehicle-<time>]")
     ] = None,
 ) -> None:
-    """Drive the trips of a real car again and compare energy, voltage, temperature. Write tables and a figure."""
+    """Compare range in the cold and the heat with published ones, and, with data, a real car's trips. Write tables and
+    figures."""
     from twin.show.vehicle_study import validate_vehicle
 
     validate_vehicle(data=data, out=out, say=typer.echo)

@@ -1,4 +1,4 @@
-"""`twin validate vehicle`: a real car's trips beside ours, as text, JSON and a figure."""
+"""`twin validate vehicle`: range against temperature and a real car's trips beside ours, as text, JSON and figures."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from datasets.table_file import DataError
 from physics import physics_version
 from physics.trip import TripResult
+from training.validation.ranges import MIDDLES, PUBLISHED, Ranges, drive_all_year, render_ranges
 from training.validation.trips import Trip, drive_again, read_trips, render, trip_tables
 from twin.errors import BadInput, RunFailed
 from twin.run_directory import filling, new_directory, stamp
@@ -20,30 +21,65 @@ from twin.show.facts import plain
 from twin.show.plots import BLUE, GREY, INK, save, styled
 
 
-def validate_vehicle(*, data: Path, out: Path | None = None, say: Callable[[str], None] = print) -> Path:
-    """Compute the tables, write them to a new folder and return it. RunFailed where a goal is missed."""
+def validate_vehicle(*, data: Path | None = None, out: Path | None = None, say: Callable[[str], None] = print) -> Path:
+    """Compute the tables, write them to a new folder and return it. RunFailed where a goal is missed. Without `data`
+    there are no trips, only the ranges."""
     folder = new_directory(out, f"validate-vehicle-{stamp()}")
     try:
-        trips = read_trips(data)
+        trips = read_trips(data) if data else []
     except DataError as error:
         raise BadInput(f"--data: {error}") from None
-    tables = trip_tables(trips)
-    text = render(tables)
+    ranges = drive_all_year()
+    tables = trip_tables(trips) if trips else None
+    text = "\n\n".join([render_ranges(ranges), *([render(tables)] if tables else [])])
     facts = {
         "versions": {"physics": physics_version(), "numpy": np.__version__, "python": platform.python_version()},
-        "missed": tables.missed(),
-        **{name: plain(value) for name, value in vars(tables).items()},
+        "ranges": {"air_C": MIDDLES, "Wh_km": plain(ranges.Wh_km), "published": plain(PUBLISHED)},
     }
-    middle = trips[int(np.argsort([row.energy_percent for row in tables.rows])[len(trips) // 2])]  # the upper median
+    if tables:
+        facts |= {"missed": tables.missed(), **{name: plain(value) for name, value in vars(tables).items()}}
     with filling(folder) as temporary:
         (temporary / "vehicle.txt").write_text(text + "\n")
         (temporary / "vehicle.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
         with styled():
-            save(draw(middle, drive_again(middle)), temporary, "vehicle")
+            save(draw_ranges(ranges), temporary, "ranges")
+            if tables:
+                middle = trips[int(np.argsort([row.energy_percent for row in tables.rows])[len(trips) // 2])]
+                save(draw(middle, drive_again(middle)), temporary, "vehicle")  # of the upper median
     say(f"{text}\n\nwritten to {folder}")
-    if tables.missed():
+    if tables and tables.missed():
         raise RunFailed(f"goals missed: {'; '.join(tables.missed())}; the tables are in {folder}")
     return folder
+
+
+def draw_ranges(ranges: Ranges) -> Figure:
+    """Range relative to that at 20 degC: of each vehicle model, of the fleet, and as published."""
+    figure = Figure(figsize=(8, 4.5))
+    axis = figure.subplots()
+    for model in ranges.Wh_km:
+        whole = model == "fleet"
+        axis.plot(
+            MIDDLES, ranges.relative(model), color=INK if whole else BLUE, lw=2 if whole else 0.9,
+            alpha=1.0 if whole else 0.6, label="fleet" if whole else None,
+        )  # fmt: skip
+        if not whole:
+            cold = MIDDLES.index(-5.0)
+            axis.annotate(
+                model, (MIDDLES[cold], ranges.relative(model)[cold]), xytext=(-3, 3), textcoords="offset points",
+                ha="right", color=BLUE, fontsize=8,
+            )  # fmt: skip
+    for one in PUBLISHED:
+        axis.fill_between(one.air_C, one.low, one.high, color=GREY, alpha=0.25)
+        if one.air_C[0] == one.air_C[1]:
+            axis.plot(one.air_C[0], one.low, "o", color=GREY)
+        axis.annotate(one.source, (one.air_C[0], one.high), xytext=(4, -11), textcoords="offset points", fontsize=8)
+    axis.set_xlabel("Outside air [°C]")
+    axis.set_ylabel("Range, relative to 20 °C")
+    axis.set_xlim(-18, 40)
+    axis.set_ylim(0.35, 1.1)
+    axis.legend(loc="lower right")
+    axis.set_title("Range against temperature: the default fleet on the road; grey: published")
+    return figure
 
 
 def draw(trip: Trip, ours: TripResult) -> Figure:
