@@ -1,4 +1,4 @@
-"""Range against outside temperature, as telematics see it: energy a kilometre of a fleet's trips, in bins of outside air.
+"""Range against outside temperature as telematics see it: energy a kilometre of a fleet's trips, in bins of the air.
 
 The default fleet drives two days of January, April, July and October in its eight cities. Of each vehicle model and
 each bin of `BIN_K`, energy at the pack and distance while driving are summed; range is the inverse of their ratio,
@@ -78,9 +78,8 @@ class Ranges:
         values = np.interp(
             np.linspace(*air_C, 21), np.array(MIDDLES)[known], told[known], left=math.nan, right=math.nan
         )
-        return (
-            (float(np.nanmin(values)), float(np.nanmax(values))) if np.isfinite(values).any() else (math.nan, math.nan)
-        )
+        values = values[np.isfinite(values)]
+        return (float(values.min()), float(values.max())) if values.size else (math.nan, math.nan)
 
 
 def drive_all_year(vehicles: int = 1200, days: int = 2, months: Sequence[int] = MONTHS, seed: int = 5) -> Ranges:

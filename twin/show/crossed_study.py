@@ -96,8 +96,8 @@ def as_text(facts: dict[str, Any]) -> str:
         ]
         lines += [
             f"  {told[key]['other_days']:.0f} {unit} where only days and weather differ, "
-            f"{told[key]['other_owner']:.0f} between two owners of one use, {told[key]['other_charging']:.0f} between two "
-            f"ways to charge; the model by {told[key]['model']:.0f}, of "
+            f"{told[key]['other_owner']:.0f} between two owners of one use, {told[key]['other_charging']:.0f} between "
+            f"two ways to charge; the model by {told[key]['model']:.0f}, of "
             f"{told[key]['left']:.0f} left"
             for key, unit in (("days", "days"), ("efc", "EFC"))
         ]

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ def validate_vehicle(*, data: Path | None = None, out: Path | None = None, say: 
     ranges = drive_all_year()
     tables = trip_tables(trips) if trips else None
     text = "\n\n".join([render_ranges(ranges), *([render(tables)] if tables else [])])
-    facts = {
+    facts: dict[str, Any] = {
         "versions": {"physics": physics_version(), "numpy": np.__version__, "python": platform.python_version()},
         "ranges": {"air_C": MIDDLES, "Wh_km": plain(ranges.Wh_km), "published": plain(PUBLISHED)},
     }
