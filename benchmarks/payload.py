@@ -74,6 +74,7 @@ def raw_decoders() -> dict[str, Callable[[bytes], Any]]:
     schema = fastavro.parse_schema(avro_schema("telemetry"))
     return {
         "json": orjson.loads,
+        "vss": orjson.loads,
         "avro": lambda value: fastavro.schemaless_reader(io.BytesIO(value[10:]), schema, None),
     }
 

@@ -1,8 +1,9 @@
-"""Turns record batches into message bytes, and back: JSON (`schema.json_schema`) or Avro (`schema.avro_schema`).
+"""Turns record batches into message bytes, and back: JSON (`schema.json_schema`), the same with the names and units of
+COVESA VSS (`vss.py`), or Avro (`schema.avro_schema`).
 
-Both forms carry the values of the log, which already have the resolution of the text form. Avro uses the standard's
-single-object encoding: the two bytes C3 01, the fingerprint of the schema, the record. `decode` tells the two apart by
-the first two bytes. It returns a whole valid record or raises `Malformed`.
+All forms carry the values of the log, which already have the resolution of the text form. Avro uses the standard's
+single-object encoding: the two bytes C3 01, the fingerprint of the schema, the record. `decode` tells them
+apart by the first two bytes and by the name of the vehicle's id. It returns a whole valid record or raises `Malformed`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from datasets.schema import (
     Stream,
     avro_schema,
 )
+from datasets.vss import SIGNALS, VIN, named_here, renamed
 
 _AVRO_MARK = b"\xc3\x01"
 _HEADER_BYTES = 10
@@ -70,17 +72,28 @@ def _columns(batch: pa.RecordBatch, fields: tuple[Field, ...]) -> dict[str, list
 
 def encode(batch: pa.RecordBatch, stream: Stream, payload: Payload = "json") -> Messages:
     """One message per row, in the form `payload`."""
-    return encode_json(batch, stream) if payload == "json" else encode_avro(batch, stream)
+    return {"json": encode_json, "avro": encode_avro, "vss": encode_vss}[payload](batch, stream)
 
 
 def encode_json(batch: pa.RecordBatch, stream: Stream) -> Messages:
     """One JSON object per row, UTF-8, keys in schema order; NaN and infinities are null."""
+    return _messages(batch, _objects(batch, FIELDS[stream]))
+
+
+def encode_vss(batch: pa.RecordBatch, stream: Stream) -> Messages:
+    """As `encode_json`, with COVESA VSS paths as keys and its units."""
+    fields = tuple(signal.field for signal in SIGNALS[stream])
+    return _messages(batch, _objects(renamed(batch, stream), fields))
+
+
+def _objects(batch: pa.RecordBatch, fields: tuple[Field, ...]) -> list[bytes]:
     from datasets import rows  # only who writes loads the kernels
 
-    names = [f'"{field.name}":' for field in FIELDS[stream]]
+    names = [f'"{field.name}":' for field in fields]
     before = (f'{{"schema":{SCHEMA_VERSION},{names[0]}', *(f",{name}" for name in names[1:]))
     form = rows.Form(tuple(text.encode() for text in before), b"}", encode_basestring, missing="null")
-    return _messages(batch, rows.rows_of(batch, FIELDS[stream], form).to_pylist())
+    objects: list[bytes] = rows.rows_of(batch, fields, form).to_pylist()
+    return objects
 
 
 def encode_csv(batch: pa.RecordBatch, stream: Stream) -> pa.Buffer:
@@ -159,6 +172,8 @@ class Reader:
             raise Malformed(f"expected a JSON object or an Avro record, got {_shown(value)} ({error})") from None
         if type(record) is not dict:
             raise Malformed(f"expected a JSON object, got {_shown(record)}")
+        if VIN in record:
+            record = named_here(record, self._stream)
         self._check_version(record.get("schema"))
         text = record.get("ts")
         if type(text) is str and _TIME.fullmatch(text):

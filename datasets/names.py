@@ -8,8 +8,8 @@ from typing import Literal
 Stream = Literal["telemetry", "predictions"]
 STREAMS: tuple[Stream, ...] = ("telemetry", "predictions")
 
-Payload = Literal["json", "avro"]
-PAYLOADS: tuple[Payload, ...] = ("json", "avro")
+Payload = Literal["json", "avro", "vss"]
+PAYLOADS: tuple[Payload, ...] = ("json", "avro", "vss")
 
 Fsync = Literal["checkpoint", "always"]
 """When the log is forced to the disk: with each checkpoint, or after each batch."""

@@ -1,4 +1,4 @@
-"""Messages: two forms with the same values, whole valid records or a reason, versions that read each other."""
+"""Messages: forms with the same values, whole valid records or a reason, versions that read each other."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import orjson
 import pyarrow as pa
 import pytest
@@ -18,8 +19,11 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from datasets.codec import Malformed, Reader, decode, encode
 from datasets.schema import FIELDS, PAYLOADS, STREAMS, Field, Payload, Stream, json_schema
+from datasets.vss import SIGNALS
 from tests.support import make_batch
 
+FORMS: tuple[Payload, ...] = ("json", "avro")
+"""Those with a definition of their own; 'vss' is 'json' under other names."""
 GOLDEN = Path(__file__).parents[1] / "data"
 NEW = Field("insulation_resistance", pa.float32(), "kOhm", "Of a hypothetical version 3", 1, since=3, default=500.0)
 
@@ -29,11 +33,11 @@ def messages(stream: Stream, payload: Payload) -> list[bytes]:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_both_forms_give_the_same_values(stream: Stream) -> None:
+def test_all_forms_give_the_same_values(stream: Stream) -> None:
     batch = make_batch(3, range(2, 5), stream=stream)
-    for row, text, binary in zip(batch.to_pylist(), *(messages(stream, p) for p in PAYLOADS), strict=True):
+    for row, text, binary, vss in zip(batch.to_pylist(), *(messages(stream, p) for p in PAYLOADS), strict=True):
         record = decode(text, stream)
-        assert record == decode(binary, stream)
+        assert record == decode(binary, stream) == decode(vss, stream)
         assert list(record) == ["schema", *(f.name for f in FIELDS[stream])]
         assert {k: record[k] for k in ("run_id", "vehicle_id", "seq")} == {
             k: row[k] for k in ("run_id", "vehicle_id", "seq")
@@ -44,20 +48,64 @@ def test_both_forms_give_the_same_values(stream: Stream) -> None:
                 assert record[field.name] == pytest.approx(row[field.name], abs=0.5 * 10**-field.decimals, rel=1e-7)
 
 
+def with_values(**values: float) -> pa.RecordBatch:
+    batch = make_batch(1, range(1))
+    for name, value in values.items():
+        at = batch.schema.get_field_index(name)
+        batch = batch.set_column(at, batch.schema.field(at), pa.array([value], batch.schema.field(at).type))
+    return batch
+
+
 @given(st.floats(-1e4, 1e4, width=32), st.floats(-1e6, 1e6))
 def test_any_value_is_the_same_in_both_forms(narrow: float, wide: float) -> None:
-    batch = make_batch(1, range(1))
-    changed = {"soc": pa.array([narrow], pa.float32()), "distance_traveled": pa.array([wide], pa.float64())}
-    for name, column in changed.items():
-        batch = batch.set_column(batch.schema.get_field_index(name), batch.schema.field(name), column)
-    text, binary = (decode(encode(batch, "telemetry", p).values[0], "telemetry") for p in PAYLOADS)
+    batch = with_values(soc=narrow, distance_traveled=wide)
+    text, binary = (decode(encode(batch, "telemetry", p).values[0], "telemetry") for p in FORMS)
     assert text == binary
+
+
+@given(st.floats(-1e4, 1e4, width=32), st.integers(-(10**10), 10**10))
+def test_any_value_of_a_sensor_comes_back_from_vss(narrow: float, tenths_of_a_metre: int) -> None:
+    """Of its column's resolution, as all values of the log are."""
+    km = tenths_of_a_metre / 1e4
+    batch = with_values(soc=narrow, battery_current=narrow, power_consumption=narrow, distance_traveled=km)
+    text, vss = (decode(encode(batch, "telemetry", p).values[0], "telemetry") for p in ("json", "vss"))
+    assert text == vss
+
+
+def test_vss_has_its_names_units_and_signs() -> None:
+    """State of charge in percent, current and power into the battery positive, power in W, distance in m."""
+    batch = with_values(soc=0.812345, battery_current=12.5, power_consumption=4.375, distance_traveled=1234.5678)
+    record = orjson.loads(encode(batch, "telemetry", "vss").values[0])
+    pack = "Vehicle.Powertrain.TractionBattery"
+    assert record["Vehicle.VehicleIdentification.VIN"] == batch.column("vehicle_id")[0].as_py()
+    assert record[f"{pack}.StateOfCharge.Current"] == 81.2345
+    assert record[f"{pack}.CurrentCurrent"] == -12.5
+    assert record[f"{pack}.CurrentPower"] == -4375
+    assert record["Vehicle.TraveledDistance"] == 1234567.8
+    assert record["Vehicle.Private.Mode"] == batch.column("mode")[0].as_py()
+    assert {key for key in record if not key.startswith("Vehicle.")} == {"schema", "run_id", "seq", "ts"}
+    jsonschema.validate(record, json_schema("telemetry", tuple(signal.field for signal in SIGNALS["telemetry"])))
+
+
+def test_a_current_of_nothing_has_no_sign_under_vss() -> None:
+    assert b'CurrentCurrent":0,' in encode(with_values(battery_current=0.0), "telemetry", "vss").values[0]
+
+
+@pytest.mark.parametrize(("bad", "says"), [("0.5", "in soc, got '0.5'"), (True, "in soc, got True"), (None, "in soc")])
+def test_vss_values_that_are_no_numbers_are_refused(bad: Any, says: str) -> None:
+    record = orjson.loads(messages("telemetry", "vss")[0])
+    record["Vehicle.Powertrain.TractionBattery.StateOfCharge.Current"] = bad
+    with pytest.raises(Malformed, match=says):
+        decode(orjson.dumps(record), "telemetry")
+    del record["Vehicle.Powertrain.TractionBattery.StateOfCharge.Current"]
+    with pytest.raises(Malformed, match="the field soc, got none"):
+        decode(orjson.dumps(record), "telemetry")
 
 
 # Versions
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("payload", FORMS)
 @pytest.mark.parametrize("stream", STREAMS)
 def test_messages_of_version_1_are_read_for_good(stream: Stream, payload: Payload) -> None:
     """The files are never made anew: they are what version 1 once wrote."""
@@ -79,14 +127,14 @@ def of_version_3(stream: Stream, payload: Payload) -> bytes:
     return version_3(stream).to_avro(record | {"ts": datetime.fromisoformat(record["ts"])})
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("payload", FORMS)
 @pytest.mark.parametrize("stream", STREAMS)
 def test_old_reads_new(stream: Stream, payload: Payload) -> None:
     old = decode(messages(stream, payload)[0], stream)
     assert decode(of_version_3(stream, payload), stream) == old | {"schema": 3}
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("payload", FORMS)
 @pytest.mark.parametrize("stream", STREAMS)
 def test_new_reads_old_and_new(stream: Stream, payload: Payload) -> None:
     reader = version_3(stream)

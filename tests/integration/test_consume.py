@@ -41,7 +41,7 @@ from actors.delivery.sinks import SinkOptions
 from actors.delivery.sinks.kafka import KafkaTarget
 from actors.delivery.sinks.timescale import TimescaleTarget
 from datasets.codec import Messages, encode
-from datasets.schema import FIELDS, Payload, json_schema
+from datasets.schema import FIELDS, PAYLOADS, Payload, json_schema
 from tests.services import Kafka, Postgres
 from tests.support import HANG_S, make_batch, records, wait_until
 from twin import Fleet
@@ -208,7 +208,7 @@ def batch(seqs: range, vehicles: int = 40) -> pa.RecordBatch:
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("payload", ["json", "avro"])
+@pytest.mark.parametrize("payload", PAYLOADS)
 def test_aggregates_of_a_real_run(
     payload: Payload, kafka: Kafka, postgres_database: str, unique_name: Callable[[str], str], tmp_path: Path
 ) -> None:
