@@ -23,7 +23,7 @@ import ray
 from actors.exporter import Exporter
 from actors.fleet.metrics import FleetCollector
 from actors.fleet.placement import shards_of
-from actors.fleet.plan import FleetPlan, PopulationPlan
+from actors.fleet.plan import FleetPlan
 from actors.fleet.ray_cluster import RayCluster, first_cause
 from actors.fleet.status import FleetStatus
 from actors.fleet.supervisor import FleetFailed, Supervisor
@@ -35,7 +35,7 @@ from physics import Fault, load_cell, physics_version
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.model import chosen_model
-from twin.run_directory import RunLock, new_directory, save_run, stamp
+from twin.run_directory import RunLock, new_directory, population_plan, save_run, stamp
 from twin.servers import adopt_old_cursors, check_targets, start_exporter, targets_of
 from twin.settings import RunSettings, load_settings, parse_duration
 
@@ -190,15 +190,7 @@ class Fleet:
             log_id=log_id,
             vehicles=who.vehicles,
             shards=shards_of(who.vehicles, self.settings.processes.shards, os.cpu_count() or 1),
-            population=PopulationPlan(
-                seed=who.seed,
-                cells=who.cells(),
-                use=who.use or None,
-                oldest_years=self.settings.oldest_years,
-                fault_share=who.fault_share,
-                drains=who.drains,
-                models=who.models(),
-            ),
+            population=population_plan(self.settings),
             sensors=self.settings.reporting.profile(),
             transmission=self.settings.reporting.transmission(),
             fast_forward=clock.fast_forward,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.delivery.sinks.base import unmasked
+from actors.fleet.plan import PopulationPlan
 from datasets.log.durable import make_directory, publish_folder, replace_file, when_there_is_room
 from twin.errors import BadInput
 from twin.settings import PASSWORDS, SECRETS, RunSettings, load_settings
@@ -67,6 +68,20 @@ def shard_count(run: Mapping[str, Any]) -> int:
     if not isinstance(shards, int):
         raise BadInput(f"expected the number of shards in run.json, got {shards!r}; it was written by an older version")
     return shards
+
+
+def population_plan(settings: RunSettings) -> PopulationPlan:
+    """Which vehicles a run of these settings has."""
+    who = settings.population
+    return PopulationPlan(
+        seed=who.seed,
+        cells=who.cells(),
+        use=who.use or None,
+        oldest_years=settings.oldest_years,
+        fault_share=who.fault_share,
+        drains=who.drains,
+        models=who.models(),
+    )
 
 
 def run_settings(directory: Path, run: Mapping[str, Any], flags: Mapping[str, Any] | None = None) -> RunSettings:

@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from datasets.transmission import PLAIN, Transmission
 from datasets.truth import truth_ticks
 from models.features import is_predicted
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
+
+if TYPE_CHECKING:
+    from physics import Population
 
 # A block of so many records is written as one sealed segment: fast, and memory is bounded whatever the fleet's size.
 _BLOCK_ROWS = 2 * DIRECT_ROWS
@@ -47,6 +51,22 @@ class PopulationPlan:
     fault_share: float | None
     drains: bool = True
     models: tuple[tuple[str, float], ...] | None = None
+
+    def draw(self, indices: npt.NDArray[np.int64], start_s: int) -> Population:
+        """These vehicles of the fleet, shape (n,)."""
+        from physics import draw_population  # loads a compiler, so imported late
+
+        return draw_population(
+            self.seed,
+            indices,
+            dict(self.cells),
+            use=self.use,
+            models=dict(self.models) if self.models else None,
+            oldest_years=self.oldest_years,
+            fault_share=self.fault_share,
+            start_s=start_s,
+            drains=self.drains,
+        )
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from datasets.memory import give_back
 from datasets.months import MonthKeeper, months_directory
 from datasets.schema import FIELDS, SCHEMAS, vehicle_id
 from datasets.truth import TruthWriter, truth_directory
-from physics import Fault, FleetLives, FleetPhysics, draw_population
+from physics import Fault, FleetLives, FleetPhysics
 
 _log = logging.getLogger(__name__)
 
@@ -116,18 +116,7 @@ def _telemetry(columns: dict[str, Any], samples: dict[str, np.ndarray]) -> pa.Re
 
 def physics_of(plan: ShardPlan) -> tuple[FleetPhysics, npt.NDArray[np.float64]]:
     """The vehicles of a shard before their first step, and their ages then [years], shape (vehicles,)."""
-    who = plan.population
-    population = draw_population(
-        who.seed,
-        plan.indices,
-        dict(who.cells),
-        use=who.use,
-        models=dict(who.models) if who.models else None,
-        oldest_years=who.oldest_years,
-        fault_share=who.fault_share,
-        start_s=plan.start_s,
-        drains=who.drains,
-    )
+    population = plan.population.draw(plan.indices, plan.start_s)
     physics = (FleetLives if plan.fast_forward else FleetPhysics)(
         population,
         cycles=[load_drive_cycle(name).speed_mps for name in drive_cycle_names()],

@@ -24,6 +24,7 @@ from datasets.log.durable import replace_file
 from datasets.schema import STREAMS
 from physics import MODES
 from twin.books.ledger import Books, Line
+from twin.books.sealed import read_parquet, sealed
 from twin.errors import BadInput, TwinError
 from twin.run_directory import load_run
 from twin.show.plots import BLUE, GREEN, GREY, INK, RED, styled
@@ -47,7 +48,7 @@ _FANS = (
 def write_report(run: Path) -> Path:
     """Write `run`/report.html and return its path. BadInput where `run` holds no run or no sealed telemetry."""
     facts = load_run(run)
-    sources = {stream: sorted((run / stream).glob("**/*.parquet")) for stream in STREAMS}
+    sources = {stream: sealed(run, stream) for stream in STREAMS}
     if not sources["telemetry"]:
         raise BadInput(f"{run} holds no sealed telemetry yet; let the run end, or stop it with Ctrl-C, first")
     with duckdb.connect() as database, styled():
@@ -56,7 +57,7 @@ def write_report(run: Path) -> Path:
             if files:
                 # Times are UTC. The cast removes their zone, so that pandas gets plain datetimes.
                 database.execute(
-                    f"CREATE VIEW {stream} AS SELECT * REPLACE (CAST(ts AS TIMESTAMP) AS ts) FROM {_parquet(files)}"
+                    f"CREATE VIEW {stream} AS SELECT * REPLACE (CAST(ts AS TIMESTAMP) AS ts) FROM {read_parquet(files)}"
                 )
         page = _page(database, facts, _delivery(run), has_predictions=bool(sources["predictions"]))
     target = run / "report.html"
@@ -67,13 +68,6 @@ def write_report(run: Path) -> Path:
 def _frame(database: duckdb.DuckDBPyConnection, query: str, params: list[Any] | None = None) -> pd.DataFrame:
     found: pd.DataFrame = database.sql(query, params=params).to_arrow_table().to_pandas()
     return found
-
-
-def _parquet(files: list[Path]) -> str:
-    """SQL: the rows of these files. They are named one by one, because a run's path may hold the characters of a
-    pattern; and a folder `name=value` on the way is no column."""
-    names = ", ".join("'" + str(file.absolute()).replace("'", "''") + "'" for file in files)
-    return f"read_parquet([{names}], hive_partitioning = false)"
 
 
 def _page(
