@@ -115,11 +115,13 @@ class Fleet:
         fleet._set_up(settings)
         fleet.directory = directory.absolute()
         fleet._resumed = run
+        fleet.run_id = run["run_id"]
         adopt_old_cursors(fleet.directory, run)
         return fleet
 
     def _set_up(self, settings: RunSettings) -> None:
         self.settings = settings
+        self.run_id: str = settings.identity(physics_version())
         self.warnings: list[str] = []
         self._resumed: dict[str, Any] | None = None
         self._run_lock: RunLock | None = None
@@ -149,7 +151,6 @@ class Fleet:
         self._run_lock = RunLock(self.directory)
         before = self._resumed or {}
         log_id = before.get("log_id") or uuid.uuid4().hex[:16]
-        self.run_id = before.get("run_id") or self.settings.identity(physics_version())
         plan = self._plan(log_id)
         self._run = {
             "run_id": self.run_id,

@@ -42,6 +42,7 @@ from datasets.transmission import Transmission
 from physics.default_fleet import CELL_SHARES, MODEL_SHARES, MODELS, MOST_FAULTY, OLDEST_YEARS, USE_SHARES, USES
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from twin.errors import BadInput
+from twin.say import LogFormat, LogLevel
 
 _DAY_S = 86400.0
 _YEAR_S = 365 * _DAY_S
@@ -567,6 +568,8 @@ class ModelRegistry(Group):
     )
 
 
+_LOG_FORMAT = "form of the messages on stderr; json has a line of time, level, run_id, logger and message each"
+_LOG_LEVEL = "messages from this level on"
 _METRICS_TOKEN = "token that those who scrape must send; required unless metrics_host is loopback"
 
 
@@ -587,6 +590,8 @@ class Processes(Group):
     metrics_host: Annotated[str, Form("ADDRESS")] = _setting("127.0.0.1", "address of the Prometheus metrics")
     metrics_port: PortOrOff = _setting(9100, "port of the Prometheus metrics, 0 for off")
     metrics_token: Token = _setting("", _METRICS_TOKEN, default_text="none", option=False)
+    log_format: LogFormat = _setting("text", _LOG_FORMAT)
+    log_level: LogLevel = _setting("warning", _LOG_LEVEL)
 
     @model_validator(mode="after")
     def _guarded(self) -> Processes:
@@ -614,6 +619,8 @@ class Consumer(Group):
     metrics_host: Annotated[str, Form("ADDRESS")] = _setting("127.0.0.1", "address of the Prometheus metrics")
     metrics_port: PortOrOff = _setting(9101, "port of the Prometheus metrics, 0 for off")
     metrics_token: Token = _setting("", _METRICS_TOKEN, default_text="none", option=False)
+    log_format: LogFormat = _setting("text", _LOG_FORMAT)
+    log_level: LogLevel = _setting("warning", _LOG_LEVEL)
 
     @model_validator(mode="after")
     def _guarded(self) -> Consumer:

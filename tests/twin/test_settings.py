@@ -135,7 +135,7 @@ def test_the_names_of_the_services(tmp_path: Path) -> None:
         ({"fault_share": "1.5"}, "--fault-share"),
         ({"log_max_size": "5"}, "--log-max-size: expected a size from 1MB up"),
         ({"log_fsync": "never"}, "--log-fsync: expected 'checkpoint' or 'always', got 'never'"),
-        ({"payload": "xml"}, "--payload: expected 'json' or 'avro', got 'xml'"),
+        ({"payload": "xml"}, "--payload: expected 'json', 'avro' or 'vss', got 'xml'"),
         ({"run_id": "a b"}, "--run-id"),
         ({"rest_host": "0.0.0.0"}, "expected an api_token"),
         ({"metrics_host": "0.0.0.0"}, "expected a metrics_token (TWIN_METRICS_TOKEN) where metrics_host is"),

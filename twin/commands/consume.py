@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import typer
 
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.options import takes
-from twin.say import say
+from twin.say import log_as, say
 from twin.settings import Consumer, Given, Servers
 
 if TYPE_CHECKING:
@@ -24,7 +23,8 @@ _SERVERS = ("kafka", "timescale")
 @takes(Servers, Consumer, only=(*_SERVERS, *Consumer.model_fields))
 def consume(given: Given) -> None:
     """Compute fleet aggregates per simulated minute, from Kafka to Kafka and the database."""
-    logging.basicConfig(format="twin: %(message)s", level=logging.WARNING)
+    settings = given.group(Consumer)
+    log_as(settings.log_format, settings.log_level)
     for line in consume_until_stopped(given, say):
         typer.echo(line)
 

@@ -17,7 +17,7 @@ EXAMPLE = "twin resume runs/2026-11-24T20-41-38 --duration 12h"
 # Settings that decide neither the records nor where their log is.
 _CHANGEABLE = (
     "duration", "pace", *LIVE_SINKS, "accept_loss", "drain_timeout", "bundle", "predictor_model",
-    "tracking_uri", "rest_port", "address", "metrics_port",
+    "tracking_uri", "rest_port", "address", "metrics_port", "log_format", "log_level",
 )  # fmt: skip
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from twin.options import takes
-from twin.say import say
+from twin.say import log_as, say
 from twin.settings import RUN_GROUPS, Given
 
 if TYPE_CHECKING:
@@ -54,7 +53,8 @@ def run_to_its_end(fleet: Fleet, *, quiet: bool, report: bool) -> int:
     from twin.show.progress import Progress
     from twin.signals import stopped_by_signals
 
-    logging.basicConfig(format="twin: %(message)s", level=logging.WARNING)
+    processes = fleet.settings.processes
+    log_as(processes.log_format, processes.log_level, fleet.run_id)
     duration = fleet.settings.clock.duration
     assert duration is not None
     state = "failed"
@@ -63,7 +63,7 @@ def run_to_its_end(fleet: Fleet, *, quiet: bool, report: bool) -> int:
             fleet.start()
             for warning in fleet.warnings:
                 say(warning)
-            with Progress(duration, quiet=quiet) as progress:
+            with Progress(duration, quiet=quiet or processes.log_format == "json") as progress:
                 fleet.run(duration, progress, stop)
                 fleet.deliver(progress, stop)
             state = "interrupted" if stop.is_set() else "finished"
