@@ -109,13 +109,13 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except TwinError as error:
-        say(str(error))
+        say(str(error), failed=True)
         code = error.exit_code
     except typer.TyperException as error:
         says = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "twin"
-        say(f"{says.replace('Value error, ', '').rstrip('.')}. Try: {where} --help")
+        say(f"{says.replace('Value error, ', '').rstrip('.')}. Try: {where} --help", failed=True)
         code = 2
     except (typer.Abort, KeyboardInterrupt):
         say("stopped")
@@ -124,6 +124,6 @@ def main() -> None:
         # Our mistake, not the user's. The user sees one line; the file holds the rest for whoever fixes it.
         with tempfile.NamedTemporaryFile("w", prefix="twin-error-", suffix=".txt", delete=False) as file:
             traceback.print_exc(file=file)
-        say(f"internal error: {error!r}; please report it with {file.name}")
+        say(f"internal error: {error!r}; please report it with {file.name}", failed=True)
         code = 1
     sys.exit(code or 0)

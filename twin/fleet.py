@@ -146,7 +146,7 @@ class Fleet:
     def start(self) -> Self:
         """Check the sinks, make the run directory, start Ray and the shards. Called by `with`."""
         away = check_targets(self._targets)
-        self.warnings += [f"{reason}. The run goes on; its records wait in the log" for reason in away]
+        self.warnings += [f"{reason.rstrip('?.')}: the run goes on, and its records wait in the log" for reason in away]
         _make_directory(self.directory)
         self._run_lock = RunLock(self.directory)
         before = self._resumed or {}

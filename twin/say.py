@@ -16,17 +16,16 @@ _SAID.setLevel(logging.INFO)
 
 
 class _JsonLines(logging.Formatter):
-    """`{"time": .., "level": .., "run_id": .., "logger": .., "message": ..}`, and `error` where there is a traceback."""
+    """`{"time": .., "level": .., "run_id": .., "logger": .., "message": ..}`; with a traceback also `error`."""
 
     def __init__(self, run_id: str) -> None:
         super().__init__()
         self._run_id = run_id
 
     def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC)
         line = {
-            "time": datetime.fromtimestamp(record.created, UTC)
-            .isoformat(timespec="milliseconds")
-            .replace("+00:00", "Z"),
+            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "run_id": self._run_id,
             "logger": record.name,
@@ -44,10 +43,10 @@ def log_as(form: LogFormat, level: LogLevel = "warning", run_id: str = "") -> No
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
 
 
-def say(text: str) -> None:
-    """Say `text` as one line, whatever it holds."""
+def say(text: str, *, failed: bool = False) -> None:
+    """Say `text` as one line, whatever it holds. `failed`: it is why the command ends."""
     line = " ".join(text.split())
     if any(isinstance(handler.formatter, _JsonLines) for handler in logging.getLogger().handlers):
-        _SAID.info(line)
+        _SAID.log(logging.ERROR if failed else logging.INFO, line)
     else:
         print(f"twin: {line}", file=sys.stderr, flush=True)
