@@ -6,6 +6,10 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from datasets.log import LogWriter, log_directory
 from datasets.log.cursor import Cursor, CursorFile
 from tests.support import make_batch
@@ -13,6 +17,7 @@ from twin.show.report import write_report
 
 
 def write_run(folder: Path, **settings: object) -> Path:
+    folder.mkdir(exist_ok=True)
     writer = LogWriter(log_directory(folder, "telemetry", 0))
     writer.append(make_batch(4, range(60)), 60)
     writer.close()
@@ -44,3 +49,44 @@ def test_no_sink_no_delivery(tmp_path: Path) -> None:
 
 def test_a_run_of_an_older_version_has_a_report_all_the_same(tmp_path: Path) -> None:
     assert "Delivery" not in write_report(write_run(tmp_path, shards="auto")).read_text()
+
+
+def test_charging_is_drawn_where_records_are_close_enough(tmp_path: Path) -> None:
+    assert "<h2>Charging</h2>" in write_report(write_run(tmp_path / "a")).read_text()
+    rare = write_run(tmp_path / "b")
+    run = json.loads((rare / "run.json").read_text()) | {"period_s": 86_400.0}
+    (rare / "run.json").write_text(json.dumps(run))
+    assert "<h2>Charging</h2>" not in write_report(rare).read_text()
+
+
+def test_what_is_reported_stands_against_what_is_true(tmp_path: Path) -> None:
+    """Joined by vehicle and time; a time of truth without a record counts for nothing."""
+    run = write_run(tmp_path)
+    assert "Reported and true" not in write_report(run).read_text()
+    told = make_batch(4, range(60))
+    last = told.slice(told.num_rows - 4)
+    true = pa.table(
+        {
+            "vehicle_id": last.column("vehicle_id"),
+            "ts": last.column("ts"),
+            "soc": pa.array(last.column("soc").to_numpy() - 0.05),
+            "soh": pa.array(last.column("soh").to_numpy() + 0.02),
+        }
+    )
+    folder = run / "truth" / "shard=0000"
+    folder.mkdir(parents=True)
+    pq.write_table(
+        true.set_column(1, "ts", pc.add(true["ts"], pa.scalar(1, pa.duration("us")))), folder / "2026.parquet"
+    )
+    assert "Reported and true" not in write_report(run).read_text()
+    pq.write_table(true, folder / "2026.parquet")
+    page = write_report(run).read_text()
+    assert "off by 5.0 points (median), +5.0 on average" in page
+    assert "off by 2.0 points (median), -2.0 on average" in page
+
+
+def test_it_links_to_the_data_that_are_there_and_is_one_small_file(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path)).read_text()
+    assert re.findall(r'<a href="([^"]+)"', page) == ["telemetry", "run.json"]
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
+    assert len(page) < 2_000_000

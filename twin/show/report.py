@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from twin.show.progress import human_time
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 _BINS = 120
 _DAY_POINTS = 1500
+_CHARGE_PERIOD_S = 900.0
+_CHARGE_POINTS = 2000
 _FAN = ((0.05, 0.95), (0.25, 0.75))
 _MODE_COLOURS = dict(zip(MODES, ("#c9d2da", BLUE, GREEN, "#e0882b"), strict=True))
 
@@ -59,7 +62,7 @@ def write_report(run: Path) -> Path:
                 database.execute(
                     f"CREATE VIEW {stream} AS SELECT * REPLACE (CAST(ts AS TIMESTAMP) AS ts) FROM {read_parquet(files)}"
                 )
-        page = _page(database, facts, _delivery(run), has_predictions=bool(sources["predictions"]))
+        page = _page(database, run, facts, _delivery(run), has_predictions=bool(sources["predictions"]))
     target = run / "report.html"
     replace_file(target, page.encode())
     return target
@@ -71,11 +74,17 @@ def _frame(database: duckdb.DuckDBPyConnection, query: str, params: list[Any] | 
 
 
 def _page(
-    database: duckdb.DuckDBPyConnection, facts: dict[str, Any], delivery: list[Line], *, has_predictions: bool
+    database: duckdb.DuckDBPyConnection,
+    run: Path,
+    facts: dict[str, Any],
+    delivery: list[Line],
+    *,
+    has_predictions: bool,
 ) -> str:
     binned = _binned(database)
     vehicle, day = _one_vehicle(database, facts["period_s"])
     last = _last_predictions(database) if has_predictions else None
+    charged, known = _charging(database, facts["period_s"]), _truth(database, run)
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("report.html").render(
         facts=facts,
@@ -91,6 +100,10 @@ def _page(
         day=_svg(lambda: _draw_day(day), f"Speed, power, voltage, temperature and SoC of {vehicle}")
         if _has_days(facts["period_s"])
         else _svg(lambda: _draw_life(day), f"SoH, resistance, cycles and distance of {vehicle}"),
+        charging=charged
+        and _svg(lambda: _draw_charging(charged), "Charging power over state of charge, and energy by kind"),
+        truth=None if known is None else _svg(lambda: _draw_truth(known), "What vehicles report against what is true"),
+        files=[name for name in (*STREAMS, "truth", "months", "run.json") if (run / name).exists()],
         predictions=None if last is None else _svg(lambda: _draw_predictions(last), "Predictions of every vehicle"),
         model=None if last is None else str(last["model_version"].iloc[0]),
     )
@@ -295,6 +308,87 @@ def _draw_day(day: pd.DataFrame) -> Figure:
     for axes in figure.axes:
         _time_axis(axes)
     figure.align_ylabels()
+    return figure
+
+
+@dataclass(frozen=True)
+class Charged:
+    """What a run charged. `power`: kind, soc [%] and power [kW] of some records; `sums`: energy [kWh] by kind."""
+
+    power: pd.DataFrame
+    sums: pd.DataFrame
+
+
+def _charging(database: duckdb.DuckDBPyConnection, period_s: float) -> Charged | None:
+    """None where records are too rare to show a charge, or nothing was charged."""
+    if period_s > _CHARGE_PERIOD_S:
+        return None
+    sums = _frame(
+        database,
+        "SELECT mode AS kind, sum(-power_consumption) * ? / 3600 AS energy, count(*) AS records FROM telemetry "
+        "WHERE mode LIKE '%charging' GROUP BY kind ORDER BY kind",
+        params=[period_s],
+    )
+    if sums.empty:
+        return None
+    power = _frame(
+        database,
+        "SELECT mode AS kind, soc * 100 AS soc, -power_consumption AS power FROM telemetry WHERE mode LIKE '%charging' "
+        "QUALIFY row_number() OVER (PARTITION BY mode ORDER BY hash(vehicle_id, seq)) <= ? ORDER BY vehicle_id, seq",
+        params=[_CHARGE_POINTS],
+    )
+    return Charged(power, sums)
+
+
+def _draw_charging(charged: Charged) -> Figure:
+    figure = Figure(figsize=(9, 3.2))
+    left, right = figure.subplots(1, 2, width_ratios=(3, 1))
+    for kind, label in (("charging", "AC, at home or depot"), ("fast_charging", "DC, on the road")):
+        of = charged.power[charged.power["kind"] == kind]
+        left.scatter(of["soc"], of["power"], s=4, color=_MODE_COLOURS[kind], linewidths=0, label=label, rasterized=True)
+    left.set_xlabel("State of charge [%]")
+    left.set_ylabel("Power into the pack [kW]")
+    left.set_xlim(0, 100)
+    left.legend(frameon=False, fontsize=8, markerscale=3)
+    whole = float(charged.sums["energy"].sum())
+    for kind, energy in zip(charged.sums["kind"], charged.sums["energy"], strict=True):
+        name = {"charging": "AC", "fast_charging": "DC"}[str(kind)]
+        right.bar(name, energy, color=_MODE_COLOURS[str(kind)], width=0.6)
+        right.annotate(f"{energy / whole:.0%}", (name, energy), ha="center", va="bottom", fontsize=9)
+    right.set_ylabel("Energy charged [kWh]")
+    right.margins(y=0.15)
+    return figure
+
+
+def _truth(database: duckdb.DuckDBPyConnection, run: Path) -> pd.DataFrame | None:
+    """Estimates and truth of each vehicle at its last time of truth that is a record's; None where there is none."""
+    files = sorted((run / "truth").glob("**/*.parquet"))
+    if not files:
+        return None
+    found = _frame(
+        database,
+        "SELECT t.soc * 100 AS soc, t.soh * 100 AS soh, known.soc * 100 AS true_soc, known.soh * 100 AS true_soh "
+        f"FROM telemetry t JOIN (SELECT *, CAST(ts AS TIMESTAMP) AS at FROM {read_parquet(files)}) known "
+        "ON known.vehicle_id = t.vehicle_id AND known.at = t.ts "
+        "QUALIFY row_number() OVER (PARTITION BY t.vehicle_id ORDER BY t.ts DESC) = 1 ORDER BY t.vehicle_id",
+    )
+    return None if found.empty else found
+
+
+def _draw_truth(known: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(9, 3.4))
+    for axes, (name, label) in zip(
+        figure.subplots(1, 2), (("soc", "State of charge [%]"), ("soh", "State of health [%]")), strict=True
+    ):
+        true, told = known[f"true_{name}"], known[name]
+        ends = [min(true.min(), told.min()), max(true.max(), told.max())]
+        axes.plot(ends, ends, color=GREY, linewidth=0.9)
+        axes.scatter(true, told, s=8, color=BLUE, alpha=0.6, linewidths=0, rasterized=len(known) > 2000)
+        axes.set_xlabel(f"{label}, true")
+        axes.set_ylabel("as the vehicle reports it")
+        axes.set_title(
+            f"off by {(told - true).abs().median():.1f} points (median), {(told - true).mean():+.1f} on average"
+        )
     return figure
 
 
