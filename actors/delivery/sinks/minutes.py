@@ -6,7 +6,6 @@ Each sum is named once, here: of a batch that is new as a whole it is computed i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -43,7 +42,7 @@ RECORDS: Final = _KEYS
 _MERGE: Final = {"sum": "old.{0} + excluded.{0}", "min": "least(old.{0}, excluded.{0})",
                  "max": "greatest(old.{0}, excluded.{0})"}  # fmt: skip
 
-Row = Sequence[Any]
+type Row = tuple[Any, ...]
 """run_id, minute, part, records, figures in the order of the table."""
 
 
