@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from scripts.dashboards import charging, fleet, models, operations, pipeline, vehicle
@@ -23,7 +24,14 @@ BOARDS = {
 
 def dashboards() -> dict[str, str]:
     """The JSON of each dashboard, by its name."""
-    return {
-        name: json.dumps(board().build(), cls=JSONEncoder, indent=1, ensure_ascii=False) + "\n"
-        for name, board in BOARDS.items()
-    }
+    return {name: _json(board()) for name, board in BOARDS.items()}
+
+
+def _json(board: Dashboard) -> str:
+    built = board.build()
+    for number, panel in enumerate(built.panels or (), 1):
+        panel.id_val = number
+    for variable in (built.templating and built.templating.list_val) or ():
+        # The SDK sets them for every kind of choice, and Grafana knows them for choices of an interval only.
+        variable.auto = variable.auto_min = variable.auto_count = None
+    return json.dumps(built, cls=JSONEncoder, indent=1, ensure_ascii=False) + "\n"

@@ -59,7 +59,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Answer:
-    """Columns and rows of SQL; of PromQL, the samples of each series by its name."""
+    """Columns and rows of SQL; of PromQL, the samples of each series by its legend, in a table by its labels."""
 
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[Any, ...], ...] = ()
@@ -159,7 +159,7 @@ def ask_prometheus(url: str, query: Query, start: float, end: float, rate_interv
         raise ValueError(f"{query}: {json.load(error)['error']}") from error
     return Answer(
         series={
-            _name(query.legend, series["metric"]): [
+            _name("" if query.kind == "table" else query.legend, series["metric"]): [
                 (float(at), float(value)) for at, value in series.get("values", [series.get("value")])
             ]
             for series in found

@@ -27,6 +27,17 @@ LIMIT 50"""
 _TO_RUN = "/d/ev-fleet?var-run_id=${__value.raw}&from=${__data.fields.from}&to=${__data.fields.to}"
 
 _WORST = f"""
+WITH fleet AS (
+    SELECT *,
+        percent_rank() OVER (ORDER BY rul) AS by_life,
+        percent_rank() OVER (ORDER BY soh) AS by_health,
+        percent_rank() OVER (ORDER BY cell_voltage_max - cell_voltage_min DESC) AS by_spread,
+        percent_rank() OVER (ORDER BY cell_temperature_max DESC) AS by_warmth
+    FROM {p.NEWEST} t
+    LEFT JOIN (
+        SELECT run_id, vehicle_id, rul, rul_low, rul_high, failure_probability FROM {p.NEWEST_PREDICTIONS}
+    ) p USING (run_id, vehicle_id)
+)
 SELECT
     vehicle_id AS "vehicle",
     failure_probability AS "failure risk",
@@ -37,17 +48,17 @@ SELECT
     cell_temperature_max AS "warmest sensor",
     cell_voltage_max - cell_voltage_min AS "cell spread",
     coalesce(nullif(concat_ws('; ',
-        nullif({p.codes("t.")}, ''),
-        nullif({p.flags("t.")}, ''),
+        nullif({p.codes()}, ''),
+        nullif({p.flags()}, ''),
         CASE WHEN failure_probability >= 0.2 THEN 'likely to fail' END,
-        CASE WHEN rul_low < 100 THEN 'fewer than 100 cycles may be left' END,
-        CASE WHEN soh < 0.8 THEN 'SoH below 80 %' END,
-        CASE WHEN cell_voltage_max - cell_voltage_min > 0.1 THEN 'cells apart by more than 0.1 V' END,
-        CASE WHEN cell_temperature_max > 45 THEN 'warmer than 45 degC' END
+        CASE WHEN rul_low < 100 THEN 'fewer than 100 cycles may be left' WHEN by_life < 0.1 THEN 'shortest lives' END,
+        CASE WHEN soh < 0.8 THEN 'SoH below 80 %' WHEN by_health < 0.1 THEN 'lowest SoH' END,
+        CASE WHEN cell_voltage_max - cell_voltage_min > 0.1 THEN 'cells apart by more than 0.1 V'
+            WHEN by_spread < 0.1 THEN 'cells furthest apart' END,
+        CASE WHEN cell_temperature_max > 45 THEN 'warmer than 45 degC' WHEN by_warmth < 0.1 THEN 'warmest' END
     ), ''), 'nothing stands out') AS "why"
-FROM {p.NEWEST} t
-LEFT JOIN {p.NEWEST_PREDICTIONS} p USING (run_id, vehicle_id)
-ORDER BY (t.diagnostics <> 0) DESC, failure_probability DESC NULLS LAST, soh
+FROM fleet
+ORDER BY (diagnostics <> 0) DESC, failure_probability DESC NULLS LAST, soh
 LIMIT 20"""
 
 _FADE = f"""
@@ -128,7 +139,8 @@ def board() -> Dashboard:
                _RISK, "failure risk"),
         p.rows(
             "The worst 20, and why",
-            f"{_NOW} Vehicles with trouble codes first, then by failure risk, then by SoH.",
+            f"{_NOW} Vehicles with trouble codes first, then by failure risk, then by SoH. Shortest,"
+            " lowest, furthest, warmest: of that tenth of the fleet.",
             _WORST,
             height=12,
             units={"failure risk": "percentunit", "SoH": "percentunit", "warmest sensor": "celsius",

@@ -20,6 +20,7 @@ from grafana_foundation_sdk.builders import (
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models.common import (
+    BigValueColorMode,
     LegendPlacement,
     LineInterpolation,
     StackingMode,
@@ -31,7 +32,6 @@ from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
     DataTransformerConfig,
     DynamicConfigValue,
-    FieldColorModeId,
     Panel,
     VariableRefresh,
 )
@@ -88,9 +88,9 @@ def _dress[P: (timeseries.Panel, table.Panel, stat.Panel, barchart.Panel, trend.
 def _asks[P: (timeseries.Panel, table.Panel, stat.Panel, barchart.Panel, trend.Panel)](
     panel: P, query: str | Mapping[str, str], form: str
 ) -> P:
-    """`query`: SQL, or PromQL by the legend of its series."""
+    """`query`: SQL, or PromQL by the legend of its series. `form`: time_series, table, or now (a figure a series)."""
     if isinstance(query, str):
-        return panel.datasource(DATABASE).with_target(Sql(query, form))
+        return panel.datasource(DATABASE).with_target(Sql(query, "table" if form == "now" else form))
     panel.datasource(PROMETHEUS)
     for number, (legend, expression) in enumerate(query.items()):
         asked = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(chr(ord("A") + number))
@@ -176,9 +176,10 @@ def figures(
     units: Mapping[str, str] = {}, decimals: int | None = None,
 ) -> stat.Panel:  # fmt: skip
     """Large figures, one a column or series; `units` of single columns."""
-    panel = _asks(_dress(stat.Panel(), title, what, span, height, unit, decimals), query, "table")
-    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("/.*/"))
-    panel.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.FIXED).fixed_color("text"))
+    panel = _asks(_dress(stat.Panel(), title, what, span, height, unit, decimals), query, "now")
+    shown = "/.*/" if isinstance(query, str) else ""  # columns of text too; of series the values
+    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields(shown))
+    panel.color_mode(BigValueColorMode.NONE)
     for column, its_unit in units.items():
         panel.override_by_name(column, [DynamicConfigValue("unit", its_unit)])
     return panel

@@ -109,7 +109,7 @@ def board() -> Dashboard:
                     " cells, as the BMS reports them. It does not say which group that is.",
                     _seen('    min(cell_voltage_min) AS "weakest",\n    max(cell_voltage_max) AS "strongest",\n'
                           '    avg(cell_voltage_max - cell_voltage_min) AS "spread"'),
-                    unit="volt", band=("weakest", "strongest"), right={"spread": "volt"}, interval="2s"),
+                    unit="volt", right={"spread": "volt"}, interval="2s"),
         p.over_time("Health", "As the BMS estimates it, and the resistance of a 10 s pulse referred to 25 degC.",
                     _seen('    avg(soh) AS "SoH",\n    avg(resistance_25) AS "resistance"'),
                     unit="percentunit", right={"resistance": "ohm"}, interval="1m"),
