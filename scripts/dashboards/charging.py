@@ -36,7 +36,7 @@ ORDER BY 1"""
 # more charge. Single records may be missing (`twin run --drop`, `--send-on-change`).
 _SESSIONS = f"""
 WITH rows AS (
-    SELECT *,
+    SELECT vehicle_id, seq, ts, mode, soc, power_consumption, cell_temperature_max,
         lag(mode) OVER vehicle IS DISTINCT FROM mode
             OR (seq - lag(seq) OVER vehicle > 3 AND ts - lag(ts) OVER vehicle > interval '10 minutes')
             OR soc < lag(soc) OVER vehicle - 0.005 AS starts,

@@ -51,7 +51,7 @@ def board() -> Dashboard:
         p.figures("Real-time factor", "Simulated over real time, lately.", {"factor": "ev_real_time_factor"},
                   span=4, decimals=2),
         p.figures("Simulated", "Since the run's start.", {"simulated": "ev_simulated_seconds"}, unit="s", span=4),
-        p.figures("Alerts", "Firing now (cluster/prometheus/rules.yml).",
+        p.figures("Alerts that fire", "Now (cluster/prometheus/rules.yml).",
                   {"firing": 'count(ALERTS{alertstate="firing"}) or vector(0)'}, span=4),
         p.figures("Unaccounted", "Made, but neither delivered nor on their way. Anything but 0 for long: ask"
                   " `twin ledger DIR --verify`.",
