@@ -260,7 +260,9 @@ def _lines(axes: Any, panel: Mapping[str, Any], answers: Mapping[str, Answer]) -
         axes.set_xlabel(f"{x} [{_UNITS.get(_unit(panel, x), '')}]", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="best", ncols=1 + len(series) // 5)
+    lines, names = axes.get_legend_handles_labels()
+    few = slice(0, 8)  # more would hide the lines
+    axes.legend(lines[few], [textwrap.shorten(name, 30) for name in names[few]], fontsize=7, ncols=1 + len(names) // 5)
 
 
 def _bars(axes: Any, panel: Mapping[str, Any], answer: Answer) -> None:

@@ -18,7 +18,8 @@ def board() -> Dashboard:
     panels = [
         p.rows("Targets", "What Prometheus scrapes; 1 answers.", {"": "up"}, span=12, height=6),
         p.figures("Nodes of Ray", "Alive.", {"nodes": "sum(ray_cluster_active_nodes)"}, span=4, height=6),
-        p.figures("Actors of Ray", "By state.", {"{{State}}": "sum by (State) (ray_actors) > 0"}, span=8, height=6),
+        p.figures("Actors of Ray", "By state.", {"{{State}}": 'sum by (State) (ray_actors{Source="gcs"}) > 0'}, span=8,
+                  height=6),
         p.over_time("Processor", "Of each node.", {"{{ip}}": "ray_node_cpu_utilization"}, unit="percent", least=0),
         p.over_time("Memory", "Used by everything on the node.",
                     {"{{ip}}": "ray_node_mem_used", "{{ip}} there is": "ray_node_mem_total"}, unit="bytes", least=0),
@@ -32,7 +33,7 @@ def board() -> Dashboard:
         p.over_time("Logical CPUs", "Taken by actors, and free.",
                     {"{{State}}": 'sum by (State) (ray_resources{Name="CPU"})'}, least=0),
         p.over_time("Actors", "Alive, by class.",
-                    {"{{Name}}": 'sum by (Name) (ray_actors{State=~"ALIVE.*"}) > 0'}, least=0),
+                    {"{{Name}}": 'sum by (Name) (ray_actors{Source="gcs", State="ALIVE"}) > 0'}, least=0),
         p.over_time("Work in shards", "Of one core, by all shards.",
                     {"shards": "rate(ev_compute_seconds_total[$__rate_interval])"}, unit="percentunit", least=0),
         p.over_time("Serve: replicas", "Healthy, by deployment.",
