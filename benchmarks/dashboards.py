@@ -131,7 +131,7 @@ def fill(url: str, size: Size) -> dict[str, float]:
     took = time.perf_counter() - begun
     for sink in sinks.values():
         sink.close()
-    return {**written, "seconds": took}
+    return {"seconds": took, **{stream: float(rows) for stream, rows in written.items()}}
 
 
 def timed(connection: Any, sql: str, rounds: int) -> dict[str, float]:
@@ -166,7 +166,7 @@ def main() -> None:
                 cursor.execute("VACUUM (ANALYZE)")  # what the server does by itself a minute later
             [[size_bytes]] = ask_sql(connection, "SELECT pg_database_size(current_database())").rows
             print(
-                f"{filled['telemetry']:,} records and {filled['predictions']:,} predictions of {size.vehicles:,}"
+                f"{filled['telemetry']:,.0f} records and {filled['predictions']:,.0f} predictions of {size.vehicles:,}"
                 f" vehicles in {filled['seconds']:.0f} s, {size_bytes / 1e9:.1f} GB"
             )
             chosen = Chosen(START, size.end, {"run_id": RUN, "model": MODEL, "vehicle": vehicle_id(size.vehicles // 2)})

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -71,9 +71,11 @@ def draw(
 ) -> Iterator[Path]:
     """The pictures, then the page that shows them all."""
     try:
-        secret = {} if urlsplit(database).password else {"password": os.environ.get("PG_PASSWORD")}
-        connection = psycopg2.connect(database, connect_timeout=5, **secret)
-    except psycopg2.Error as error:
+        given = urlsplit(database).password
+        connection = psycopg2.connect(
+            database, connect_timeout=5, password=unquote(given) if given else os.environ.get("PG_PASSWORD")
+        )
+    except (psycopg2.Error, ValueError) as error:
         said = (str(error).strip().splitlines() or ["it does not answer"])[0]
         raise Refused(f"expected a database that answers: {said}") from None
     with closing(connection):
@@ -221,8 +223,8 @@ def _lines(axes: Any, panel: Mapping[str, Any], answers: Mapping[str, Answer]) -
             for name, samples in answer.series.items():
                 series[name] = ([at for at, _ in samples], [value for _, value in samples])
         elif answer.rows:
-            xs, ys = _columns(answer)
-            series |= {name: (xs, values) for name, values in ys.items()}
+            across, by_name = _columns(answer)
+            series |= {name: (across, values) for name, values in by_name.items()}
     if timed:
         series = {name: ([datetime.fromtimestamp(x, UTC) for x in xs], ys) for name, (xs, ys) in series.items()}
     series = {name: (xs, [y * _FACTORS.get(_unit(panel, name), 1.0) for y in ys]) for name, (xs, ys) in series.items()}
@@ -253,8 +255,9 @@ def _lines(axes: Any, panel: Mapping[str, Any], answers: Mapping[str, Answer]) -
     first = next((name for name in series if _override(panel, name, "custom.axisPlacement") != "right"), "")
     axes.set_ylabel(_UNITS.get(_unit(panel, first), ""), fontsize=8)
     if timed:
-        axes.xaxis.set_major_locator(mdates.AutoDateLocator(maxticks=6))
-        axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(axes.xaxis.get_major_locator(), tz=UTC))
+        axes.xaxis.set_major_locator(mdates.AutoDateLocator(maxticks=6))  # type: ignore[no-untyped-call]
+        dates = mdates.ConciseDateFormatter(axes.xaxis.get_major_locator(), tz=UTC)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_formatter(dates)
     else:
         x = panel["options"]["xField"]
         axes.set_xlabel(f"{x} [{_UNITS.get(_unit(panel, x), '')}]", fontsize=8)
@@ -262,7 +265,7 @@ def _lines(axes: Any, panel: Mapping[str, Any], answers: Mapping[str, Answer]) -
     axes.grid(alpha=0.3)
     lines, names = axes.get_legend_handles_labels()
     few = slice(0, 8)  # more would hide the lines
-    axes.legend(lines[few], [textwrap.shorten(name, 30) for name in names[few]], fontsize=7, ncols=1 + len(names) // 5)
+    axes.legend(lines[few], [textwrap.shorten(name, 30) for name in names[few]], fontsize=7, ncols=1 + (len(names) > 4))
 
 
 def _bars(axes: Any, panel: Mapping[str, Any], answer: Answer) -> None:
@@ -298,7 +301,7 @@ def _figures(axes: Any, panel: Mapping[str, Any], answers: Mapping[str, Answer])
 
 def _fitting(panel: Mapping[str, Any], said: str, beside: int) -> float:
     """The size of letters [points] at which words fit beside as many others."""
-    width = 0.9 * 72 * panel["gridPos"]["w"] * _PER_COLUMN / beside
+    width: float = 0.9 * 72 * panel["gridPos"]["w"] * _PER_COLUMN / beside
     return min(18.0, width / (0.62 * max(len(said), 1)))
 
 
