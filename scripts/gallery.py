@@ -326,9 +326,9 @@ def _table(axes: Any, panel: Mapping[str, Any], answers: Mapping[str, Answer], a
     rows: list[list[str]] = []
     if any(answer.rows for answer in answers.values()):
         [answer] = answers.values()
-        columns = list(answer.columns)
-        units = [_unit(panel, column) for column in columns]
-        rows = [[_said(value, unit) for value, unit in zip(row, units, strict=True)] for row in answer.rows]
+        shown = [n for n, column in enumerate(answer.columns) if not _override(panel, column, "custom.hidden")]
+        columns = [answer.columns[n] for n in shown]
+        rows = [[_said(row[n], _unit(panel, answer.columns[n])) for n in shown] for row in answer.rows]
     else:
         columns = ["labels", *(asked[ref].legend or "value" for ref in answers)]
         series = sorted({name for answer in answers.values() for name in answer.series or {}})

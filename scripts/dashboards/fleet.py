@@ -155,6 +155,6 @@ def board() -> Dashboard:
                units={"lowest cell group": "volt", "warmest sensor": "celsius"}, links={"vehicle": p.TO_VEHICLE},
                empty="No vehicle reports a trouble code or a flag"),
         p.rows("Runs in this database", "A click on a run shows it, for the time that it has simulated.", _RUNS,
-               height=6, links={"run": _TO_RUN}, units={"from": "none", "to": "none", "records": "short"}),
+               height=6, links={"run": _TO_RUN}, units={"records": "short"}, hidden=("from", "to")),
     ]  # fmt: skip
     return p.board("fleet", "How are the vehicles, and which of them need somebody?", panels, [p.run_variable()])

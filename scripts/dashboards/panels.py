@@ -213,6 +213,7 @@ def rows(
     units: Mapping[str, str] = {},
     links: Mapping[str, str] = {},
     widths: Mapping[str, int] = {},
+    hidden: Iterable[str] = (),
     empty: str = "",
 ) -> table.Panel:
     """A table. `links`: where a click on a column's value leads; `empty`: what is said where no row is right."""
@@ -228,6 +229,8 @@ def rows(
         panel.override_by_name(column, [DynamicConfigValue("links", [shown])])
     for column, width in widths.items():
         panel.override_by_name(column, [DynamicConfigValue("custom.width", width)])
+    for column in hidden:  # a link may still need it
+        panel.override_by_name(column, [DynamicConfigValue("custom.hidden", True)])
     return panel
 
 

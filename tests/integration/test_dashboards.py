@@ -401,6 +401,29 @@ class TestDatabase:
         return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
 
 
+@pytest.mark.cluster
+@pytest.mark.services
+@pytest.mark.timeout(900)
+def test_who_may_only_read_sees_everything(seen: Seen, postgres: Postgres) -> None:
+    """With the rights that docs/dashboards.md gives to Grafana's user."""
+    page = (ROOT / "docs" / "dashboards.md").read_text()
+    [grants] = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
+    owner = psycopg2.connect(seen.database, user="postgres", password=postgres.password)
+    reader = seen.database.replace(f"{postgres.user}:", "grafana:", 1)
+    with closing(owner), owner.cursor() as cursor:
+        owner.autocommit = True
+        cursor.execute(grants.replace("'...'", f"'{postgres.password}'"))
+        try:
+            with closing(psycopg2.connect(reader, password=postgres.password)) as connection:
+                connection.autocommit = True
+                for query in SQL:
+                    assert ask_database(connection, query, seen.chosen).rows
+                with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                    ask_sql(connection, "DELETE FROM telemetry RETURNING seq")
+        finally:
+            cursor.execute("DROP OWNED BY grafana; DROP ROLE grafana")
+
+
 @pytest.mark.parametrize("query", SQL, ids=str)
 def test_a_database_without_records_is_no_error(query: Query, empty: Any) -> None:
     """A clear empty state: figures that count are 0, the rest says that there is no data."""

@@ -56,7 +56,7 @@ def _figures(stream: Stream) -> list[tuple[str, str, str]]:
 
 
 def sums_of(batch: pa.RecordBatch, stream: Stream) -> list[Row]:
-    """The sums of all rows of a batch, in the order of their keys."""
+    """The sums of all rows of a batch."""
     figures, part = _figures(stream), _PARTS[stream]
     columns = {
         "run_id": batch["run_id"].cast(pa.string()),
@@ -71,7 +71,7 @@ def sums_of(batch: pa.RecordBatch, stream: Stream) -> list[Row]:
     functions = [(column, "sum" if function == "nonzero" else function) for column, function, _ in figures]
     summed = pa.table(columns).group_by(keys).aggregate([([], "count_all"), *functions])
     found = summed.select([*keys, "count_all", *(f"{column}_{function}" for column, function in functions)])
-    return sorted(zip(*(column.to_pylist() for column in found.columns), strict=True))
+    return list(zip(*(column.to_pylist() for column in found.columns), strict=True))
 
 
 def sums_in_sql(stream: Stream, rows: str) -> str:
