@@ -42,7 +42,8 @@ _UNITS: Final = {
     "lengthkm": "km", "velocitykmh": "km/h", "s": "s", "ms": "ms", "ohm": "Ω", "bytes": "GB",
 }  # fmt: skip
 _FACTORS: Final = {"percentunit": 100.0, "bytes": 1e-9}
-_PER_COLUMN, _PER_ROW, _ROWS = 0.75, 0.42, 9
+_PER_COLUMN, _PER_ROW = 0.75, 0.42
+"""Inches of a step of Grafana's grid."""
 _KINDS: Final = {"AC": COLOURS["charging"], "DC": COLOURS["fast_charging"], **COLOURS}
 
 

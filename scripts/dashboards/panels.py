@@ -187,7 +187,7 @@ def figures(
 
 def bars(
     title: str, what: str, query: str, x: str, *, unit: str = "", span: int = 8, height: int = 8,
-    colours: Mapping[str, str] = {}, stacked: bool = False, x_title: str = "",
+    colours: Mapping[str, str] = {}, stacked: bool = False,
 ) -> barchart.Panel:  # fmt: skip
     """A bar for each row, named by the column `x`."""
     panel = _asks(_dress(barchart.Panel(), title, what, span, height, unit, None), query, "table")
@@ -196,8 +196,6 @@ def bars(
     panel.tooltip(common.VizTooltipOptions())
     if stacked:
         panel.stacking(StackingMode.NORMAL)
-    if x_title:
-        panel.axis_label(x_title)
     for series, colour in colours.items():
         panel.override_by_name(series, [_colour(colour)])
     return panel
@@ -351,7 +349,7 @@ def codes(of: str = "") -> str:
     return bits(f"{of}diagnostics", DIAGNOSTICS)
 
 
-def stays(where: str, columns: str, modes: str, least: str = "") -> str:
+def stays(where: str, columns: str, modes: str) -> str:
     """Each stretch of records of one vehicle in one of these modes, with `columns` over its records.
 
     `hours`: how long a record's power lasted, since the record before it.
@@ -373,6 +371,6 @@ SELECT
 {columns}
 FROM parts
 WHERE mode IN ({modes})
-GROUP BY vehicle_id, part, mode{least}
+GROUP BY vehicle_id, part, mode
 ORDER BY min(ts) DESC, vehicle_id
 LIMIT 200"""
