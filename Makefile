@@ -33,7 +33,7 @@ check: setup-dev ## formatting, lint, types, import directions
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-docs: setup-dev  ## write docs/settings.md and the tables of columns from their definitions
+docs: setup-dev  ## write settings, tables of columns and dashboards from their definitions
 	@$(BIN)/python scripts/documents.py
 
 bench: setup-dev ## run every benchmark; JSON goes to benchmarks/results/

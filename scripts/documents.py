@@ -1,7 +1,7 @@
-"""Writes the documentation of settings and columns from their definitions (`make docs`).
+"""Writes the documentation of settings and columns, and the dashboards, from their definitions (`make docs`).
 
-The files are docs/settings.md, docs/metrics.md, docs/*.schema.json, and tables of docs/telemetry.md, docs/reports.md
-and docs/physics.md. A test checks that they are current.
+The files are docs/settings.md, docs/metrics.md, docs/*.schema.json, cluster/grafana/dashboards/*.json, and tables of
+docs/telemetry.md, docs/reports.md and docs/physics.md. A test checks that they are current.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from physics.daily import DAILY, HOW  # noqa: E402
 from physics.default_fleet import MODEL_SHARES  # noqa: E402
 from physics.faults import KINDS  # noqa: E402
 from physics.sensors import PROFILES  # noqa: E402
+from scripts.dashboards import dashboards  # noqa: E402
+from scripts.dashboards.ask import FOLDER as DASHBOARDS  # noqa: E402
 from twin.settings import GROUPS, Group, default_of, extra_of, form_of  # noqa: E402
 
 _HEAD = """# Which settings are there?
@@ -226,6 +228,7 @@ def documents() -> dict[Path, str]:
     found[docs / "telemetry.md"] = telemetry_page((docs / "telemetry.md").read_text())
     found[docs / "reports.md"] = reports_page((docs / "reports.md").read_text())
     found[docs / "physics.md"] = physics_page((docs / "physics.md").read_text())
+    found |= {DASHBOARDS / f"{name}.json": content for name, content in dashboards().items()}
     return found | {
         docs / f"{stream}.schema.json": json.dumps(json_schema(stream), indent=2) + "\n" for stream in STREAMS
     }

@@ -18,6 +18,7 @@ SERVERS, RAY = pytest.mark.services, pytest.mark.cluster
 # By file: what it starts. They start their servers and Ray themselves, as they do when a person calls them.
 NEEDS: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "consume": (SERVERS,),
+    "dashboards": (SERVERS,),
     "days": (),
     "fleet": (RAY,),
     "kernel": (),

@@ -129,7 +129,8 @@ def tables(url: str) -> set[str]:
 
 def test_plain_tables(postgres_database: str) -> None:
     migrate(postgres_database, PLAIN)
-    assert tables(postgres_database) == {"telemetry", "predictions", "sink_cursors", "rejected_records", "fleet_minute"}
+    minutes = {"telemetry_minute", "predictions_minute", "fleet_minute"}
+    assert tables(postgres_database) == {"telemetry", "predictions", "sink_cursors", "rejected_records", *minutes}
     query(postgres_database, "INSERT INTO sink_cursors VALUES ('log', 'telemetry', 0, 7) RETURNING updated_at")
     query(
         postgres_database,

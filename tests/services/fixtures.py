@@ -13,7 +13,18 @@ from typing import NoReturn
 
 import pytest
 
-from tests.services import S3, Kafka, MLflow, Mosquitto, Postgres, Prometheus, Service, ServiceUnavailable, TimescaleDB
+from tests.services import (
+    S3,
+    GrafanaSchema,
+    Kafka,
+    MLflow,
+    Mosquitto,
+    Postgres,
+    Prometheus,
+    Service,
+    ServiceUnavailable,
+    TimescaleDB,
+)
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -68,6 +79,16 @@ def s3() -> Iterator[S3]:
 def mlflow_server(s3: S3) -> Iterator[MLflow]:
     """A tracking server on SQLite with its artefacts in `s3`; `.url`."""
     yield from _session(MLflow().with_artefacts_in(s3))
+
+
+@pytest.fixture(scope="session")
+def grafana_schema() -> GrafanaSchema:
+    """Grafana's types; `.complaints()` of the compiler about dashboards."""
+    try:
+        GrafanaSchema.install()
+    except ServiceUnavailable as error:
+        unavailable(str(error))
+    return GrafanaSchema()
 
 
 @pytest.fixture

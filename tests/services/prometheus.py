@@ -6,7 +6,9 @@ import json
 import shutil
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -35,12 +37,16 @@ class Prometheus(Service):
         if shutil.which("prometheus") is None or shutil.which("promtool") is None:
             apt_install("prometheus", "Prometheus")
 
-    def scraping(self, port: int) -> Prometheus:
-        """Scrape `twin run` at this port each second, judge as often, and let no alert wait."""
+    def scraping(self, port: int, others: Mapping[str, str] = MappingProxyType({})) -> Prometheus:
+        """Scrape `twin run` at this port, and others by job and address, each second; judge as often, and let no alert
+        wait."""
+        targets = {"twin": f"{HOST}:{port}", **others}
         config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-        config["scrape_configs"] = config["scrape_configs"][:1]
-        config["scrape_configs"][0]["static_configs"] = [{"targets": [f"{HOST}:{port}"]}]
+        assert set(targets) <= {job["job_name"] for job in config["scrape_configs"]}
+        config["scrape_configs"] = [
+            {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()
+        ]
         self._rules = yaml.safe_load((FOLDER / "rules.yml").read_text())
         for group in self._rules["groups"]:
             for rule in group["rules"]:

@@ -1,9 +1,10 @@
 """TimescaleDB (or plain PostgreSQL): exactly once in the store.
 
-A batch goes into the table by COPY, in one transaction with this log's cursor. So after any crash the database itself
-says where to continue. If a row may be there already, the batch goes by COPY into a temporary staging table and from
-there by INSERT ... ON CONFLICT DO NOTHING. A row that the table cannot hold (a value error, a broken constraint) is
-found by halving the batch, and becomes a dead letter. Key: (run_id, vehicle_id, seq). Order does not matter in a table.
+A batch goes into the table by COPY, in one transaction with this log's cursor and with what it adds to the sums by the
+minute (`minutes.py`). So after any crash the database itself says where to continue. If a row may be there already, the
+batch goes by COPY into a temporary staging table and from there by INSERT ... ON CONFLICT DO NOTHING. A row that the
+table cannot hold (a value error, a broken constraint) is found by halving the batch, and becomes a dead letter. Key:
+(run_id, vehicle_id, seq). Order does not matter in a table.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from actors.delivery.sinks.base import (
     SinkUnavailable,
     split_url,
 )
+from actors.delivery.sinks.minutes import RECORDS, Row, adding, sums_in_sql, sums_of
 from datasets.codec import encode_csv
 from datasets.schema import FIELDS, Stream
 
@@ -249,6 +251,7 @@ class TimescaleSink:
             try:
                 with self._transaction() as cursor:
                     self._copy(cursor, self._stream, batch)
+                    self._add(cursor, sums_of(batch, self._stream))
                     self._move_cursor(cursor, shard, position)
                 return Receipt()
             except _ROW_ERRORS:
@@ -265,6 +268,7 @@ class TimescaleSink:
         stream, names = self._stream, _names(self._stream)
         cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS staging_{stream} (LIKE {stream}) ON COMMIT DELETE ROWS")
         accepted, seen = 0, 0
+        sums: list[list[Row]] = []
         dead: list[DeadLetter] = []
         parts = [(0, batch.num_rows)]
         while parts:
@@ -275,9 +279,11 @@ class TimescaleSink:
                     cursor.execute(f"TRUNCATE staging_{stream}")
                 self._copy(cursor, f"staging_{stream}", batch.slice(first, rows))
                 cursor.execute(
-                    f"INSERT INTO {stream} ({names}) SELECT {names} FROM staging_{stream} ON CONFLICT DO NOTHING"
+                    f"WITH new AS (INSERT INTO {stream} ({names}) SELECT {names} FROM staging_{stream}"
+                    f" ON CONFLICT DO NOTHING RETURNING *) {sums_in_sql(stream, 'new')}"
                 )
-                accepted += cursor.rowcount
+                sums.append(cursor.fetchall())
+                accepted += sum(row[RECORDS] for row in sums[-1])
                 seen += rows
             except _ROW_ERRORS as error:
                 cursor.execute("ROLLBACK TO SAVEPOINT part")
@@ -290,7 +296,14 @@ class TimescaleSink:
                 raise SinkRefused(
                     f"{self._target.where}: table {stream} takes no row ({dead[0].reason}); compare it with cluster/sql"
                 )
+        for part in sums:
+            self._add(cursor, part)
         return Receipt(seen - accepted, tuple(dead))
+
+    def _add(self, cursor: Cursor, sums: list[Row]) -> None:
+        """Last of what a transaction does to rows that other shards write, too: they wait for its commit."""
+        if sums:
+            cursor.execute(*adding(self._stream, sums))
 
     def _copy(self, cursor: Cursor, table: str, rows: pa.RecordBatch) -> None:
         lines = io.BytesIO(encode_csv(rows, self._stream))

@@ -1,0 +1,59 @@
+"""Grafana's own types of a dashboard (`@grafana/schema`), from npm, and the TypeScript compiler that holds JSON against
+them. No server: Grafana itself is in no package registry."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.services.base import ServiceFailed, ServiceUnavailable, cache_folder, install_once, run
+
+VERSION = "12.4.11"
+_HERE = Path(__file__).parent
+
+
+class GrafanaSchema:
+    """`complaints()` of the compiler about dashboards."""
+
+    name = "grafana-schema"
+    _modules = cache_folder() / f"grafana-schema-{VERSION}"
+
+    @classmethod
+    def install(cls) -> None:
+        """Fetch the packages; nothing to do the second time. ServiceUnavailable when that is not possible."""
+        recipe = [_HERE / "package.json", _HERE / "package-lock.json"]
+        with install_once(cls._modules, b"".join(path.read_bytes() for path in recipe)) as folder:
+            if folder is None:
+                return
+            if shutil.which("npm") is None:
+                raise ServiceUnavailable("Grafana's types come through npm; install it with: apt-get install npm")
+            for path in recipe:
+                shutil.copy(path, folder)
+            try:
+                run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder)
+            except ServiceFailed as error:
+                raise ServiceUnavailable(f"@grafana/schema {VERSION} could not be fetched: {error}") from error
+
+    def complaints(self, dashboards: Mapping[str, str]) -> str:
+        """What the compiler says of each JSON, by its name, as a `Dashboard`; "" if they are right."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "node_modules").symlink_to(self._modules / "node_modules")
+            for board, content in dashboards.items():
+                (folder / f"{board}.ts").write_text(
+                    "import type { Dashboard } from '@grafana/schema';\n"
+                    f"export const dashboard = {content.strip()} satisfies Dashboard;\n"
+                )
+            compiler = ["node", "node_modules/typescript/bin/tsc", "--noEmit", "--strict", "--skipLibCheck"]
+            options = ["--moduleResolution", "bundler", "--module", "esnext", "--target", "esnext"]
+            done = subprocess.run(
+                [*compiler, *options, *(f"{board}.ts" for board in dashboards)],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=240,
+            )
+        return done.stdout + done.stderr if done.returncode else ""
