@@ -64,17 +64,18 @@ class RayCluster:
         return sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
 
     def start_shard(self, plan: ShardPlan, place: Place) -> Remote[Shard]:
-        return self._start(Shard, ShardActor, place, plan)
+        return self._start(Shard, ShardActor, place, f"{plan.run_id}-shard-{plan.shard:04d}", plan)
 
     def start_shipper(
         self, target: Target, plan: FleetPlan, first_rows: dict[int, tuple[int, int]], place: Place
     ) -> Remote[Shipper]:
+        name = f"{plan.run_id}-to-{target.name}"
         return self._start(
-            Shipper, ShipperActor, place, target, plan.run_dir, plan.log_id, first_rows, plan.accept_loss
+            Shipper, ShipperActor, place, name, target, plan.run_dir, plan.log_id, first_rows, plan.accept_loss
         )
 
     def start_feeder(self, plan: FeederPlan, place: Place) -> Remote[Feeder]:
-        return self._start(Feeder, FeederActor, place, plan, name=f"{feeders_of(plan.pool)}{uuid4().hex[:8]}")
+        return self._start(Feeder, FeederActor, place, feeders_of(plan.pool), plan)
 
     def start_pool(self, plan: PoolPlan) -> None:
         from actors.prediction.pool import deploy  # loads Serve and FastAPI, so only where a pool is started
@@ -102,7 +103,8 @@ class RayCluster:
             raise ActorFailed(first_cause(error)) from error
 
     @staticmethod
-    def _start[S](kind: type[S], actor: type, place: Place, *arguments: Any, name: str | None = None) -> Remote[S]:
+    def _start[S](kind: type[S], actor: type, place: Place, name: str, *arguments: Any) -> Remote[S]:
+        """`name`: what it is called in Ray's dashboard, with an end of its own, since a dead one keeps its name."""
         where = NodeAffinitySchedulingStrategy(place.node, soft=not place.must) if place.node else "SPREAD"
         options: dict[str, Any] = {
             "num_cpus": place.cpus,
@@ -110,7 +112,9 @@ class RayCluster:
             "max_restarts": -1 if place.restarts else 0,
             # Else Ray's head remembers each of the dozen calls per second: 4.5 kB per call, up to 450 MB.
             "enable_task_events": False,
-        } | ({"name": name, "namespace": NAMESPACE} if name else {})
+            "name": f"{name.removesuffix('-')}-{uuid4().hex[:8]}",
+            "namespace": NAMESPACE,
+        }
         handle: Any = ray.remote(actor).options(**options).remote(*arguments)
         return _Actor(kind, handle)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
 
 from actors.fleet.status import FleetStatus
 from datasets.schema import SCHEMAS, vehicle_id
@@ -62,6 +64,19 @@ def test_the_log_holds_exactly_the_records_made(undisturbed: pa.Table) -> None:
 @pytest.mark.parametrize("shards", [2, 7])
 def test_any_number_of_shards_makes_the_same_records(undisturbed: pa.Table, tmp_path: Path, shards: int) -> None:
     assert records(run_fleet(tmp_path / "run", shards)).equals(undisturbed)
+
+
+def test_actors_have_names_that_a_person_can_read(tmp_path: Path) -> None:
+    """In Ray's dashboard; and two fleets at once do not take each other's."""
+    with fleet_of(tmp_path / "a", 2) as one, fleet_of(tmp_path / "b", 2) as other:
+        one.run("1min")
+        other.run("1min")
+        names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
+        ours = sorted(name for name in names if name.startswith(f"{one.run_id}-shard-"))
+    assert one.run_id == other.run_id
+    assert [re.sub("-[0-9a-f]{8}$", "", name) for name in ours] == [
+        f"{one.run_id}-shard-{number:04d}" for number in (0, 0, 1, 1)
+    ]
 
 
 def test_a_killed_shard_makes_the_same_records(undisturbed: pa.Table, tmp_path: Path) -> None:
