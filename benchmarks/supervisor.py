@@ -66,7 +66,7 @@ def supervise(shards: int, seconds: float, folder: Path) -> dict[str, Any]:
     supervisor = Supervisor(plan, Waiting(nodes=tuple(f"node-{n}" for n in range(NODES))))
     supervisor.start()
     registry = CollectorRegistry()
-    registry.register(FleetCollector(supervisor.status))
+    registry.register(FleetCollector(supervisor.status, Path()))
     ended = threading.Event()
     scraped: list[float] = []
 

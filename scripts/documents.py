@@ -190,9 +190,11 @@ prometheus --config.file=cluster/prometheus/prometheus.yml      # scrapes twin r
 
 `cluster/prometheus/rules.yml` records rates, backlogs and the 99th percentiles of latency, and has an alert for what
 somebody should be told: a run that does not answer, a sink or the fleet that waits, a backlog that grows, a fleet
-slower than real time, records rejected or lost, shards that restart, a consumer that is behind. Each says what to do.
-The tests let promtool try every rule (`rules_test.yml`), and a real Prometheus scrape a real run whose broker is
-killed: the alert fires, and ends when the broker is back. `make services` starts a Prometheus too.
+slower than real time, a volume that fills, records rejected or lost, shards that restart, a consumer that is behind.
+Each says what to do. `alertmanager.yml` routes them: critical ones to whoever is on call, the rest to operators; put
+the addresses of your own receivers in. The tests let promtool try every rule (`rules_test.yml`), and a real Prometheus
+scrape a real run whose broker is killed: the alert fires, Alertmanager tells a web hook, and tells it again when the
+broker is back. `make services` starts a Prometheus too.
 
 The tables below are made from the collectors by `make docs`.
 """
@@ -208,7 +210,7 @@ def metrics_page() -> str:
     consumer: Any = SimpleNamespace(windows=Windows(), waiting="", lag={0: 0})
     parts = [_METRICS_HEAD]
     for title, collector in (
-        ("twin run", FleetCollector(lambda: fleet)),
+        ("twin run", FleetCollector(lambda: fleet, Path.cwd())),
         ("twin consume", ConsumerCollector(consumer)),
     ):
         parts += [f"## {title}", "", "| Metric | Type | Labels | What |", "|---|---|---|---|"]

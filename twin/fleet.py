@@ -172,7 +172,8 @@ class Fleet:
         try:
             self._start_ray()
             status = self._supervisor.status
-            self._exporter = start_exporter(self.settings.processes, FleetCollector(status), lambda: status().waiting)
+            collector = FleetCollector(status, self.directory)
+            self._exporter = start_exporter(self.settings.processes, collector, lambda: status().waiting)
             with _ray_failures(self.directory):
                 self._supervisor.start()
         except FleetFailed as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -22,8 +25,9 @@ from datasets.schema import STREAMS
 class FleetCollector(Collector):
     """Turns a `FleetStatus` into metric families. Counters continue from the log, so a restart never resets them."""
 
-    def __init__(self, status: Callable[[], FleetStatus]) -> None:
-        self._status = status
+    def __init__(self, status: Callable[[], FleetStatus], run: Path) -> None:
+        """`run`: a folder on the volume of the run, on the node of the driver."""
+        self._status, self._run = status, run
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of the fleet."""
@@ -46,6 +50,11 @@ class FleetCollector(Collector):
         )
         latency.add_metric([], *_histogram(status.prediction_latencies))
         yield latency
+        room = GaugeMetricFamily("ev_volume_free_bytes", "Room on the driver's volume of the run directory")
+        with suppress(OSError):  # somebody has taken the directory away: then there is nothing to tell
+            volume = os.statvfs(self._run)
+            room.add_metric([], volume.f_bavail * volume.f_frsize)
+        yield room
         yield CounterMetricFamily("ev_log_cut_bytes", "Damaged bytes cut off ends of logs", status.cut_bytes)
         yield CounterMetricFamily("ev_shard_restarts", "Shards restarted from their checkpoint", status.restarts)
         yield CounterMetricFamily("ev_compute_seconds", "Time spent in shards", sum(s.compute_s for s in status.shards))

@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ FLOWS = '{"status": "ok", "waits_for": {}}'
 def fleet(*sinks: SinkStatus, **more: Any) -> CollectorRegistry:
     status = replace(STATUS, sinks=sinks, **more)
     registry = CollectorRegistry()
-    registry.register(FleetCollector(lambda: status))
+    registry.register(FleetCollector(lambda: status, Path()))
     return registry
 
 
@@ -100,7 +101,7 @@ def answer_of(exporter: Exporter, path: str, token: str = "") -> tuple[int, str]
 
 def test_health_says_that_it_lives_and_ready_whether_all_flows(free_port: int) -> None:
     waits: dict[str, str] = {}
-    exporter = Exporter("127.0.0.1", free_port, FleetCollector(lambda: STATUS), lambda: waits)
+    exporter = Exporter("127.0.0.1", free_port, FleetCollector(lambda: STATUS, Path()), lambda: waits)
     try:
         assert exporter.port == free_port
         assert answer_of(exporter, "/ready") == answer_of(exporter, "/health") == (200, FLOWS)
@@ -114,7 +115,7 @@ def test_health_says_that_it_lives_and_ready_whether_all_flows(free_port: int) -
         code, said = answer_of(exporter, "/")
         assert (code, json.loads(said)) == (404, {"detail": "expected /metrics, /health or /ready"})
         with pytest.raises(OSError, match="in use"):
-            Exporter("127.0.0.1", free_port, FleetCollector(lambda: STATUS), lambda: waits)
+            Exporter("127.0.0.1", free_port, FleetCollector(lambda: STATUS, Path()), lambda: waits)
     finally:
         exporter.close()
     with pytest.raises(urllib.error.URLError):
@@ -122,7 +123,7 @@ def test_health_says_that_it_lives_and_ready_whether_all_flows(free_port: int) -
 
 
 def test_with_a_token_only_those_who_have_it_read_metrics(free_port: int) -> None:
-    exporter = Exporter("127.0.0.1", free_port, FleetCollector(lambda: STATUS), dict, "hush")
+    exporter = Exporter("127.0.0.1", free_port, FleetCollector(lambda: STATUS, Path()), dict, "hush")
     try:
         assert answer_of(exporter, "/ready")[0] == answer_of(exporter, "/health")[0] == 200
         code, said = answer_of(exporter, "/metrics")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from scripts.documents import metrics_page
-from tests.services import Mosquitto, Prometheus
+from tests.services import Alertmanager, Mosquitto, Prometheus
 from tests.services.prometheus import FOLDER
 from tests.support import HANG_S, wait_until
 from twin import Fleet
@@ -29,6 +29,18 @@ def test_promtool_finds_nothing_wrong(check: list[str], prometheus: Prometheus) 
     done = subprocess.run(["promtool", *check], cwd=FOLDER, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "SUCCESS" in done.stdout
+
+
+def test_amtool_finds_nothing_wrong_and_critical_alerts_go_to_who_is_on_call(alertmanager: Alertmanager) -> None:
+    def amtool(*words: str) -> str:
+        done = subprocess.run(["amtool", *words], cwd=FOLDER, capture_output=True, text=True, timeout=HANG_S)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "SUCCESS" in amtool("check-config", "alertmanager.yml")
+    for severity, receiver in (("critical", "on-call"), ("warning", "operators")):
+        found = amtool("config", "routes", "test", "--config.file=alertmanager.yml", f"severity={severity}")
+        assert found.strip() == receiver
 
 
 def test_every_rule_has_a_case_and_reads_metrics_that_there_are() -> None:
@@ -51,7 +63,7 @@ def test_every_rule_has_a_case_and_reads_metrics_that_there_are() -> None:
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.timeout(600)
 def test_a_run_is_scraped_and_a_broker_that_goes_is_told_until_it_is_back(
-    prometheus: Prometheus, mosquitto: Mosquitto, free_port: int, tmp_path: Path
+    prometheus: Prometheus, alertmanager: Alertmanager, mosquitto: Mosquitto, free_port: int, tmp_path: Path
 ) -> None:
     broker = f"mqtt://127.0.0.1:{mosquitto.port}"
 
@@ -68,6 +80,10 @@ def test_a_run_is_scraped_and_a_broker_that_goes_is_told_until_it_is_back(
             fleet.run("2s")
             return ("SinkWaits", "mqtt") in prometheus.firing()
 
+        def told(state: str) -> bool:
+            fleet.run("2s")
+            return ("warning", "SinkWaits", state) in alertmanager.told
+
         until("a scrape", lambda: reads("up == 1 and on (instance) ev_vehicles == 8"))
         for rule in RULES:
             if "record" in rule and "prediction" not in rule["record"]:
@@ -76,8 +92,10 @@ def test_a_run_is_scraped_and_a_broker_that_goes_is_told_until_it_is_back(
         assert not {name for name, _ in prometheus.firing()} & {"TwinDown", "SinkWaits", "RecordsLost"}
         mosquitto.kill()
         until("an alert", waits)
+        until("a message of it", lambda: told("firing"))
         mosquitto.restart()
         until("its end", lambda: not waits())
+        until("a message of that", lambda: told("resolved"))
         healthy = {
             rule["name"]: rule["health"] for group in prometheus.asked("rules")["groups"] for rule in group["rules"]
         }

@@ -1,5 +1,5 @@
 """Real servers for tests and for a person at the desk: Kafka, Mosquitto, PostgreSQL, TimescaleDB, S3,
-MLflow, Prometheus; no container engine.
+MLflow, Prometheus, Alertmanager; no container engine.
 
     python -m tests.services install | start | stop | status
 
@@ -9,6 +9,7 @@ directory. Started by a test they die with it; started by the command they stay 
 pytest fixtures are in `fixtures.py`, the command in `__main__.py`.
 """
 
+from tests.services.alertmanager import Alertmanager
 from tests.services.base import Service, ServiceFailed, ServiceUnavailable
 from tests.services.grafana_schema import GrafanaSchema
 from tests.services.kafka import Kafka
@@ -22,6 +23,6 @@ from tests.services.timescaledb import TimescaleDB
 ALL: tuple[type[Service], ...] = (Kafka, Mosquitto, Postgres, TimescaleDB, S3, MLflow, Prometheus)
 
 __all__ = [
-    "ALL", "S3", "GrafanaSchema", "Kafka", "MLflow", "Mosquitto", "Postgres", "Prometheus", "Service", "ServiceFailed",
-    "ServiceUnavailable", "TimescaleDB",
+    "ALL", "S3", "Alertmanager", "GrafanaSchema", "Kafka", "MLflow", "Mosquitto", "Postgres", "Prometheus", "Service",
+    "ServiceFailed", "ServiceUnavailable", "TimescaleDB",
 ]  # fmt: skip

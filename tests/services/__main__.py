@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.services import ALL, GrafanaSchema, Service, ServiceFailed, ServiceUnavailable
+from tests.services import ALL, Alertmanager, GrafanaSchema, Service, ServiceFailed, ServiceUnavailable
 
 _PROJECT = Path(__file__).resolve().parents[2]
 # What the application's three sinks need; TimescaleDB is a bonus for whoever has Node.js.
@@ -66,11 +66,12 @@ class Desk:
 
 def install(_: Desk) -> int:
     code = _for_each(lambda kind: kind.install() or "installed")
-    try:  # no server, and nothing that a person needs
-        GrafanaSchema.install()
-        print("grafana-schema: installed")
-    except ServiceUnavailable as error:
-        print(f"grafana-schema: left out, {error}", file=sys.stderr)
+    for kind in (Alertmanager, GrafanaSchema):  # only tests need them
+        try:
+            kind.install()
+            print(f"{kind.name}: installed")
+        except ServiceUnavailable as error:
+            print(f"{kind.name}: left out, {error}", file=sys.stderr)
     return code
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.services import (
     S3,
+    Alertmanager,
     GrafanaSchema,
     Kafka,
     MLflow,
@@ -92,9 +93,19 @@ def grafana_schema() -> GrafanaSchema:
 
 
 @pytest.fixture
-def prometheus(free_port: int) -> Iterator[Prometheus]:
-    """A server that scrapes `twin run` at `free_port` each second; `.query()`, `.firing()`."""
-    yield from _session(Prometheus().scraping(free_port))
+def alertmanager() -> Iterator[Alertmanager]:
+    """A server that tells a web hook; `.told`."""
+    yield from _session(Alertmanager())
+
+
+@pytest.fixture
+def prometheus(free_port: int, request: pytest.FixtureRequest) -> Iterator[Prometheus]:
+    """A server that scrapes `twin run` at `free_port` each second; `.query()`, `.firing()`. Where a test has an
+    `alertmanager`, it is told."""
+    service = Prometheus().scraping(free_port)
+    if "alertmanager" in request.fixturenames:
+        service.telling(request.getfixturevalue("alertmanager").url.removeprefix("http://"))
+    yield from _session(service)
 
 
 @pytest.fixture

@@ -18,12 +18,19 @@ from tests.services.base import HOST, Service, ServiceFailed, apt_install
 FOLDER = Path(__file__).resolve().parents[2] / "cluster" / "prometheus"
 
 
+def answer_of(url: str) -> Any:
+    """The JSON at an address."""
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return json.load(answer)
+
+
 class Prometheus(Service):
     """Scrapes what cluster/prometheus/prometheus.yml says; in a test another address of `twin run`, every second."""
 
     name = "prometheus"
     _config: dict[str, Any] | None = None
     _rules: dict[str, Any] | None = None
+    _alertmanager = ""
 
     @property
     def url(self) -> str:
@@ -54,10 +61,17 @@ class Prometheus(Service):
         self._config = config
         return self
 
+    def telling(self, alertmanager: str) -> Prometheus:
+        """Tell an Alertmanager at this address of alerts."""
+        self._alertmanager = alertmanager
+        return self
+
     def _prepare(self) -> None:
         config = self._config or yaml.safe_load((FOLDER / "prometheus.yml").read_text())
         rules = self._rules or yaml.safe_load((FOLDER / "rules.yml").read_text())
         config.pop("alerting", None)
+        if self._alertmanager:
+            config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [self._alertmanager]}]}]}
         (self.directory / "rules.yml").write_text(yaml.safe_dump(rules))
         (self.directory / "prometheus.yml").write_text(yaml.safe_dump(config))
 
@@ -78,8 +92,7 @@ class Prometheus(Service):
     def asked(self, what: str, **parameters: str) -> Any:
         """The data of an answer of its API."""
         query = f"?{urllib.parse.urlencode(parameters)}" if parameters else ""
-        with urllib.request.urlopen(f"{self.url}/api/v1/{what}{query}", timeout=5) as answer:
-            return json.load(answer)["data"]
+        return answer_of(f"{self.url}/api/v1/{what}{query}")["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The samples of an expression now."""
