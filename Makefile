@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup setup-dev run quick test check docs bench services services-stop model lock
+.PHONY: help setup setup-dev run quick test check docs site bench services services-stop model lock
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | expand -t 18
@@ -35,6 +35,9 @@ check: setup-dev ## formatting, lint, types, import directions
 
 docs: setup-dev  ## write settings, tables of columns and dashboards from their definitions
 	@$(BIN)/python scripts/documents.py
+
+site: setup-dev  ## the documentation as a site: open site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "site/index.html"
 
 bench: setup-dev ## run every benchmark; JSON goes to benchmarks/results/
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
