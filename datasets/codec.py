@@ -2,16 +2,18 @@
 
 Both forms carry the values of the log, which already have the resolution of the text form. Avro uses the standard's
 single-object encoding: the two bytes C3 01, the fingerprint of the schema, the record. `decode` tells the two apart by
-the first two bytes. It returns a whole valid record or raises `Malformed`.
+the first two bytes. It returns a whole valid record or raises `Malformed`. `decode_columns` reads many at once.
 """
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
+from operator import itemgetter
 from typing import Any
 
 import fastavro
@@ -121,6 +123,30 @@ def decode(value: bytes, stream: Stream) -> dict[str, Any]:
     return reader.from_json(value)
 
 
+def decode_columns(
+    values: Sequence[bytes], stream: Stream, names: Sequence[str]
+) -> tuple[dict[str, list[Any]], list[Malformed]]:
+    """The columns `names` of many messages, the good ones' values in their order, and what was wrong with the others.
+
+    As `decode`, at half its cost or less for messages of this version; but of those only these columns are looked at.
+    """
+    reader = _READERS[stream]
+    columns = reader.plain_columns(values, names)
+    if columns is not None:
+        return columns, []
+    records, wrong = [], []
+    for value in values:
+        try:
+            records.append(decode(value, stream))
+        except Malformed as error:
+            wrong.append(error)
+    return {name: [record[name] for record in records] for name in names}, wrong
+
+
+class _Doubt(Exception):
+    """It is not plain that all is well."""
+
+
 class Reader:
     """Reads and writes the records of one stream at one version of its schema."""
 
@@ -198,6 +224,55 @@ class Reader:
             checked[name] = round(checked[name] * scale) / scale
         return checked
 
+    def plain_columns(self, values: Sequence[bytes], names: Sequence[str]) -> dict[str, list[Any]] | None:
+        """These columns where all messages have one form, this version, and plainly good values; None otherwise."""
+        row = itemgetter("schema", *names)
+        binary = bool(values) and values[0][:2] == _AVRO_MARK
+        try:
+            read = self._plain_avro if binary else orjson.loads
+            versions, *columns = zip(*[row(read(value)) for value in values], strict=True)
+            if set(versions) != {self._version} or not _are(versions, int):
+                return None
+            fields = {field.name: field for field in self._fields}
+            return {
+                name: self._plain(fields[name], column, binary=binary)
+                for name, column in zip(names, columns, strict=True)
+            }
+        except (_Doubt, ValueError, KeyError, TypeError, EOFError, IndexError, OverflowError, MemoryError):
+            return None
+
+    def _plain_avro(self, value: bytes) -> Any:
+        body = io.BytesIO(value)
+        if body.read(_HEADER_BYTES) != self._header:
+            raise _Doubt
+        record = fastavro.schemaless_reader(body, self._newest, None)
+        if body.tell() != len(value):
+            raise _Doubt
+        return record
+
+    def _plain(self, field: Field, column: Sequence[Any], *, binary: bool) -> list[Any]:
+        """The values as `decode` gives them, checked all at once. _Doubt where one is not plainly good."""
+        if field.decimals is not None:
+            numbers = np.array(column, np.float64)
+            good = _are(column, float, int) and bool(np.all(np.abs(numbers) <= LARGEST))
+            if binary and field.type == pa.float32():
+                scale = 10.0**field.decimals
+                numbers = np.round(numbers * scale) / scale
+            found: list[Any] = numbers.tolist()
+        elif pa.types.is_integer(field.type):
+            good, found = _are(column, int) and 0 <= min(column) and max(column) <= field.largest, list(column)
+        elif pa.types.is_timestamp(field.type):
+            good, found = True, list(column)
+            if not binary:
+                good = _are(column, str) and all(map(_TIME.fullmatch, column))
+                found = [datetime.fromisoformat(text) for text in column] if good else []
+        else:
+            good, found = _are(column, str), list(column)
+            good = good and (set(column) <= set(field.labels) or not field.labels and all(map(_NAME.fullmatch, column)))
+        if not good:
+            raise _Doubt
+        return found
+
     def _check_version(self, version: object) -> None:
         if type(version) is float and version.is_integer():
             version = int(version)  # JSON knows one kind of number: 1.0 is 1
@@ -238,6 +313,11 @@ class Reader:
             if result[name] not in labels:
                 raise Malformed(f"expected one of {', '.join(labels)} in {name}, got {_shown(result[name])}")
         return result
+
+
+def _are(column: Sequence[Any], *types: type) -> bool:
+    """Whether every value is exactly of one of these types: a boolean is no number."""
+    return set(map(type, column)) <= set(types)
 
 
 def _shown(value: object) -> str:
