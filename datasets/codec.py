@@ -260,7 +260,7 @@ class Reader:
                 numbers = np.round(numbers * scale) / scale
             found: list[Any] = numbers.tolist()
         elif pa.types.is_integer(field.type):
-            good, found = _are(column, int) and 0 <= min(column) and max(column) <= field.largest, list(column)
+            good, found = _are(column, int) and min(column) >= 0 and max(column) <= field.largest, list(column)
         elif pa.types.is_timestamp(field.type):
             good, found = True, list(column)
             if not binary:
@@ -268,7 +268,7 @@ class Reader:
                 found = [datetime.fromisoformat(text) for text in column] if good else []
         else:
             good, found = _are(column, str), list(column)
-            good = good and (set(column) <= set(field.labels) or not field.labels and all(map(_NAME.fullmatch, column)))
+            good = good and (set(column) <= set(field.labels) or (not field.labels and all(map(_NAME.fullmatch, column))))
         if not good:
             raise _Doubt
         return found
