@@ -268,7 +268,10 @@ class Reader:
                 found = [datetime.fromisoformat(text) for text in column] if good else []
         else:
             good, found = _are(column, str), list(column)
-            good = good and (set(column) <= set(field.labels) or (not field.labels and all(map(_NAME.fullmatch, column))))
+            if field.labels:
+                good = good and set(column) <= set(field.labels)
+            else:
+                good = good and all(map(_NAME.fullmatch, column))
         if not good:
             raise _Doubt
         return found
