@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-_SERVICES = {"kafka", "mlflow_server", "mosquitto", "postgres", "prometheus", "s3", "timescaledb"}
+_SERVICES = {"chromium", "kafka", "mlflow_server", "mosquitto", "postgres", "prometheus", "s3", "timescaledb"}
 _CLUSTER = {"ray_cluster"}
 
 

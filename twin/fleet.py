@@ -337,7 +337,7 @@ class Fleet:
         return Vehicle(self._supervisor, index)
 
     def processes(self) -> dict[str, list[int]]:
-        """Process ids by role: `shard`, `predictor` (feeds the pool), `page`, each sink's name (one process per node)."""
+        """Process ids by role: `shard`, `predictor` (feeds the pool), `page`, each sink's name (one a node)."""
         assert self._supervisor is not None
         page = {"page": [self._page.pid]} if self._page is not None else {}
         return self._supervisor.processes() | page

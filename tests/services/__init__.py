@@ -1,5 +1,5 @@
 """Real servers for tests and for a person at the desk: Kafka, Mosquitto, PostgreSQL, TimescaleDB, S3,
-MLflow, Prometheus; no container engine.
+MLflow, Prometheus, and Chromium; no container engine.
 
     python -m tests.services install | start | stop | status
 
@@ -10,6 +10,7 @@ pytest fixtures are in `fixtures.py`, the command in `__main__.py`.
 """
 
 from tests.services.base import Service, ServiceFailed, ServiceUnavailable
+from tests.services.chromium import Chromium
 from tests.services.kafka import Kafka
 from tests.services.mlflow import MLflow
 from tests.services.mosquitto import Mosquitto
@@ -21,6 +22,6 @@ from tests.services.timescaledb import TimescaleDB
 ALL: tuple[type[Service], ...] = (Kafka, Mosquitto, Postgres, TimescaleDB, S3, MLflow, Prometheus)
 
 __all__ = [
-    "ALL", "S3", "Kafka", "MLflow", "Mosquitto", "Postgres", "Prometheus", "Service", "ServiceFailed",
+    "ALL", "S3", "Chromium", "Kafka", "MLflow", "Mosquitto", "Postgres", "Prometheus", "Service", "ServiceFailed",
     "ServiceUnavailable", "TimescaleDB",
 ]  # fmt: skip

@@ -9,10 +9,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.services import ALL, Service, ServiceFailed, ServiceUnavailable
+from tests.services import ALL, Chromium, Service, ServiceFailed, ServiceUnavailable
 
 _PROJECT = Path(__file__).resolve().parents[2]
 # What the application's three sinks need; TimescaleDB is a bonus for whoever has Node.js.
@@ -65,7 +65,7 @@ class Desk:
 
 
 def install(_: Desk) -> int:
-    return _for_each(lambda kind: kind.install() or "installed")
+    return _for_each((*ALL, Chromium), lambda kind: kind.install() or "installed")
 
 
 def start(desk: Desk) -> int:
@@ -85,7 +85,7 @@ def start(desk: Desk) -> int:
         (service.directory / "keep").touch()
         return ""
 
-    code = _for_each(launch)
+    code = _for_each(ALL, launch)
     desk.write(services)  # before the wait: whatever happens in it, `stop` finds them
     for name in [name for name in services if name not in already]:
         try:
@@ -122,10 +122,10 @@ def status(desk: Desk) -> int:
     return 0 if all(name in services and services[name].running for name in _REQUIRED) else 1
 
 
-def _for_each(action: Callable[[type[Service]], str]) -> int:
-    """Do it for every kind of service, one line each; 1 if a required one is not to be had."""
+def _for_each[K: type[Service] | type[Chromium]](kinds: Sequence[K], action: Callable[[K], str]) -> int:
+    """Do it for each of these kinds, one line each; 1 if a required one is not to be had."""
     code = 0
-    for kind in ALL:
+    for kind in kinds:
         try:
             said = action(kind)
             if said:

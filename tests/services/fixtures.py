@@ -9,11 +9,25 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from tests.services import S3, Kafka, MLflow, Mosquitto, Postgres, Prometheus, Service, ServiceUnavailable, TimescaleDB
+from tests.services import (
+    S3,
+    Chromium,
+    Kafka,
+    MLflow,
+    Mosquitto,
+    Postgres,
+    Prometheus,
+    Service,
+    ServiceUnavailable,
+    TimescaleDB,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -74,6 +88,17 @@ def mlflow_server(s3: S3) -> Iterator[MLflow]:
 def prometheus(free_port: int) -> Iterator[Prometheus]:
     """A server that scrapes `twin run` at `free_port` each second; `.query()`, `.firing()`."""
     yield from _session(Prometheus().scraping(free_port))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A browser; `.new_page()`."""
+    try:
+        Chromium.install()
+    except ServiceUnavailable as error:
+        unavailable(str(error))
+    with Chromium.started() as browser:
+        yield browser
 
 
 @pytest.fixture

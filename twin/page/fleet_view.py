@@ -24,7 +24,7 @@ from twin.page.quantities import NONE, QUANTITIES
 RECORDS: Final = 150
 PREDICTIONS: Final = 60
 _REPEATS = 3  # so many records in a row behind the newest are a new run's
-_RATE_S = 5.0
+_RATE_S = 10.0
 _ID: Final = ("run_id", "vehicle_id", "seq", "ts")
 _KEPT: Final = ("soc", "battery_voltage", "battery_current", "battery_temperature", "power_consumption")
 _SHOWN: dict[Stream, tuple[str, ...]] = {

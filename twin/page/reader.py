@@ -61,7 +61,7 @@ class _Client(mqtt.Client):
             return super().loop_read(max_packets)  # finds the same, and does what is to be done
         data = held + read
         at = 0
-        while (packet := self._packet(data, at)) is not None:
+        while (packet := packet_at(data, at)) is not None:
             body, end = packet
             if data[at] & _QOS_AND_TYPE == _PUBLISH:
                 topic = body + 2
@@ -77,17 +77,17 @@ class _Client(mqtt.Client):
         self._held = data[at:]
         return MQTTErrorCode.MQTT_ERR_SUCCESS if len(self._held) < _LARGEST else MQTTErrorCode.MQTT_ERR_PROTOCOL
 
-    @staticmethod
-    def _packet(data: bytes, at: int) -> tuple[int, int] | None:
-        """Where the body of the packet begins, and where it ends; None where it is not all there."""
-        length = shift = 0
-        for body in range(at + 1, min(at + 5, len(data))):
-            length |= (data[body] & 0x7F) << shift
-            shift += 7
-            if data[body] < 0x80:
-                end = body + 1 + length
-                return (body + 1, end) if end <= len(data) else None
-        return None
+
+def packet_at(data: bytes, at: int) -> tuple[int, int] | None:
+    """Where the body of the MQTT packet at `at` begins, and where it ends; None where it is not all there."""
+    length = shift = 0
+    for body in range(at + 1, min(at + 5, len(data))):
+        length |= (data[body] & 0x7F) << shift
+        shift += 7
+        if data[body] < 0x80:
+            end = body + 1 + length
+            return (body + 1, end) if end <= len(data) else None
+    return None
 
 
 class Reader:

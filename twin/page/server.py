@@ -1,7 +1,7 @@
 """The page's web server: one page, its style and its script, and a WebSocket that brings what is new once a second.
 
 To a browser: text, JSON: `hello` (what there is to show), `vehicles` (ids by row), `facts` (broker, flow), `past` (of
-the vehicle it looks at); and binary, `FleetView.snapshot`. From a browser: {"vehicle": "EV-000042"} or {"vehicle": null}.
+the vehicle it looks at); and binary, `FleetView.snapshot`. From a browser: {"vehicle": "EV-000042"}, or null.
 It answers the loopback, or those who have the token: as a header, or as the cookie that the form of the 401 page sets.
 Nothing can be changed here. A browser that is slow gets fewer updates, and each gets the newest.
 """

@@ -39,8 +39,7 @@ let paused = false;
 let lost = 0; // since when the server is away
 let alarmed = []; // rows by alarm
 let worst = new Uint8Array(0); // of each row: 0 nothing, 1 an alarm, 2 a critical one, 3 silent
-let order = [];
-let grid = { columns: 1, cell: 1 };
+let grid = { groups: [], across: 1, side: 1, head: 0, order: [] }; // where each vehicle is in the field
 let shades = {};
 
 // ---- values
@@ -82,7 +81,7 @@ const at = (values, share) => (values.length ? values[Math.min(values.length - 1
 // A scale that does not move with every update: round numbers around nearly all values.
 function scaleOf(name, values) {
   const q = quantities[name];
-  let low = q.low ?? at(values, 0.005), high = q.high ?? at(values, 0.995);
+  let low = q.low ?? at(values, 0.01), high = q.high ?? at(values, 0.99);
   if (!Number.isFinite(low)) [low, high] = [0, 1];
   if (q.kind === "sides") { high = Math.max(Math.abs(low), Math.abs(high), q.step * 10); low = -high; }
   const span = Math.max(high - low, q.step * 10);
@@ -114,8 +113,9 @@ function level(number, [low, high]) {
   return Math.max(0, Math.min(LEVELS - 1, Math.round(((number - low) / (high - low)) * (LEVELS - 1))));
 }
 
+const pixelRatio = () => Math.min(2, Math.max(1, Math.round(devicePixelRatio || 1)));
 function sized(canvas) {
-  const ratio = Math.min(2, devicePixelRatio || 1), box = canvas.getBoundingClientRect();
+  const ratio = pixelRatio(), box = canvas.getBoundingClientRect();
   const [width, height] = [Math.max(1, Math.round(box.width * ratio)), Math.max(1, Math.round(box.height * ratio))];
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
@@ -126,47 +126,91 @@ function sized(canvas) {
 
 // ---- the field
 
-function drawField(scales) {
-  const canvas = $("cells"), [context, width, height] = sized(canvas);
-  let side = Math.max(2, Math.floor(Math.sqrt((width * height) / Math.max(1, count))));
-  while (side > 2 && Math.floor(width / side) * Math.floor(height / side) < count) side--;
-  side = Math.min(side, 44);
-  grid = { columns: Math.max(1, Math.floor(width / side)), cell: side };
-  const gap = side > 4 ? 1 : 0, box = side - gap, q = quantities[by], column = columns[by], scale = scales[by];
-  const silent = shades.soft;
-  for (let place = 0; place < count; place++) {
-    const i = order[place], x = (place % grid.columns) * side, y = Math.floor(place / grid.columns) * side;
-    const none = column[i] === hello.none;
-    context.fillStyle = none ? shades.line
-      : q.kind === "states" ? shades.states[column[i]] : shades[q.kind][level(column[i] * q.step, scale)];
-    context.fillRect(x, y, box, box);
-    if (worst[i] === 3) {
-      if (box > 4) { context.fillStyle = shades.well; context.fillRect(x + 1.5, y + 1.5, box - 3, box - 3); }
-      else { context.fillStyle = silent; context.fillRect(x, y, box, box); }
-    } else if (worst[i]) {
-      const dot = Math.max(1.5, box * 0.24);
-      context.fillStyle = shades.card;
-      context.beginPath(); context.arc(x + box / 2, y + box / 2, dot + Math.max(1, dot * 0.45), 0, 7); context.fill();
-      context.fillStyle = worst[i] === 2 ? shades.bad : shades.ink;
-      context.beginPath(); context.arc(x + box / 2, y + box / 2, dot, 0, 7); context.fill();
+// Groups of vehicles with a line of text above each, or all of them in one without.
+function arrange() {
+  const how = $("order").value, column = columns[by];
+  const byName = (a, b) => (ids[a] < ids[b] ? -1 : 1), byValue = (a, b) => column[b] - column[a] || a - b;
+  const all = Array.from({ length: count }, (_, i) => i).sort(how === "id" ? byName : byValue);
+  if (how !== "state") return [{ label: "", rows: all }];
+  const groups = hello.states.map((label) => ({ label, rows: [] }));
+  for (const i of all) groups[columns.mode[i]]?.rows.push(i);
+  return groups.filter((group) => group.rows.length);
+}
+// Squares as large as fit into the height; each group begins on a line of its own.
+function layOut(groups, width, height) {
+  const head = groups[0].label ? Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize) * 1.35) : 0;
+  const rowsWith = (columns) => groups.reduce((sum, group) => sum + Math.ceil(group.rows.length / columns), 0);
+  const step = 1 / pixelRatio(); // whole pixels, so that all gaps are alike
+  let side = 40;
+  while (side > 2 && rowsWith(Math.floor(width / side)) * side + groups.length * head > height) side -= step;
+  const across = Math.max(1, Math.floor(width / side));
+  let y = 0;
+  for (const group of groups) {
+    group.top = y + head;
+    y = group.top + Math.ceil(group.rows.length / across) * side;
+  }
+  return { groups, across, side, height: Math.ceil(y), head, order: groups.flatMap((group) => group.rows) };
+}
+function placeOf(i) {
+  for (const group of grid.groups) {
+    const place = group.rows.indexOf(i);
+    if (place >= 0) return [(place % grid.across) * grid.side, group.top + Math.floor(place / grid.across) * grid.side];
+  }
+  return null;
+}
+function vehicleAt(x, y) {
+  for (const group of grid.groups) {
+    const line = Math.floor((y - group.top) / grid.side), column = Math.floor(x / grid.side);
+    if (line >= 0 && column < grid.across && line * grid.across + column < group.rows.length) {
+      const next = grid.groups[grid.groups.indexOf(group) + 1];
+      if (!next || y < next.top - grid.head) return group.rows[line * grid.across + column];
     }
   }
-  outline(context, row.get(selected), shades.ink, 2);
-  if (hovered >= 0) outline(context, hovered, shades.ink, 1);
+  return undefined;
 }
-function outline(context, i, colour, width) {
-  if (i === undefined) return;
-  const place = order.indexOf(i), side = grid.cell;
-  if (place < 0) return;
-  context.strokeStyle = shades.card; context.lineWidth = width + 2;
-  context.strokeRect((place % grid.columns) * side - 1, Math.floor(place / grid.columns) * side - 1, side + 1, side + 1);
-  context.strokeStyle = colour; context.lineWidth = width;
-  context.strokeRect((place % grid.columns) * side - 1, Math.floor(place / grid.columns) * side - 1, side + 1, side + 1);
+function drawField(scales) {
+  const canvas = $("cells"), most = parseFloat(getComputedStyle($("plane")).getPropertyValue("--most")) * innerHeight / 100;
+  grid = layOut(arrange(), canvas.clientWidth, Math.max(220, most));
+  const tall = `${grid.height}px`;
+  if (canvas.style.height !== tall) canvas.style.height = tall;
+  const [context] = sized(canvas), q = quantities[by], column = columns[by], scale = scales[by];
+  const box = grid.side - (grid.side > 4 ? 1 : 0);
+  context.font = `${Math.round(grid.head * 0.6)}px ${getComputedStyle(document.body).fontFamily}`;
+  context.textBaseline = "alphabetic";
+  for (const group of grid.groups) {
+    context.fillStyle = shades.soft;
+    if (group.label) context.fillText(`${group.label}  ${text(group.rows.length, "")}`, 1, group.top - grid.head * 0.3);
+    group.rows.forEach((i, place) => {
+      const x = (place % grid.across) * grid.side, y = group.top + Math.floor(place / grid.across) * grid.side;
+      context.fillStyle = column[i] === hello.none ? shades.line
+        : q.kind === "states" ? shades.states[column[i]] : shades[q.kind][level(column[i] * q.step, scale)];
+      context.fillRect(x, y, box, box);
+      if (!worst[i]) return;
+      if (worst[i] === 3) {
+        context.fillStyle = box > 4 ? shades.well : shades.soft;
+        const frame = box > 4 ? 1.5 : 0;
+        context.fillRect(x + frame, y + frame, box - 2 * frame, box - 2 * frame);
+        return;
+      }
+      const dot = Math.max(1.5, box * 0.22);
+      disc(context, x + box / 2, y + box / 2, dot * 1.5, shades.card);
+      disc(context, x + box / 2, y + box / 2, dot, worst[i] === 2 ? shades.bad : shades.ink);
+    });
+  }
+  outline(context, row.get(selected), 2);
+  outline(context, hovered, 1);
 }
-function arrange() {
-  if (order.length !== count) order = Array.from({ length: count }, (_, i) => i);
-  if ($("order").value === "value") { const column = columns[by]; order.sort((a, b) => column[b] - column[a] || a - b); }
-  else order.sort((a, b) => (ids[a] < ids[b] ? -1 : 1));
+function disc(context, x, y, radius, colour) {
+  context.fillStyle = colour;
+  context.beginPath(); context.arc(x, y, radius, 0, 7); context.fill();
+}
+function outline(context, i, width) {
+  const place = i === undefined || i < 0 ? null : placeOf(i);
+  if (!place) return;
+  for (const [colour, line] of [[shades.card, width + 3], [shades.ink, width]]) {
+    context.strokeStyle = colour; context.lineWidth = line;
+    context.strokeRect(place[0] - 1, place[1] - 1, grid.side + 1, grid.side + 1);
+  }
 }
 
 function drawLegend(scales) {
@@ -184,7 +228,7 @@ function drawLegend(scales) {
   else {
     const bar = make("canvas");
     const [low, high] = scales[by];
-    legend.append(make("span", {}, withUnit(low, q.unit), bar, withUnit(high, q.unit)));
+    legend.append(make("span", {}, withUnitShort(low, q.unit), bar, withUnitShort(high, q.unit)));
     bar.setAttribute("aria-hidden", "true");
     const [context, width, height] = sized(bar);
     shades[q.kind].forEach((colour, i) => { context.fillStyle = colour; context.fillRect((i * width) / LEVELS, 0, width / LEVELS + 1, height); });
@@ -247,8 +291,7 @@ function drawSpreads(values, scales) {
     bins.forEach((n, i) => {
       if (!n) return;
       const tall = Math.max(1.5, (n / tallest) * (height - 2));
-      const coloured = name === by;
-      context.fillStyle = !coloured ? shades.bar : q.kind === "states" ? shades.states[i] : shades[q.kind][Math.round((i / (BINS - 1)) * (LEVELS - 1))];
+      context.fillStyle = q.kind === "states" ? shades.states[i] : name !== by ? shades.bar : shades[q.kind][Math.round((i / (BINS - 1)) * (LEVELS - 1))];
       context.fillRect(i * each, height - 1 - tall, Math.max(1, each - 1), tall);
     });
     context.fillStyle = shades.soft;
@@ -391,7 +434,7 @@ const STRIPS = [
   { stream: "telemetry", name: "battery_current", label: "Current", unit: "A", zero: true },
   { stream: "telemetry", name: "battery_voltage", label: "Voltage", unit: "V" },
   { stream: "telemetry", name: "battery_temperature", label: "Temperature", unit: "°C" },
-  { stream: "predictions", name: "rul", label: "Remaining life, with interval", unit: "cycles", band: ["rul_low", "rul_high"], tall: true },
+  { stream: "predictions", name: "rul", label: "Remaining life", unit: "cycles", band: ["rul_low", "rul_high"], tall: true },
   { stream: "predictions", name: "failure_probability", label: "Failure risk", unit: "%", scale: 100 },
 ];
 function setUpStrips() {
@@ -403,7 +446,7 @@ function open(id) {
   past = null;
   send({ vehicle: id });
   remember();
-  draw();
+  drawNow(); // what is hidden takes no focus
   $("vehicle").scrollIntoView({ block: "nearest" });
   $("vehicle-title").focus({ preventScroll: true });
 }
@@ -437,9 +480,10 @@ function drawStrip(strip, element, begin, end, last) {
   const all = past[strip.stream], times = all.t, scaled = (name) => all[name].map((v) => v * (strip.scale ?? 1));
   const values = scaled(strip.name), band = strip.band?.map(scaled), canvas = element.querySelector("canvas");
   const now = values[values.length - 1], label = element.querySelector(".now");
-  let says = values.length ? withUnit(now, strip.unit) : "no prediction yet";
-  if (band && values.length) says += ` (${text(band[0].at(-1), strip.unit)} to ${text(band[1].at(-1), strip.unit)})`;
+  const says = values.length ? withUnit(now, strip.unit) : "no prediction yet";
+  const between = band && values.length ? `, interval ${text(band[0].at(-1), strip.unit)} to ${text(band[1].at(-1), strip.unit)}` : "";
   put(label, says);
+  put(element.querySelector(".top span"), strip.label + between);
   const [context, width, height] = sized(canvas);
   const known = [...values, ...(band ? [...band[0], ...band[1]] : []), ...(strip.zero ? [0] : [])];
   let low = Math.min(...known), high = Math.max(...known);
@@ -476,7 +520,7 @@ function drawStrip(strip, element, begin, end, last) {
   }
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", values.length
-    ? `${strip.label}: ${says}; between ${withUnit(Math.min(...values), strip.unit)} and ${withUnit(Math.max(...values), strip.unit)} in the last ${span(end - begin)}`
+    ? `${strip.label}: ${says}${between}; between ${withUnit(Math.min(...values), strip.unit)} and ${withUnit(Math.max(...values), strip.unit)} in the last ${span(end - begin)}`
     : `${strip.label}: none yet`);
 }
 function span(ms) {
@@ -531,7 +575,6 @@ function drawNow() {
   drawEmpty();
   if (count) {
     findAlarms();
-    arrange();
     const values = {}, scales = {};
     for (const q of hello.quantities) if (q.kind && q.kind !== "states") { values[q.name] = sorted(q.name); scales[q.name] = scaleOf(q.name, values[q.name]); }
     drawField(scales);
@@ -589,8 +632,7 @@ function take(message) {
 const cells = $("cells");
 const under = (event) => {
   const box = cells.getBoundingClientRect();
-  const place = Math.floor((event.clientY - box.top) / grid.cell) * grid.columns + Math.floor((event.clientX - box.left) / grid.cell);
-  return event.clientX - box.left < grid.columns * grid.cell && place < count ? order[place] : undefined;
+  return vehicleAt(event.clientX - box.left, event.clientY - box.top);
 };
 const describe = (i) => `${ids[i]}: ${by === "mode" ? "" : `${quantities[by].label.toLowerCase()} ${by === "age" ? cellText(by, i) : withUnit(value(by, i), quantities[by].unit)}, `}${cellText("mode", i)}`;
 cells.addEventListener("pointermove", (event) => {
@@ -605,11 +647,11 @@ cells.addEventListener("pointermove", (event) => {
 cells.addEventListener("pointerleave", () => show($("tip"), false));
 cells.addEventListener("click", (event) => { const i = under(event); if (i !== undefined) open(ids[i]); });
 cells.addEventListener("keydown", (event) => {
-  const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: grid.columns, ArrowUp: -grid.columns, Home: -Infinity, End: Infinity };
+  const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: grid.across, ArrowUp: -grid.across, Home: -Infinity, End: Infinity };
   if (event.key in steps && count) {
     event.preventDefault();
-    const place = hovered < 0 ? 0 : order.indexOf(hovered) + steps[event.key];
-    hovered = order[Math.max(0, Math.min(count - 1, place))];
+    const place = hovered < 0 ? 0 : grid.order.indexOf(hovered) + steps[event.key];
+    hovered = grid.order[Math.max(0, Math.min(grid.order.length - 1, place))];
     put($("said"), describe(hovered));
     draw();
   } else if (event.key === "Enter" && hovered >= 0) open(ids[hovered]);
