@@ -68,11 +68,12 @@ class Sender:
         predict_every: int = 2,
         payload: Payload = "json",
         parts: int = 10,
+        streams: tuple[Stream, ...] = ("telemetry", "predictions"),
         changed: Callable[[Stream, int], dict[str, Any]] = lambda _stream, _seq: {},
     ) -> None:
         self._port, self._vehicles, self._payload = port, vehicles, payload
         self._period_s, self._predict_every, self._parts = period_s, predict_every, parts
-        self._changed = changed
+        self._changed, self._streams = changed, streams
         self.left_out: set[str] = set()
         """Vehicles that are silent."""
         self.sent = 0
@@ -96,7 +97,7 @@ class Sender:
     def _send(self) -> None:
         began, seq = time.monotonic(), 0
         while not self._leaving.is_set():
-            streams: list[Stream] = ["telemetry", *(["predictions"] if seq % self._predict_every == 0 else [])]
+            streams = [s for s in self._streams if s == "telemetry" or seq % self._predict_every == 0]
             for part in range(self._parts):
                 first, last = (self._vehicles * k // self._parts for k in (part, part + 1))
                 for stream in streams if last > first else []:

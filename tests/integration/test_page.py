@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from datasets.schema import Stream
 from physics.columns import DIAGNOSTICS
@@ -384,6 +386,19 @@ def test_without_a_broker_and_without_records_it_says_what_to_do(look: Look, fre
             broker.remove()
 
 
+def test_a_vehicle_that_is_only_predicted_yet_is_there(look: Look, free_port: int) -> None:
+    broker = Mosquitto(port=free_port)
+    try:
+        broker.start().wait_ready()
+        with watched(free_port) as watch, Sender(free_port, 2, period_s=0.5, streams=("predictions",)):
+            page = look(watch.url)
+            says(page, "#vehicles", "^2$")
+            says(page, "#rows", r"EV-000001\s+–")
+            says(page, "#field-says", "^$")
+    finally:
+        broker.remove()
+
+
 @pytest.mark.usefixtures("fleet")
 def test_a_server_that_goes_and_comes_back_is_said(mosquitto: Mosquitto, look: Look) -> None:
     watch = watching(mosquitto.port)
@@ -415,8 +430,8 @@ def test_with_a_token_only_who_has_it_sees_anything(mosquitto: Mosquitto, look: 
         with pytest.raises(InvalidStatus) as refused, connect(live):
             pass
         assert refused.value.response.status_code in (401, 403)
-        with connect(live, additional_headers={"Authorization": f"Bearer {TOKEN}"}) as socket:
-            assert "hello" in json.loads(socket.recv())
+        with connect(live, additional_headers={"Authorization": f"Bearer {TOKEN}"}) as live_socket:
+            assert "hello" in json.loads(live_socket.recv())
         page = look(watch.url, may_fail=True, bypass_csp=True)
         says(page, "main", "Expected the page's token")
         assert violations(page) == []
@@ -436,10 +451,13 @@ def test_with_a_token_only_who_has_it_sees_anything(mosquitto: Mosquitto, look: 
 def test_other_sites_get_nothing(watch: Watch) -> None:
     """A site of another name for our address, and a script of another site."""
     host = watch.url.removeprefix("http://")
+    port = int(host.rpartition(":")[2])
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
         assert answer(watch.url, **headers)[0] == 403
-        with pytest.raises(InvalidStatus), connect(f"ws://{host}/live", additional_headers=headers):
-            pass
+    with pytest.raises(InvalidStatus), connect(f"ws://{host}/live", origin=Origin("http://evil.example")):
+        pass
+    with socket.create_connection(("127.0.0.1", port)) as raw, pytest.raises(InvalidStatus):
+        connect("ws://evil.example/live", sock=raw)
     assert answer(watch.url, Origin=watch.url)[0] == 200
     assert answer(f"{watch.url}/nowhere") == (404, '{"detail":"expected /, which is the page"}')
 
@@ -459,22 +477,28 @@ def test_bad_input_is_one_line(twin: Twin, mosquitto: Mosquitto, free_port: int,
 
 
 @pytest.mark.cluster
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("ray_cluster", "mosquitto")
 @pytest.mark.timeout(600)
-def test_beside_a_run_it_shows_the_run_and_ends_with_it(mosquitto: Mosquitto, free_port: int, tmp_path: Path) -> None:
-    broker, columns = f"mqtt://127.0.0.1:{mosquitto.port}", len(QUANTITIES)
-    with Fleet(
-        vehicles=8, shards=1, predict=False, mqtt=broker, payload="avro", page_port=free_port, out=tmp_path / "run"
-    ) as fleet:
-        [pid] = fleet.processes()["page"]
-        assert os.getpriority(os.PRIO_PROCESS, pid) >= 10  # the run comes first
-        with connect(f"ws://127.0.0.1:{free_port}/live") as socket:
+def test_beside_a_run_it_shows_the_run_and_ends_with_it(tmp_path: Path) -> None:
+    broker, columns = Mosquitto(), len(QUANTITIES)
+    [port] = free_ports(1)
+    try:
+        broker.start().wait_ready()
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        with Fleet(
+            vehicles=8, shards=1, predict=False, mqtt=url, payload="avro", page_port=port, out=tmp_path / "run"
+        ) as fleet:
+            [pid] = fleet.processes()["page"]
+            assert os.getpriority(os.PRIO_PROCESS, pid) >= 10  # the run comes first
+            with connect(f"ws://127.0.0.1:{port}/live") as live:
 
-            def shows() -> bool:
-                fleet.run("2s")
-                message = socket.recv()
-                return isinstance(message, bytes) and len(message) == 2 * 8 * columns
+                def shows() -> bool:
+                    fleet.run("2s")
+                    message = live.recv()
+                    return isinstance(message, bytes) and len(message) == 2 * 8 * columns
 
-            wait_until(shows)
-    with pytest.raises(OSError, match="refused"):
-        connect(f"ws://127.0.0.1:{free_port}/live")
+                wait_until(shows)
+        with pytest.raises(OSError, match="refused"):
+            connect(f"ws://127.0.0.1:{port}/live")
+    finally:
+        broker.remove()

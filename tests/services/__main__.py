@@ -122,7 +122,9 @@ def status(desk: Desk) -> int:
     return 0 if all(name in services and services[name].running for name in _REQUIRED) else 1
 
 
-def _for_each[K: type[Service] | type[Chromium]](kinds: Sequence[K], action: Callable[[K], str]) -> int:
+def _for_each[K: (type[Service], type[Service] | type[Chromium])](
+    kinds: Sequence[K], action: Callable[[K], str]
+) -> int:
     """Do it for each of these kinds, one line each; 1 if a required one is not to be had."""
     code = 0
     for kind in kinds:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def take(view: FleetView, vehicles: range, seq: int, stream: Stream = "telemetry
     view.take(stream, encode(fleet_batch(vehicles, seq, stream, **more), stream).values)  # type: ignore[arg-type]
 
 
-def shown(view: FleetView) -> dict[str, list[float]]:
+def shown(view: FleetView) -> dict[str, list[Any]]:
     """What a browser reads: values in units shown, None where there is none."""
     table = np.frombuffer(view.snapshot(), "<i2").reshape(len(QUANTITIES), -1)
     return {

@@ -132,8 +132,8 @@ function arrange() {
   const byName = (a, b) => (ids[a] < ids[b] ? -1 : 1), byValue = (a, b) => column[b] - column[a] || a - b;
   const all = Array.from({ length: count }, (_, i) => i).sort(how === "id" ? byName : byValue);
   if (how !== "state") return [{ label: "", rows: all }];
-  const groups = hello.states.map((label) => ({ label, rows: [] }));
-  for (const i of all) groups[columns.mode[i]]?.rows.push(i);
+  const groups = [...hello.states, "no record yet"].map((label) => ({ label, rows: [] }));
+  for (const i of all) (groups[columns.mode[i]] ?? groups.at(-1)).rows.push(i);
   return groups.filter((group) => group.rows.length);
 }
 // Squares as large as fit into the height; each group begins on a line of its own.
