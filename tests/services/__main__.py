@@ -65,7 +65,8 @@ class Desk:
 
 
 def install(_: Desk) -> int:
-    return _for_each((*ALL, Chromium), lambda kind: kind.install() or "installed")
+    kinds: tuple[type[Service] | type[Chromium], ...] = (*ALL, Chromium)
+    return _for_each(kinds, lambda kind: kind.install() or "installed")
 
 
 def start(desk: Desk) -> int:

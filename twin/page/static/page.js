@@ -70,11 +70,11 @@ const put = (element, says) => { if (element.textContent !== says) element.textC
 const show = (element, visible) => { if (element.hidden === visible) element.hidden = !visible; };
 
 function sorted(name) {
-  const column = columns[name];
-  const found = new Float64Array(count);
-  let n = 0;
-  for (let i = 0; i < count; i++) if (column[i] !== hello.none) found[n++] = column[i] * quantities[name].step;
-  return found.subarray(0, n).sort();
+  const column = columns[name].slice(0, count).sort(); // whole numbers sort ten times as fast
+  const known = column.subarray(column.lastIndexOf(hello.none) + 1), step = quantities[name].step;
+  const found = new Float64Array(known.length);
+  for (let i = 0; i < known.length; i++) found[i] = known[i] * step;
+  return found;
 }
 const at = (values, share) => (values.length ? values[Math.min(values.length - 1, Math.floor(share * values.length))] : NaN);
 
@@ -107,15 +107,29 @@ function readTheme() {
   const named = (name) => style.getPropertyValue(`--${name}`).trim();
   shades = { much: rampOf(RAMPS[theme].much), sides: rampOf(RAMPS[theme].sides), states: STATES[theme],
     ink: named("ink"), soft: named("soft"), line: named("line"), well: named("well"), card: named("card"),
-    accent: named("accent"), bad: named("bad"), bar: dark.matches ? "#4c6a86" : "#9fb4c8" };
+    accent: named("accent"), bad: named("bad"), font: getComputedStyle(document.body).fontFamily,
+    size: parseFloat(style.fontSize), most: parseFloat(getComputedStyle($("plane")).getPropertyValue("--most")), bar: dark.matches ? "#4c6a86" : "#9fb4c8" };
 }
 function level(number, [low, high]) {
   return Math.max(0, Math.min(LEVELS - 1, Math.round(((number - low) / (high - low)) * (LEVELS - 1))));
 }
 
 const pixelRatio = () => Math.min(2, Math.max(1, Math.round(devicePixelRatio || 1)));
+// Sizes as they were observed: to ask for one after each change of the page would lay it out anew each time.
+const sizes = new WeakMap();
+const observer = new ResizeObserver((entries) => {
+  for (const { target } of entries) sizes.set(target, target.getBoundingClientRect());
+  draw();
+});
+function boxOf(canvas) {
+  if (!sizes.has(canvas)) {
+    sizes.set(canvas, canvas.getBoundingClientRect());
+    observer.observe(canvas);
+  }
+  return sizes.get(canvas);
+}
 function sized(canvas) {
-  const ratio = pixelRatio(), box = canvas.getBoundingClientRect();
+  const ratio = pixelRatio(), box = boxOf(canvas);
   const [width, height] = [Math.max(1, Math.round(box.width * ratio)), Math.max(1, Math.round(box.height * ratio))];
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
@@ -138,7 +152,7 @@ function arrange() {
 }
 // Squares as large as fit into the height; each group begins on a line of its own.
 function layOut(groups, width, height) {
-  const head = groups[0].label ? Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize) * 1.35) : 0;
+  const head = groups[0].label ? Math.round(shades.size * 1.35) : 0;
   const rowsWith = (columns) => groups.reduce((sum, group) => sum + Math.ceil(group.rows.length / columns), 0);
   const step = 1 / pixelRatio(); // whole pixels, so that all gaps are alike
   let side = 40;
@@ -169,13 +183,16 @@ function vehicleAt(x, y) {
   return undefined;
 }
 function drawField(scales) {
-  const canvas = $("cells"), most = parseFloat(getComputedStyle($("plane")).getPropertyValue("--most")) * innerHeight / 100;
-  grid = layOut(arrange(), canvas.clientWidth, Math.max(220, most));
+  const canvas = $("cells");
+  grid = layOut(arrange(), boxOf(canvas).width, Math.max(220, (shades.most * innerHeight) / 100));
   const tall = `${grid.height}px`;
-  if (canvas.style.height !== tall) canvas.style.height = tall;
+  if (canvas.style.height !== tall) {
+    canvas.style.height = tall;
+    sizes.set(canvas, canvas.getBoundingClientRect());
+  }
   const [context] = sized(canvas), q = quantities[by], column = columns[by], scale = scales[by];
   const box = grid.side - (grid.side > 4 ? 1 : 0);
-  context.font = `${Math.round(grid.head * 0.6)}px ${getComputedStyle(document.body).fontFamily}`;
+  context.font = `${Math.round(grid.head * 0.6)}px ${shades.font}`;
   context.textBaseline = "alphabetic";
   for (const group of grid.groups) {
     context.fillStyle = shades.soft;
@@ -244,7 +261,7 @@ function swatch(colour, says) {
   return make("span", {}, box, says);
 }
 
-function describeField(values, scales) {
+function describeField(values) {
   const q = quantities[by];
   put($("field-title"), q.kind === "states" ? "Every vehicle by state" : `Every vehicle by ${q.label.toLowerCase()}`);
   const known = values[by];
@@ -491,7 +508,7 @@ function drawStrip(strip, element, begin, end, last) {
   if (high - low < least) { const middle = (high + low) / 2; low = middle - least / 2; high = middle + least / 2; }
   const right = width - 46, top = 6, bottom = height - (last ? 18 : 5);
   const x = (t) => ((t - begin) / (end - begin)) * (right - 4) + 1, y = (v) => bottom - ((v - low) / (high - low)) * (bottom - top);
-  context.font = `${Math.max(10, parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.7)}px ${getComputedStyle(document.body).fontFamily}`;
+  context.font = `${Math.max(10, shades.size * 0.7)}px ${shades.font}`;
   context.fillStyle = shades.soft; context.textBaseline = "middle";
   const digits = high - low < 8 && strip.unit !== "cycles" ? 1 : 0;
   context.fillText(text(high, strip.unit, digits), right + 4, top + 3);
@@ -563,29 +580,35 @@ function drawEmpty() {
     : `${facts.broker.says}. Is the broker running there? The page goes on trying, and shows the fleet once it answers.`);
   put($("empty-command"), `twin run --vehicles 1000 --pace 1 --mqtt mqtt://${facts.broker.where.replace("MQTT at ", "")}`);
 }
+// An update is drawn in two frames, so that neither is late.
 let wanted = false;
 function draw() {
   if (wanted) return;
   wanted = true;
-  requestAnimationFrame(() => { wanted = false; drawNow(); });
+  requestAnimationFrame(() => {
+    wanted = false;
+    requestAnimationFrame(drawFirst());
+  });
 }
-function drawNow() {
-  if (!hello || !facts) { drawBanner(); return; }
+function drawNow() { drawFirst()(); }
+function drawFirst() {
+  drawBanner();
+  if (!hello || !facts) return () => {};
   drawFlow();
   drawEmpty();
-  if (count) {
-    findAlarms();
-    const values = {}, scales = {};
-    for (const q of hello.quantities) if (q.kind && q.kind !== "states") { values[q.name] = sorted(q.name); scales[q.name] = scaleOf(q.name, values[q.name]); }
-    drawField(scales);
+  if (!count) return () => {};
+  const values = {}, scales = {};
+  for (const q of hello.quantities) if (q.kind && q.kind !== "states") { values[q.name] = sorted(q.name); scales[q.name] = scaleOf(q.name, values[q.name]); }
+  findAlarms();
+  drawField(scales);
+  return () => {
     drawLegend(scales);
-    describeField(values, scales);
+    describeField(values);
     drawSpreads(values, scales);
     drawAlarms();
     drawTable();
     drawVehicle();
-  }
-  drawBanner();
+  };
 }
 
 function remember() {
@@ -680,7 +703,7 @@ $("pause").onclick = () => {
   draw();
 };
 dark.addEventListener("change", () => { readTheme(); draw(); });
-addEventListener("resize", draw);
+addEventListener("resize", () => { readTheme(); draw(); });
 function recall() {
   const parts = new URLSearchParams(location.hash.slice(1));
   selected = parts.get("vehicle");
