@@ -1,9 +1,10 @@
-"""The live page: does it stutter with thousands of vehicles, what does it cost, and what does it cost the run beside it?
+"""The live page: does it stutter with thousands of vehicles, what does it cost, and what the run beside it?
 
 python benchmarks/page.py [--vehicles 5000] [--minutes 2] [--quick]
 First vehicles that only send (the real codec, a record every 2 s, a prediction every 4 s), `twin watch`, and a browser
-without a graphics card that looks at the field, the table and one vehicle. Then a real run in real time with Kafka, MQTT,
-PostgreSQL and the predictors: without the page, with it, and with somebody who looks. Writes benchmarks/results/page.json.
+without a graphics card that looks at the field, the table and one vehicle. Then a real run in real time with Kafka,
+MQTT, PostgreSQL and the predictors: without the page, with it, and with somebody who looks. Writes
+benchmarks/results/page.json.
 """
 
 from __future__ import annotations
@@ -194,7 +195,9 @@ def print_table(result: dict[str, Any]) -> None:
     for name, words in (("without", "without the page"), ("with", "with it"), ("looked_at", "and somebody looks")):
         row = run[name]
         more = f", {row['more']:+.1%}" if "more" in row else ""
-        own = f", of which the page's process {row['by_role']['live page']:.3f}" if "live page" in row["by_role"] else ""
+        own = (
+            f", of which the page's process {row['by_role']['live page']:.3f}" if "live page" in row["by_role"] else ""
+        )
         print(f"a run {words:<18} {row['cores']:.3f} cores{more}{own}; real-time factor {row['real_time_factor']:.3f}")
 
 

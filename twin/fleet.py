@@ -148,6 +148,14 @@ class Fleet:
 
     # ---- life
 
+    def show_page(self) -> str:
+        """Start the live page, if there is to be one. Returns its address, "" for none. `start` calls it, too."""
+        if self._fed_page is None:
+            return ""
+        if self._page is None:
+            self._page = Beside.start(self._fed_page, self.settings.page)
+        return self.settings.page.address
+
     def start(self) -> Self:
         """Check the sinks, make the run directory, start Ray and the shards. Called by `with`."""
         away = check_targets(self._targets)
@@ -176,8 +184,7 @@ class Fleet:
         save_run(self.directory, self._run)
         self._supervisor = Supervisor(plan, RayCluster())
         try:
-            if self._fed_page is not None:
-                self._page = Beside.start(self._fed_page, self.settings.page)
+            self.show_page()
             self._start_ray()
             status = self._supervisor.status
             self._exporter = start_exporter(self.settings.processes, FleetCollector(status), lambda: status().waiting)
@@ -269,12 +276,15 @@ class Fleet:
         if self._exporter is not None:
             self._exporter.close()
             self._exporter = None
-        if self._page is not None:
-            self._page.close()
-            self._page = None
+        self._close_page()
         if self._owns_ray:
             ray.shutdown()
             self._owns_ray = False
+
+    def _close_page(self) -> None:
+        if self._page is not None:
+            self._page.close()
+            self._page = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -352,6 +362,7 @@ class Fleet:
     def close(self, state: str = "finished") -> None:
         """Seal the log, save the cursors, write the counts into run.json."""
         if self._closed or self._supervisor is None:
+            self._close_page()
             return
         self._closed = True
         try:

@@ -64,14 +64,15 @@ class Desk:
             self.folder.rmdir()
 
 
-def install(_: Desk) -> int:
+def install(_: Desk, __: Sequence[str]) -> int:
     kinds: tuple[type[Service] | type[Chromium], ...] = (*ALL, Chromium)
     return _for_each(kinds, lambda kind: kind.install() or "installed")
 
 
-def start(desk: Desk) -> int:
+def start(desk: Desk, names: Sequence[str]) -> int:
     services = desk.known()
     already = {name for name, service in services.items() if service.running}
+    launched: list[str] = []
 
     def launch(kind: type[Service]) -> str:
         if kind.name in already:
@@ -84,11 +85,12 @@ def start(desk: Desk) -> int:
         service.start()
         services[kind.name] = service
         (service.directory / "keep").touch()
+        launched.append(kind.name)
         return ""
 
-    code = _for_each(ALL, launch)
+    code = _for_each([kind for kind in ALL if not names or kind.name in names], launch)
     desk.write(services)  # before the wait: whatever happens in it, `stop` finds them
-    for name in [name for name in services if name not in already]:
+    for name in launched:
         try:
             print(_where(services[name].wait_ready().let_go(), "started"), flush=True)
         except ServiceFailed as error:
@@ -100,7 +102,7 @@ def start(desk: Desk) -> int:
     return code
 
 
-def stop(desk: Desk) -> int:
+def stop(desk: Desk, _: Sequence[str]) -> int:
     services = desk.known()
     for name, service in services.items():
         running = service.running
@@ -112,7 +114,7 @@ def stop(desk: Desk) -> int:
     return 0
 
 
-def status(desk: Desk) -> int:
+def status(desk: Desk, _: Sequence[str]) -> int:
     services = desk.known()
     for kind in ALL:
         service = services.get(kind.name)
@@ -154,10 +156,11 @@ def _short(path: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.services", description=__doc__.splitlines()[-1])
     parser.add_argument("command", choices=["install", "start", "stop", "status"])
+    parser.add_argument("names", nargs="*", choices=[kind.name for kind in ALL], help="start only these")
     parser.add_argument("--folder", type=Path, default=_PROJECT / ".services", help="where env and the pid files go")
     options = parser.parse_args(arguments)
     commands = {"install": install, "start": start, "stop": stop, "status": status}
-    return commands[options.command](Desk(options.folder.absolute()))
+    return commands[options.command](Desk(options.folder.absolute()), options.names)
 
 
 if __name__ == "__main__":

@@ -60,11 +60,11 @@ def run_to_its_end(fleet: Fleet, *, quiet: bool, report: bool) -> int:
     state = "failed"
     with stopped_by_signals() as stop:
         try:
+            if address := fleet.show_page():
+                say(f"live page at {address}")
             fleet.start()
             for warning in fleet.warnings:
                 say(warning)
-            if fleet.settings.page.page_port:
-                say(f"live page at {fleet.settings.page.address}")
             with Progress(duration, quiet=quiet) as progress:
                 fleet.run(duration, progress, stop)
                 fleet.deliver(progress, stop)
