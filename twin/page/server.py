@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import re
 import socket
 import threading
 import time
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import uvicorn
 from starlette.applications import Starlette
@@ -48,6 +49,7 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
+_OPEN = ("/page.css", "/icon.svg")  # the form for the token looks like the page
 _ASKS = "expected the page's token (TWIN_PAGE_TOKEN of the one who started it)"
 
 
@@ -66,7 +68,7 @@ class _Guard:
         connection = HTTPConnection(scope)
         if scope["type"] == "http" and scope["path"] == "/token" and scope["method"] == "POST":
             response = await self._let_in(Request(scope, receive))
-        elif (refusal := self._refusal(connection)) is None:
+        elif scope["path"] in _OPEN or (refusal := self._refusal(connection)) is None:
             await self._app(scope, receive, _with_headers(send))
             return
         else:
@@ -76,15 +78,12 @@ class _Guard:
     def _refusal(self, connection: HTTPConnection) -> Response | None:
         headers = connection.headers
         host, origin = headers.get("host", ""), headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return _plain(403, f"expected a page of {host}, got one of {origin}")
         if not self._token:  # another site's name for our address would make its scripts ours
-            named = urlsplit(f"//{host}").hostname
-            return (
-                None
-                if named in LOOPBACK
-                else _plain(403, f"expected one of {', '.join(LOOPBACK)} as host, got {named}")
-            )
+            named = re.sub(r":\d*$", "", host).strip("[]")
+            ours = ", ".join(LOOPBACK)
+            return None if named in LOOPBACK else _plain(403, f"expected one of {ours} as host, got {named}")
         known = connection.cookies.get(_COOKIE, "")
         if hmac.compare_digest(known.encode(), self._cookie.encode()):
             return None
@@ -99,7 +98,7 @@ class _Guard:
             if len(form) > _MOST_FORM_BYTES:
                 break
         given = parse_qs(form.decode("latin-1")).get("token", [""])[0]
-        if not (self._token and bears(f"Bearer {given}", self._token)):
+        if not (self._token and hmac.compare_digest(given.encode(), self._token.encode())):
             return _asks(request.headers, f"this is not the token; {_ASKS}")
         response = RedirectResponse("/", 303, headers=_HEADERS)
         response.set_cookie(_COOKIE, self._cookie, httponly=True, samesite="strict")
@@ -203,7 +202,7 @@ class _Viewer:
                 vehicle = asked.get("vehicle") if isinstance(asked, dict) else None
                 self._vehicle = vehicle[:64] if isinstance(vehicle, str) else None
                 self._asked.set()
-        except (WebSocketDisconnect, ValueError, KeyError, RuntimeError):
+        except (WebSocketDisconnect, ValueError, RuntimeError):  # it left, or says what no page of ours says
             self._asked.set()
 
 

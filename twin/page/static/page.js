@@ -625,7 +625,7 @@ const send = (message) => { if (live?.readyState === WebSocket.OPEN) live.send(J
 function connect() {
   live = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
   live.binaryType = "arraybuffer";
-  live.onopen = () => { ids = []; row = new Map(); if (selected) send({ vehicle: selected }); };
+  live.onopen = () => { if (selected) send({ vehicle: selected }); };
   live.onmessage = ({ data }) => {
     if (typeof data === "string") { take(JSON.parse(data)); return; }
     if (paused) return;
@@ -644,7 +644,10 @@ function take(message) {
     setUpSpreads(); setUpTable(); setUpStrips();
     if (!quantities[by]?.kind) by = "soc";
     $("by").value = by;
+  } else if (message.hello) {
+    if (JSON.stringify(message.hello) !== JSON.stringify(hello)) location.reload(); // a newer server
   } else if (message.vehicles) {
+    if (message.begin === 0) [ids, row] = [[], new Map()];
     message.vehicles.forEach((id, k) => { ids[message.begin + k] = id; row.set(id, message.begin + k); });
   } else if (message.facts && !paused) facts = message.facts;
   else if (message.past && message.past.vehicle === selected && !paused) { past = message.past.unknown ? null : message.past; draw(); }
