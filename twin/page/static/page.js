@@ -204,9 +204,11 @@ function drawField(scales) {
       context.fillRect(x, y, box, box);
       if (!worst[i]) return;
       if (worst[i] === 3) {
-        context.fillStyle = box > 4 ? shades.well : shades.soft;
         const frame = box > 4 ? 1.5 : 0;
-        context.fillRect(x + frame, y + frame, box - 2 * frame, box - 2 * frame);
+        context.fillStyle = shades.soft;
+        context.fillRect(x, y, box, box);
+        context.fillStyle = shades.well;
+        if (frame) context.fillRect(x + frame, y + frame, box - 2 * frame, box - 2 * frame);
         return;
       }
       const dot = Math.max(1.5, box * 0.22);
@@ -251,9 +253,13 @@ function drawLegend(scales) {
     shades[q.kind].forEach((colour, i) => { context.fillStyle = colour; context.fillRect((i * width) / LEVELS, 0, width / LEVELS + 1, height); });
     if (q.kind === "sides") legend.append(make("span", { className: "soft" }, "below 0: charging, above: discharging"));
   }
-  const silent = make("i", { className: "silent" }), dot = make("i", { className: "alarm" });
-  dot.style.setProperty("--mark", shades.bad); dot.style.setProperty("--cell", shades.line);
-  legend.append(make("span", {}, silent, "silent"), make("span", {}, dot, "alarm"));
+  legend.append(make("span", {}, make("i", { className: "silent" }), "silent"));
+  for (const [mark, says] of [[shades.bad, "critical alarm"], [shades.ink, "alarm"]]) {
+    const dot = make("i", { className: "alarm" });
+    dot.style.setProperty("--mark", mark);
+    dot.style.setProperty("--cell", shades.line);
+    legend.append(make("span", {}, dot, says));
+  }
 }
 function swatch(colour, says) {
   const box = make("i");
@@ -424,7 +430,7 @@ function drawTable() {
     const cells = body.children[k].children;
     put(cells[0].firstChild, ids[i]);
     TABLE.forEach((name, c) => put(cells[c + 1], cellText(name, i)));
-    put(cells[TABLE.length + 1], worst[i] ? hello.alarms.filter((_, a) => isIn(alarmed[a], i)).map((a) => a.label).join(", ") : "");
+    put(cells[TABLE.length + 1], worst[i] ? hello.alarms.filter((_, a) => isIn(alarmed[a], i)).map((a) => a.name.replaceAll("_", " ")).join(", ") : "");
     body.children[k].setAttribute("aria-current", String(ids[i] === selected));
   });
   const wanted = $("search").value.trim();
@@ -551,8 +557,8 @@ const clock = (ms) => (Number.isFinite(ms) && ms ? new Date(ms).toISOString().re
 function drawFlow() {
   if (!facts) return;
   put($("vehicles"), text(facts.vehicles, ""));
-  put($("records"), `${text(facts.telemetry_rate, "")}/s`);
-  put($("predictions"), `${text(facts.predictions_rate, "")}/s`);
+  put($("records"), flowing() ? `${text(facts.telemetry_rate, "")}/s` : "–");
+  put($("predictions"), flowing() ? `${text(facts.predictions_rate, "")}/s` : "–");
   put($("last"), facts.last_s === null ? "–" : `${ago(facts.last_s)} ago`);
   put($("simulated"), clock(facts.simulated));
   const badge = $("broker"), good = flowing();
