@@ -88,7 +88,7 @@ def watched(broker: int, *arguments: str, **more: Any) -> Iterator[Watch]:
     finally:
         if watch.process.poll() is None:
             watch.stop()
-        watch.process.communicate()
+            watch.process.communicate()
 
 
 def answer(url: str, **headers: str) -> tuple[int, str]:
@@ -384,6 +384,13 @@ def test_without_a_broker_and_without_records_it_says_what_to_do(look: Look, fre
                 assert not page.locator("#empty").is_visible()
         finally:
             broker.remove()
+        watch.stop()
+        _, err = watch.process.communicate()
+    where = f"twin: MQTT at 127.0.0.1:{free_port}"
+    assert err.splitlines()[:2] == [
+        f"{where} does not answer (Connection refused); trying again every second",
+        f"{where}: connected",
+    ]
 
 
 def test_a_vehicle_that_is_only_predicted_yet_is_there(look: Look, free_port: int) -> None:

@@ -6,6 +6,7 @@ import typer
 
 from twin.errors import BadInput
 from twin.options import takes
+from twin.say import say
 from twin.settings import Given, Page, Servers
 
 EXAMPLE = "twin watch --mqtt mqtt://127.0.0.1:1883"
@@ -28,4 +29,4 @@ def watch(given: Given) -> None:
     [target] = targets_of(Servers(mqtt=url))
     with listening_at(page) as at, stopped_by_signals() as stop:
         typer.echo(f"page         {page.address}, fed by MQTT at {target.peer}; Ctrl-C ends it")
-        show(target, page, at, stop)
+        show(target, page, at, stop, say)

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -45,14 +45,16 @@ def listening_at(page: Page) -> Iterator[socket.socket]:
         yield at
 
 
-def show(target: Any, page: Page, at: socket.socket, stop: threading.Event) -> None:
-    """Read the broker and serve the page until `stop`."""
+def show(
+    target: Any, page: Page, at: socket.socket, stop: threading.Event, say: Callable[[str], object] = lambda _: None
+) -> None:
+    """Read the broker and serve the page until `stop`. `say` is told when the broker goes or comes."""
     from twin.page.fleet_view import FleetView
     from twin.page.reader import Reader
     from twin.page.server import page_app, serve
 
     view = FleetView(page.page_vehicles)
-    reader = Reader(target, view)
+    reader = Reader(target, view, say)
     reader.start()
     try:
         serve(page_app(view, reader, page.page_token, page.page_silent), at, stop)

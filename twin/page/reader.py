@@ -10,6 +10,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -28,6 +29,7 @@ _READ_BYTES = 1 << 18
 _READS = 32  # most in one turn, so that what has come is shown and the broker is answered
 _LARGEST = 1 << 20  # no message of ours comes near; a longer one is no broker's of ours
 _PUBLISH, _QOS_AND_TYPE = 0x30, 0xF6
+_FIRST = "connecting"
 _PREFIXES = tuple((stream, TOPICS[stream].encode()) for stream in STREAMS)
 
 
@@ -91,15 +93,15 @@ def packet_at(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 class Reader:
-    """Subscribes from `start` to `stop`, and again and again where the broker is away."""
+    """Subscribes from `start` to `stop`, and again and again where the broker is away. `say` is told of each change."""
 
-    def __init__(self, target: MqttTarget, view: FleetView) -> None:
-        self._target, self._view = target, view
+    def __init__(self, target: MqttTarget, view: FleetView, say: Callable[[str], object] = lambda _: None) -> None:
+        self._target, self._view, self._say = target, view, say
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="page-reader", daemon=True)
         self._since = time.monotonic()
         self.connected = False
-        self.says = f"{target.where}: connecting"
+        self.says = _FIRST
 
     def start(self) -> None:
         """In the background."""
@@ -121,13 +123,13 @@ class Reader:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._lost(self._visit())
+            why = self._visit()
+            if self.connected:
+                self._since = time.monotonic()
+            if (self.connected or why != self.says) and not self._stopping.is_set():
+                self._say(f"{why}; trying again every second")
+            self.connected, self.says = False, why
             self._stopping.wait(_RETRY_S)
-
-    def _lost(self, why: str) -> None:
-        if self.connected:
-            self._since = time.monotonic()
-        self.connected, self.says = False, why
 
     def _visit(self) -> str:
         """One connection, from its begin to its end. Returns why it ended."""
@@ -149,6 +151,8 @@ class Reader:
             if not self._turn_until(client, answers, 2) or answers[1].is_failure:
                 return _refused(where, answers[1:], "subscription")
             self.connected, self._since = True, time.monotonic()
+            if self.says != _FIRST:
+                self._say(f"{where}: connected")
             while not self._stopping.is_set():
                 if not self._turn(client, 0.5):
                     return f"{where}: connection lost"
