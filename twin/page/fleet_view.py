@@ -121,17 +121,16 @@ class FleetView:
             self._malformed += len(wrong)
             if wrong:
                 self._says = str(wrong[-1])
-            if not columns["seq"]:
+            if not len(columns["seq"]):
                 return
             self._counts[stream] += len(columns["seq"])
             row = np.array([self._row(vehicle) for vehicle in columns["vehicle_id"]], np.int64)
-            at = np.array([moment.timestamp() for moment in columns["ts"]])
+            at, seq = columns["ts"].astype(np.int64) / 1e6, columns["seq"]
             self._run_id, self._simulated = columns["run_id"][-1], float(at[-1])
             run = np.array([hash(run) for run in columns["run_id"]], np.int64)
             if "mode" in columns:
                 columns["mode"] = [_CODES[mode] for mode in columns["mode"]]
             values = np.array([columns[name] for name in names], np.float64)
-            seq = np.array(columns["seq"], np.int64)
             left = np.flatnonzero(row >= 0)
             self._unkept += len(row) - len(left)
             if stream == "telemetry":

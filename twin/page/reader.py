@@ -23,7 +23,7 @@ from twin.page.fleet_view import FleetView
 
 _CONNECT_S = 5.0
 _RETRY_S = 1.0
-_PAUSE_S = 0.1  # messages wait so long for each other, because each look at the socket costs as much as ten of them
+_PAUSE_S = 0.2  # messages wait so long for each other, because each look at the socket costs as much as ten of them
 _KEEPALIVE_S = 10
 _READ_BYTES = 1 << 18
 _READS = 32  # most in one turn, so that what has come is shown and the broker is answered
