@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from paho.mqtt import publish
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
@@ -324,6 +325,19 @@ def violations(page: Page) -> list[str]:
         for rule in found
         if rule["impact"] in ("serious", "critical")
     ]
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_full_page_and_foreign_messages_are_said(mosquitto: Mosquitto, look: Look) -> None:
+    with watched(mosquitto.port, "--page-vehicles", "100") as watch:
+        page = look(watch.url)
+        says(page, "#vehicles", "^100$")
+        says(
+            page, "#banner", r"The page is full: it keeps the first 100 vehicles, and [\d,]+ records of others were not"
+        )
+        publish.single("ev/battery/telemetry/EV-000001", "<b>no record</b>", port=mosquitto.port, hostname="127.0.0.1")
+        says(page, "#banner", "1 message was malformed; the last: expected a JSON object .* got b'<b>no record</b>'")
+        assert page.locator("#banner b").count() == 0  # text, whatever it holds
 
 
 @pytest.mark.usefixtures("fleet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -75,6 +76,41 @@ def test_a_broker_that_is_not_there_yet_is_read_when_it_comes(free_port: int, re
                 wait_until(lambda: len(view.vehicles()) == 5)
         finally:
             broker.remove()
+
+
+class Guarded(Mosquitto):
+    """Knows one user."""
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        passwords = self.directory / "passwords"
+        subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "twin", "hush/:@"], check=True)
+        config = self._config.read_text()
+        assert "allow_anonymous true" in config
+        known = f"allow_anonymous false\npassword_file {passwords}"
+        self._config.write_text(config.replace("allow_anonymous true", known))
+
+    def _check(self) -> None:
+        """That it listens is enough: it lets no stranger in."""
+
+
+@pytest.mark.usefixtures("mosquitto")
+def test_a_broker_that_wants_a_password_gets_it_or_says_no() -> None:
+    broker = Guarded()
+    said: list[str] = []
+    try:
+        broker.start().wait_ready()
+        for login, let_in in (("twin:hush%2F%3A%40@", True), ("twin:wrong@", False), ("", False)):
+            target = MqttTarget.parse(f"mqtt://{login}127.0.0.1:{broker.port}", SinkOptions())
+            reader = Reader(target, FleetView(10), said.append)
+            reader.start()
+            wait_until(lambda: reader.connected or "Not authorized" in reader.says, reader.facts)  # noqa: B023
+            assert reader.connected == let_in
+            reader.stop()
+    finally:
+        broker.remove()
+    assert len(said) == 2
+    assert all("check user, password" in line and "wrong" not in line for line in said)
 
 
 def published(topic: bytes, payload: bytes) -> bytes:

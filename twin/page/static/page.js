@@ -570,7 +570,7 @@ function drawBanner() {
   if (lost) says.push(`The server of this page does not answer since ${new Date(lost).toLocaleTimeString("en-GB")}; trying again. Values are the last that came.`);
   else if (facts && !facts.broker.connected) says.push(`${facts.broker.says}. Trying again every second${count ? "; values are the last that came" : ""}.`);
   else if (facts?.unkept) says.push(`The page is full: it keeps the first ${text(facts.most, "")} vehicles, and ${text(facts.unkept, "")} records of others were not kept (--page-vehicles).`);
-  if (facts?.malformed) says.push(`${text(facts.malformed, "")} messages were malformed; the last: ${facts.malformed_says}.`);
+  if (facts?.malformed) says.push(`${text(facts.malformed, "")} ${facts.malformed === 1 ? "message was" : "messages were"} malformed; the last: ${facts.malformed_says}.`);
   if (paused) says.push("Paused: values are those of the moment you paused.");
   const banner = $("banner");
   put(banner, says.join(" "));
