@@ -70,15 +70,19 @@ def watching(broker: int, *arguments: str, port: int = 0, **more: str) -> Watch:
     )
     url = f"http://127.0.0.1:{port}"
 
-    def answers() -> bool:
+    def up() -> bool:
         assert process.poll() is None, process.communicate()
-        with contextlib.suppress(OSError):
-            answer(url)
-            return True
-        return False
+        return answers(url)
 
-    wait_until(answers)
+    wait_until(up)
     return Watch(process, url)
+
+
+def answers(url: str) -> bool:
+    """Whether anything does."""
+    with contextlib.suppress(OSError):
+        return answer(url)[0] > 0
+    return False
 
 
 @contextlib.contextmanager
@@ -495,6 +499,33 @@ def test_bad_input_is_one_line(twin: Twin, mosquitto: Mosquitto, free_port: int,
         said = f"--page-port: cannot listen on 127.0.0.1:{free_port} (Address already in use)"
         twin("watch", *arguments).complaint(2, said)
         twin("run", *arguments, "--out", tmp_path / "run", "--vehicles", 8).complaint(2, said)
+
+
+_BESIDE = """
+import sys, time
+from actors.delivery.sinks import SinkOptions
+from actors.delivery.sinks.mqtt import MqttTarget
+from twin.page.process import Beside
+from twin.settings import Page
+
+target = MqttTarget.parse(sys.argv[1], SinkOptions())
+print(Beside.start(target, Page(page_port=int(sys.argv[2]))).pid, flush=True)
+time.sleep(1000)
+"""
+
+
+def test_it_ends_with_a_run_that_is_killed_and_shows_no_secret(mosquitto: Mosquitto, free_port: int) -> None:
+    broker = f"mqtt://twin:hush@127.0.0.1:{mosquitto.port}"
+    command = [sys.executable, "-c", _BESIDE, broker, str(free_port)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        page = Path(f"/proc/{int(run.stdout.readline())}")
+        wait_until(lambda: answers(f"http://127.0.0.1:{free_port}"))
+        assert b"twin.page" in (page / "cmdline").read_bytes()
+        for place in ("cmdline", "environ"):
+            assert b"hush" not in (page / place).read_bytes()
+        run.kill()
+    wait_until(lambda: not page.exists() or not (page / "cmdline").read_bytes())
 
 
 @pytest.mark.cluster
