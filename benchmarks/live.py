@@ -27,7 +27,7 @@ _RAY = ("raylet", "gcs_server", "dashboard", "log_monitor", "DashboardAgent", "R
 def roles(fleet: Fleet, servers: dict[str, int]) -> dict[int, str]:
     """What each process of this run does, by pid."""
     known = {os.getpid(): "driver and supervisor"}
-    names = {"shard": "shards (physics, log)", "predictor": "feeder of the predictor pool"}
+    names = {"shard": "shards (physics, log)", "predictor": "feeder of the predictor pool", "page": "live page"}
     for name, pids in fleet.processes().items():
         known |= dict.fromkeys(pids, names.get(name, f"shipper to {name}"))
     parents: dict[int, int] = {}

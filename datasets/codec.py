@@ -2,17 +2,20 @@
 COVESA VSS (`vss.py`), or Avro (`schema.avro_schema`).
 
 All forms carry the values of the log, which already have the resolution of the text form. Avro uses the standard's
-single-object encoding: the two bytes C3 01, the fingerprint of the schema, the record. `decode` tells them
-apart by the first two bytes and by the name of the vehicle's id. It returns a whole valid record or raises `Malformed`.
+single-object encoding: the two bytes C3 01, the fingerprint of the schema, the record. `decode` tells them apart by the
+first two bytes and by the name of the vehicle's id. It returns a whole valid record or raises `Malformed`.
+`decode_columns` reads many at once.
 """
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from json.encoder import encode_basestring
+from operator import itemgetter
 from typing import Any
 
 import fastavro
@@ -38,6 +41,7 @@ from datasets.vss import SIGNALS, VIN, named_here, renamed
 
 _AVRO_MARK = b"\xc3\x01"
 _HEADER_BYTES = 10
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAME = re.compile(NAME_PATTERN)
 _TIME = re.compile(TIME_PATTERN)
 
@@ -134,6 +138,41 @@ def decode(value: bytes, stream: Stream) -> dict[str, Any]:
     return reader.from_json(value)
 
 
+def decode_columns(
+    values: Sequence[bytes], stream: Stream, names: Sequence[str]
+) -> tuple[dict[str, Any], list[Malformed]]:
+    """The columns `names` of many messages, the good ones' values in their order, and what was wrong with the others.
+
+    As `decode`, at half its cost or less for messages of this version; but of those only these columns are looked at.
+    Numbers and times are arrays, times as datetime64 in UTC; text is a list.
+    """
+    reader = _READERS[stream]
+    columns = reader.plain_columns(values, names)
+    if columns is not None:
+        return columns, []
+    records, wrong = [], []
+    for value in values:
+        try:
+            records.append(decode(value, stream))
+        except Malformed as error:
+            wrong.append(error)
+    return {name: _column([record[name] for record in records], name) for name in names}, wrong
+
+
+def _column(values: list[Any], name: str) -> Any:
+    if name == "ts":
+        return np.array([_microseconds(time) for time in values], "datetime64[us]")
+    return values if values and type(values[0]) is str else np.array(values)
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+class _Doubt(Exception):
+    """It is not plain that all is well."""
+
+
 class Reader:
     """Reads and writes the records of one stream at one version of its schema."""
 
@@ -213,6 +252,60 @@ class Reader:
             checked[name] = round(checked[name] * scale) / scale
         return checked
 
+    def plain_columns(self, values: Sequence[bytes], names: Sequence[str]) -> dict[str, Any] | None:
+        """These columns where all messages have one form, this version, and plainly good values; None otherwise."""
+        row = itemgetter("schema", *names)
+        binary = bool(values) and values[0][:2] == _AVRO_MARK
+        try:
+            read = self._plain_avro if binary else orjson.loads
+            versions, *columns = zip(*[row(read(value)) for value in values], strict=True)
+            if set(versions) != {self._version} or not _are(versions, int):
+                return None
+            fields = {field.name: field for field in self._fields}
+            return {
+                name: self._plain(fields[name], column, binary=binary)
+                for name, column in zip(names, columns, strict=True)
+            }
+        except (_Doubt, ValueError, KeyError, TypeError, EOFError, IndexError, OverflowError, MemoryError):
+            return None
+
+    def _plain_avro(self, value: bytes) -> Any:
+        body = io.BytesIO(value)
+        if body.read(_HEADER_BYTES) != self._header:
+            raise _Doubt
+        record = fastavro.schemaless_reader(body, self._newest, None)
+        if body.tell() != len(value):
+            raise _Doubt
+        return record
+
+    def _plain(self, field: Field, column: Sequence[Any], *, binary: bool) -> Any:
+        """The column of `decode_columns`, checked all at once. _Doubt where one value is not plainly good."""
+        found: Any = column
+        if field.decimals is not None:
+            found = np.array(column, np.float64)
+            good = _are(column, float, int) and bool(np.all(np.abs(found) <= LARGEST))
+            if binary and field.type == pa.float32():
+                scale = 10.0**field.decimals
+                found = np.round(found * scale) / scale
+        elif pa.types.is_integer(field.type):
+            good = _are(column, int) and min(column) >= 0 and max(column) <= field.largest
+            found = np.array(column if good else 0, np.int64)
+        elif pa.types.is_timestamp(field.type):
+            # A fleet reports at the same moments: each is read once.
+            times = dict.fromkeys(column)
+            good = _are(list(times), datetime if binary else str)
+            for time in times if good else ():
+                good = good and (binary or _TIME.fullmatch(time) is not None)
+                times[time] = _microseconds(time if binary else datetime.fromisoformat(time)) if good else 0
+            found = np.array([times[time] for time in column], "datetime64[us]") if good else None
+        else:
+            good, found = _are(column, str), list(column)
+            several = set(column)
+            good = good and (several <= set(field.labels) if field.labels else all(map(_NAME.fullmatch, several)))
+        if not good:
+            raise _Doubt
+        return found
+
     def _check_version(self, version: object) -> None:
         if type(version) is float and version.is_integer():
             version = int(version)  # JSON knows one kind of number: 1.0 is 1
@@ -253,6 +346,11 @@ class Reader:
             if result[name] not in labels:
                 raise Malformed(f"expected one of {', '.join(labels)} in {name}, got {_shown(result[name])}")
         return result
+
+
+def _are(column: Sequence[Any], *types: type) -> bool:
+    """Whether every value is exactly of one of these types: a boolean is no number."""
+    return set(map(type, column)) <= set(types)
 
 
 def _shown(value: object) -> str:

@@ -26,6 +26,7 @@ NEEDS: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "live": (SERVERS, RAY),
     "lives": (),
     "log": (),
+    "page": (SERVERS, RAY),
     "payload": (RAY,),
     "pool": (RAY,),
     "sinks": (SERVERS,),

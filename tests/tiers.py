@@ -11,7 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
-_SERVICES = {"grafana_schema", "kafka", "mlflow_server", "mosquitto", "postgres", "prometheus", "s3", "timescaledb"}
+_SERVICES = {
+    "alertmanager", "chromium", "grafana_schema", "kafka", "mlflow_server", "mosquitto", "postgres", "prometheus", "s3",
+    "timescaledb",
+}  # fmt: skip
 _CLUSTER = {"ray_cluster"}
 
 

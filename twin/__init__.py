@@ -1,7 +1,8 @@
 """The front door: the `twin` command, settings, `Fleet` and `Vehicle` handles, the report. May import everything.
 
 Open `cli.py` first, then `commands/run.py` and `fleet.py` (what a run is). `settings.py` defines every setting.
-`books/` counts what was delivered. `show/` is what a person sees. `loop/` replaces the model that serves.
+`books/` counts what was delivered. `show/` is what a person sees, `page/` what a browser shows live. `loop/` replaces
+the model that serves.
 
     from twin import Fleet
     with Fleet(vehicles=1000, seed=1) as fleet:

@@ -33,14 +33,16 @@ from twin.commands import (
     schema,
     train,
     validate,
+    watch,
 )
 from twin.errors import TwinError
 from twin.options import plain
 from twin.say import say
 
-# In the order of help. The first five are the ones to begin with.
+# In the order of help. The first six are the ones to begin with.
 _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (run.run, run.EXAMPLE),
+    (watch.watch, watch.EXAMPLE),
     (report.report, report.EXAMPLE),
     (doctor.doctor, doctor.EXAMPLE),
     (ledger.ledger, ledger.EXAMPLE),
@@ -68,7 +70,7 @@ _VALIDATE = (
     (validate.models, validate.EXAMPLE_MODELS),
     (validate.faults, validate.EXAMPLE_FAULTS),
 )
-_FIRST = 5
+_FIRST = 6
 
 app = typer.Typer(help="A digital twin of an EV battery fleet.", pretty_exceptions_enable=False)
 validation = typer.Typer(help="Compare physics and reports with independent references.", no_args_is_help=True)

@@ -35,6 +35,7 @@ from physics import Fault, load_cell, physics_version
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.model import chosen_model
+from twin.page.process import Beside
 from twin.run_directory import RunLock, new_directory, population_plan, save_run, stamp
 from twin.servers import adopt_old_cursors, check_targets, start_exporter, targets_of
 from twin.settings import RunSettings, load_settings, parse_duration
@@ -126,6 +127,11 @@ class Fleet:
         self._resumed: dict[str, Any] | None = None
         self._run_lock: RunLock | None = None
         self._targets = targets_of(settings.servers)
+        self._fed_page = next((target for target in self._targets if target.name == "mqtt"), None)
+        if not settings.page.page_port:
+            self._fed_page = None
+        elif self._fed_page is None:
+            raise BadInput("--page-port: expected a broker that feeds the page: --mqtt mqtt://host:port or MQTT_HOST")
         try:
             for name, _ in settings.population.cells():
                 load_cell(name)
@@ -136,12 +142,21 @@ class Fleet:
             self.warnings.append(self._model.notice)
         self._supervisor: Supervisor | None = None
         self._exporter: Exporter | None = None
+        self._page: Beside | None = None
         self._owns_ray = False
         self._goal_tick = 0
         self._last: FleetStatus | None = None
         self._closed = False
 
     # ---- life
+
+    def show_page(self) -> str:
+        """Start the live page, if there is to be one. Returns its address, "" for none. `start` calls it, too."""
+        if self._fed_page is None:
+            return ""
+        if self._page is None:
+            self._page = Beside.start(self._fed_page, self.settings.page)
+        return self.settings.page.address
 
     def start(self) -> Self:
         """Check the sinks, make the run directory, start Ray and the shards. Called by `with`."""
@@ -170,6 +185,7 @@ class Fleet:
         save_run(self.directory, self._run)
         self._supervisor = Supervisor(plan, RayCluster())
         try:
+            self.show_page()
             self._start_ray()
             status = self._supervisor.status
             collector = FleetCollector(status, self.directory)
@@ -254,9 +270,15 @@ class Fleet:
         if self._exporter is not None:
             self._exporter.close()
             self._exporter = None
+        self._close_page()
         if self._owns_ray:
             ray.shutdown()
             self._owns_ray = False
+
+    def _close_page(self) -> None:
+        if self._page is not None:
+            self._page.close()
+            self._page = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -319,9 +341,10 @@ class Fleet:
         return Vehicle(self._supervisor, index)
 
     def processes(self) -> dict[str, list[int]]:
-        """Process ids by role: `shard`, `predictor` (feeds the pool), and each sink's name (one process per node)."""
+        """Process ids by role: `shard`, `predictor` (feeds the pool), `page`, each sink's name (one a node)."""
         assert self._supervisor is not None
-        return self._supervisor.processes()
+        page = {"page": [self._page.pid]} if self._page is not None else {}
+        return self._supervisor.processes() | page
 
     def status(self) -> FleetStatus:
         """The fleet at this moment; after `close`, at its end."""
@@ -333,6 +356,7 @@ class Fleet:
     def close(self, state: str = "finished") -> None:
         """Seal the log, save the cursors, write the counts into run.json."""
         if self._closed or self._supervisor is None:
+            self._close_page()
             return
         self._closed = True
         try:

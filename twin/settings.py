@@ -53,7 +53,7 @@ _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 PASSWORDS = {"mqtt": "MQTT_PASSWORD", "timescale": "PG_PASSWORD"}
 """Where the password of an address comes from that names only a user; on every node of a cluster."""
 
-SECRETS = {"api_token": "TWIN_API_TOKEN", "metrics_token": "TWIN_METRICS_TOKEN"}
+SECRETS = {"api_token": "TWIN_API_TOKEN", "metrics_token": "TWIN_METRICS_TOKEN", "page_token": "TWIN_PAGE_TOKEN"}
 """Settings of a run that are never written down, and where they come from instead."""
 
 _OFF_WORDS = ("off", "no", "none", "false")
@@ -599,6 +599,42 @@ class Processes(Group):
         return self
 
 
+class Page(Group):
+    """The live page, beside a run or of its own (`twin watch`)."""
+
+    title = "Live page"
+
+    page_host: Annotated[str, Form("ADDRESS")] = _setting("127.0.0.1", "address of the live page")
+    page_port: PortOrOff = _setting(
+        0,
+        "port of the live page, which shows what the MQTT broker carries; 0 for off",
+        default_text="off; 8050 for twin watch",
+    )
+    page_token: Token = _setting(
+        "",
+        "token that those who look must give; required unless page_host is loopback",
+        default_text="none",
+        option=False,
+    )
+    page_silent: Duration = _setting(30.0, "a vehicle is silent after so long without a record", default_text="30s")
+    page_vehicles: int = _setting(20_000, "most vehicles on the page, about 6 kB each", ge=1, le=1_000_000)
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds it."""
+        host = f"[{self.page_host}]" if ":" in self.page_host else self.page_host
+        return f"http://{host}:{self.page_port}"
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Page:
+        if self.page_host not in LOOPBACK and not self.page_token:
+            raise ValueError(
+                f"expected a page_token (TWIN_PAGE_TOKEN) where page_host is {self.page_host}; without one, anybody on "
+                "the network could see the fleet"
+            )
+        return self
+
+
 class Consumer(Group):
     """What `twin consume` takes besides the servers."""
 
@@ -629,7 +665,7 @@ class Consumer(Group):
 
 
 RUN_GROUPS: tuple[type[Group], ...] = (
-    Population, Reporting, Clock, Servers, Log, Pool, ModelRegistry, Processes,
+    Population, Reporting, Clock, Servers, Log, Pool, ModelRegistry, Processes, Page,
 )  # fmt: skip
 GROUPS: tuple[type[Group], ...] = (*RUN_GROUPS, Consumer)
 
@@ -646,13 +682,14 @@ class RunSettings:
     pool: Pool
     registry: ModelRegistry
     processes: Processes
+    page: Page
 
     @property
     def groups(self) -> tuple[Group, ...]:
         """All groups, in the order of `RUN_GROUPS`."""
         return (
             self.population, self.reporting, self.clock, self.servers, self.log, self.pool, self.registry,
-            self.processes,
+            self.processes, self.page,
         )  # fmt: skip
 
     @property
@@ -749,6 +786,7 @@ class Given:
             pool=self.group(Pool),
             registry=self.group(ModelRegistry),
             processes=self.group(Processes),
+            page=self.group(Page),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import struct
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
-from datasets.codec import Malformed, Reader, decode, encode
-from datasets.schema import FIELDS, PAYLOADS, STREAMS, Field, Payload, Stream, json_schema
+from datasets.codec import Malformed, Reader, decode, decode_columns, encode
+from datasets.schema import FIELDS, PAYLOADS, SCHEMA_VERSION, STREAMS, Field, Payload, Stream, json_schema
 from datasets.vss import SIGNALS
 from tests.support import make_batch
 
@@ -100,6 +100,62 @@ def test_vss_values_that_are_no_numbers_are_refused(bad: Any, says: str) -> None
     del record["Vehicle.Powertrain.TractionBattery.StateOfCharge.Current"]
     with pytest.raises(Malformed, match="the field soc, got none"):
         decode(orjson.dumps(record), "telemetry")
+
+
+# Many at once
+
+
+def plain(columns: dict[str, Any]) -> dict[str, list[Any]]:
+    """As Python values, as `decode` gives them."""
+    found = {name: column if isinstance(column, list) else column.tolist() for name, column in columns.items()}
+    if "ts" in found:
+        found["ts"] = [time.replace(tzinfo=UTC) for time in found["ts"]]
+    return found
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_columns_of_many_messages_are_those_of_each(stream: Stream, payload: Payload) -> None:
+    values, names = messages(stream, payload), [field.name for field in FIELDS[stream]]
+    columns, wrong = decode_columns(values, stream, names)
+    assert not wrong
+    assert plain(columns) == {name: [decode(value, stream)[name] for value in values] for name in names}
+    quickly = Reader(stream, FIELDS[stream], SCHEMA_VERSION).plain_columns(values, names)
+    assert (quickly is not None) == (payload in FORMS), "others are read one by one"
+
+
+def test_columns_of_none_are_empty() -> None:
+    columns, wrong = decode_columns([], "telemetry", ["soc", "ts"])
+    assert (plain(columns), wrong) == ({"soc": [], "ts": []}, [])
+
+
+def test_a_malformed_message_costs_no_other() -> None:
+    good, old = messages("telemetry", "json"), (GOLDEN / "telemetry-v1.avro").read_bytes()
+    values = [good[0], b"{", messages("telemetry", "avro")[1], changed(soc=True), old, changed(soc=1, seq=3.0)]
+    columns, wrong = decode_columns(values, "telemetry", ["soc", "diagnostics"])
+    assert columns["soc"].tolist() == [decode(values[at], "telemetry")["soc"] for at in (0, 2, 4, 5)]
+    assert columns["diagnostics"][2] == 0
+    assert [str(error).partition(",")[0] for error in wrong] == [
+        "expected a JSON object or an Avro record", "expected a finite number in soc"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@settings(max_examples=400)
+@given(data=st.data())
+def test_damage_among_many_is_found_as_in_one(payload: Payload, data: st.DataObject) -> None:
+    good = messages("telemetry", payload)
+    value = bytearray(good[0])
+    for _ in range(data.draw(st.integers(1, 3))):
+        value[data.draw(st.integers(0, len(value) - 1))] = data.draw(st.integers(0, 255))
+    values, names = [good[1], bytes(value)], [field.name for field in FIELDS["telemetry"]]
+    columns, wrong = decode_columns(values, "telemetry", names)
+    try:
+        expected = [decode(value, "telemetry") for value in values]
+    except Malformed:
+        expected = [decode(good[1], "telemetry")]
+    assert plain(columns) == {name: [record[name] for record in expected] for name in names}
+    assert len(expected) + len(wrong) == 2
 
 
 # Versions

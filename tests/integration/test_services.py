@@ -365,8 +365,8 @@ def test_free_ports_are_distinct_and_not_ephemeral() -> None:
 # The command
 
 
-def command(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-W", "error", "-m", "tests.services", name, "--folder", str(folder)]
+def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-W", "error", "-m", "tests.services", *words, "--folder", str(folder)]
     return subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, timeout=HANG_S)
 
 
@@ -413,6 +413,19 @@ def test_start_and_stop_from_the_command_line(
     assert not [pid for pid in everything if alive(pid)]
     assert not folder.exists()
     assert command(folder, "stop").stdout == "no services were started\n"
+
+
+@pytest.mark.usefixtures("mosquitto")
+def test_one_service_can_be_started_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "services"
+    try:
+        started = command(folder, "start", "mosquitto")
+        assert started.returncode == 0, started.stderr
+        assert started.stdout.count(": started on") == 1
+        assert set(environment(folder)) == {"MQTT_HOST", "MQTT_PORT"}
+    finally:
+        command(folder, "stop")
+    assert "invalid choice: 'mosquito'" in command(folder, "start", "mosquito").stderr
 
 
 @on_linux

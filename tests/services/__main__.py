@@ -9,10 +9,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.services import ALL, Alertmanager, GrafanaSchema, Service, ServiceFailed, ServiceUnavailable
+from tests.services import ALL, Alertmanager, Chromium, GrafanaSchema, Service, ServiceFailed, ServiceUnavailable
 
 _PROJECT = Path(__file__).resolve().parents[2]
 # What the application's three sinks need; TimescaleDB is a bonus for whoever has Node.js.
@@ -64,20 +64,18 @@ class Desk:
             self.folder.rmdir()
 
 
-def install(_: Desk) -> int:
-    code = _for_each(lambda kind: kind.install() or "installed")
-    for kind in (Alertmanager, GrafanaSchema):  # only tests need them
-        try:
-            kind.install()
-            print(f"{kind.name}: installed")
-        except ServiceUnavailable as error:
-            print(f"{kind.name}: left out, {error}", file=sys.stderr)
-    return code
+type Kind = type[Service] | type[Chromium] | type[GrafanaSchema]
 
 
-def start(desk: Desk) -> int:
+def install(_: Desk, __: Sequence[str]) -> int:
+    kinds: tuple[Kind, ...] = (*ALL, Alertmanager, Chromium, GrafanaSchema)
+    return _for_each(kinds, lambda kind: kind.install() or "installed")
+
+
+def start(desk: Desk, names: Sequence[str]) -> int:
     services = desk.known()
     already = {name for name, service in services.items() if service.running}
+    launched: list[str] = []
 
     def launch(kind: type[Service]) -> str:
         if kind.name in already:
@@ -90,11 +88,12 @@ def start(desk: Desk) -> int:
         service.start()
         services[kind.name] = service
         (service.directory / "keep").touch()
+        launched.append(kind.name)
         return ""
 
-    code = _for_each(launch)
+    code = _for_each([kind for kind in ALL if not names or kind.name in names], launch)
     desk.write(services)  # before the wait: whatever happens in it, `stop` finds them
-    for name in [name for name in services if name not in already]:
+    for name in launched:
         try:
             print(_where(services[name].wait_ready().let_go(), "started"), flush=True)
         except ServiceFailed as error:
@@ -106,7 +105,7 @@ def start(desk: Desk) -> int:
     return code
 
 
-def stop(desk: Desk) -> int:
+def stop(desk: Desk, _: Sequence[str]) -> int:
     services = desk.known()
     for name, service in services.items():
         running = service.running
@@ -118,7 +117,7 @@ def stop(desk: Desk) -> int:
     return 0
 
 
-def status(desk: Desk) -> int:
+def status(desk: Desk, _: Sequence[str]) -> int:
     services = desk.known()
     for kind in ALL:
         service = services.get(kind.name)
@@ -129,10 +128,10 @@ def status(desk: Desk) -> int:
     return 0 if all(name in services and services[name].running for name in _REQUIRED) else 1
 
 
-def _for_each(action: Callable[[type[Service]], str]) -> int:
-    """Do it for every kind of service, one line each; 1 if a required one is not to be had."""
+def _for_each[K: (type[Service], Kind)](kinds: Sequence[K], action: Callable[[K], str]) -> int:
+    """Do it for each of these kinds, one line each; 1 if a required one is not to be had."""
     code = 0
-    for kind in ALL:
+    for kind in kinds:
         try:
             said = action(kind)
             if said:
@@ -158,10 +157,11 @@ def _short(path: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.services", description=__doc__.splitlines()[-1])
     parser.add_argument("command", choices=["install", "start", "stop", "status"])
+    parser.add_argument("names", nargs="*", choices=[kind.name for kind in ALL], help="start only these")
     parser.add_argument("--folder", type=Path, default=_PROJECT / ".services", help="where env and the pid files go")
     options = parser.parse_args(arguments)
     commands = {"install": install, "start": start, "stop": stop, "status": status}
-    return commands[options.command](Desk(options.folder.absolute()))
+    return commands[options.command](Desk(options.folder.absolute()), options.names)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from tests.services import (
     S3,
     Alertmanager,
+    Chromium,
     GrafanaSchema,
     Kafka,
     MLflow,
@@ -26,6 +27,9 @@ from tests.services import (
     ServiceUnavailable,
     TimescaleDB,
 )
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -106,6 +110,17 @@ def prometheus(free_port: int, request: pytest.FixtureRequest) -> Iterator[Prome
     if "alertmanager" in request.fixturenames:
         service.telling(request.getfixturevalue("alertmanager").url.removeprefix("http://"))
     yield from _session(service)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A browser; `.new_page()`."""
+    try:
+        Chromium.install()
+    except ServiceUnavailable as error:
+        unavailable(str(error))
+    with Chromium.started() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -39,6 +40,30 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert file.exists(), f"{page.name} links to {target}"
         if anchor:
             assert anchor in anchors(file.read_text()), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_merge_was_left_half_done(page: Path) -> None:
+    assert not re.search(r"^(<{7}|>{7}) ", page.read_text(), flags=re.MULTILINE)
+
+
+def test_the_site_builds_strictly_and_asks_no_other_host(tmp_path: Path) -> None:
+    """Every page has its place, every link its target; scripts, styles and fonts come with it."""
+    built = subprocess.run(
+        [Path(sys.executable).with_name("mkdocs"), "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout + built.stderr
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > 40
+    for page in pages:
+        loaded = re.findall(
+            r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=[\"']?(https?://[^\"' >]+)", page.read_text()
+        )
+        assert not [url for url in loaded if "canonical" not in url], page
+    reference = (tmp_path / "site" / "api.html").read_text()
+    assert 'class="doc doc-object' in reference
+    assert "Leaving the block delivers what was made" in reference
 
 
 # Decisions are history: they name files as they were.

@@ -60,6 +60,8 @@ def run_to_its_end(fleet: Fleet, *, quiet: bool, report: bool) -> int:
     state = "failed"
     with stopped_by_signals() as stop:
         try:
+            if address := fleet.show_page():
+                say(f"live page at {address}")
             fleet.start()
             for warning in fleet.warnings:
                 say(warning)

@@ -38,7 +38,7 @@ from actors.delivery.sinks.mqtt_connection import CONNECT_TIMEOUT_S, Connection,
 from datasets.codec import encode
 from datasets.schema import SCHEMAS, Payload, Stream
 
-_TOPICS: dict[Stream, str] = {"telemetry": "ev/battery/telemetry/", "predictions": "ev/battery/prediction/"}
+TOPICS: dict[Stream, str] = {"telemetry": "ev/battery/telemetry/", "predictions": "ev/battery/prediction/"}
 _STATUS = "ev/battery/status/"
 _CLIENT: dict[Stream, str] = {"telemetry": "", "predictions": "-predictions"}
 _FAREWELL_S = 0.5
@@ -245,7 +245,7 @@ class MqttSink:
     def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
         messages, topic, retain = (
             encode(batch, self._stream, self._target.payload),
-            _TOPICS[self._stream],
+            TOPICS[self._stream],
             self._target.retain,
         )
         with self._using:
