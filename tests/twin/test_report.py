@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
 
 from datasets.log import LogWriter, log_directory
 from datasets.log.cursor import Cursor, CursorFile
 from tests.support import make_batch
 from twin.show.report import write_report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def write_run(folder: Path, **settings: object) -> Path:
@@ -90,3 +95,24 @@ def test_it_links_to_the_data_that_are_there_and_is_one_small_file(tmp_path: Pat
     assert re.findall(r'<a href="([^"]+)"', page) == ["telemetry", "run.json"]
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
     assert len(page) < 2_000_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_it_without_asking_anybody(tmp_path: Path, chromium: Browser, scheme: Any) -> None:
+    """As a file: nothing fails, nothing else is loaded, it is dark where wanted, and no wider than a phone."""
+    page_file = write_report(write_run(tmp_path))
+    page = chromium.new_page(color_scheme=scheme, viewport={"width": 390, "height": 844})
+    asked: list[str] = []
+    wrong: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(page_file.as_uri())
+    assert page.get_by_role("heading", name="Charging").is_visible()
+    assert page.get_by_role("img").count() >= 5
+    assert asked == [page_file.as_uri()]
+    assert not wrong
+    red = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/)[0]")
+    assert int(red) < 64 if scheme == "dark" else int(red) > 192
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
