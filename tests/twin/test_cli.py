@@ -157,7 +157,7 @@ def test_a_whole_run_leaves_data_report_and_counts(tmp_path: Path, free_port: in
     assert pq.read_table(out / "telemetry").num_rows == 1800
     assert pq.read_table(out / "predictions").num_rows == 720
     page = (out / "report.html").read_text()
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 7
     assert not re.search(r"(src|href)=[\"']https?:", page)
     for words in ("1,800", "720", "State of health", "Remaining useful life", "Throughput", facts["run_id"]):
         assert words in page

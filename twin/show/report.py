@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import dates as mdates
 from matplotlib.axes import Axes
@@ -363,7 +364,8 @@ def _draw_charging(charged: Charged) -> Figure:
 def _truth(database: duckdb.DuckDBPyConnection, run: Path) -> pd.DataFrame | None:
     """Estimates and truth of each vehicle at its last time of truth that is a record's; None where there is none."""
     files = sorted((run / "truth").glob("**/*.parquet"))
-    if not files:
+    # Runs of older versions kept another truth.
+    if not files or not all({"vehicle_id", "ts", "soc", "soh"} <= set(pq.read_schema(file).names) for file in files):
         return None
     found = _frame(
         database,
