@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -111,6 +111,19 @@ def run(command: list[str], *, cwd: Path | None = None, run_as: str | None = Non
     if done.returncode:
         said = "\n".join(done.stdout.strip().splitlines()[-_LOG_LINES:])
         raise ServiceFailed(f"{command[0]} ended with {done.returncode}:\n{said}")
+
+
+def npm_install(what: str, recipe: Sequence[Path], folder: Path) -> None:
+    """Fetch the packages of package.json and its lock, which are of `recipe`, into a folder, with what else is of it.
+    ServiceUnavailable when that is not possible."""
+    if shutil.which("npm") is None:
+        raise ServiceUnavailable(f"{what} comes through npm; install it with: apt-get install npm")
+    for path in recipe:
+        shutil.copy(path, folder)
+    try:
+        run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder)
+    except ServiceFailed as error:
+        raise ServiceUnavailable(f"{what} could not be fetched through npm: {error}") from error
 
 
 def apt_install(package: str, purpose: str) -> None:

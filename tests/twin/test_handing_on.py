@@ -237,3 +237,12 @@ def test_no_passport_for_who_is_not_there(tmp_path: Path, vehicle: str, says: st
     run = sealed_run(tmp_path / "run")
     with pytest.raises(BadInput, match=says):
         facts_of(run, load_run(run), vehicle)
+
+
+@pytest.mark.parametrize("command", [["export"], ["passport", "EV-000001", "--run"], ["report"]])
+def test_a_segment_that_has_rotted_is_one_line(tmp_path: Path, twin: Twin, command: list[str]) -> None:
+    run = sealed_run(tmp_path / "run")
+    [segment] = (run / "telemetry").glob("**/*.parquet")
+    segment.write_bytes(segment.read_bytes()[:100] + b"rotten")
+    twin(*command, run).complaint(2, "cannot read", str(run))
+    assert {path.name for path in run.iterdir() if path.is_file()} == {"run.json"}

@@ -9,7 +9,7 @@ import duckdb
 
 from datasets.names import Stream
 from datasets.schema import MODEL_INPUTS
-from twin.books.sealed import quoted, read_parquet, sealed
+from twin.books.sealed import opened, quoted, read_parquet, sealed, some_sealed
 from twin.errors import BadInput
 
 REFERENCE: Final = {
@@ -27,12 +27,10 @@ def export_run(
 ) -> tuple[int, int]:
     """Write the sealed records of a run to a new file. Returns (rows, segments that still grow and are left out).
 
-    BadInput, and no file, where there are no such records or the file cannot be written.
+    BadInput, and no file, where there are no such records, one cannot be read, or the file cannot be written.
     """
-    files = sealed(run, stream)
+    files = some_sealed(run, stream)
     growing = len(list((run / stream).glob("**/*.open")))
-    if not files:
-        raise BadInput(f"{run} holds no sealed {stream} yet; let the run end, or stop it with Ctrl-C, first")
     where = f"WHERE vehicle_id = {quoted(vehicle)}" if vehicle else ""
     source = f"(SELECT * FROM {read_parquet(files)} {where})"
     query = f"FROM {source} ORDER BY ts, vehicle_id, seq"
@@ -43,17 +41,26 @@ def export_run(
         raise BadInput(f"cannot write {target}: there is no folder {target.parent}")
     temporary = target.with_name(f".{target.name}.part")
     try:
-        with duckdb.connect() as database:
-            database.execute("SET TimeZone = 'UTC'")
-            (rows,) = database.execute(f"COPY ({query}) TO {quoted(str(temporary))} ({form})").fetchall()[0]
+        with opened(run) as database:
+            (rows,) = _copied(database, f"COPY ({query}) TO {quoted(str(temporary))} ({form})", temporary)
         if not rows:
             raise BadInput(f"{run} holds no sealed {stream} of {vehicle}")
         temporary.rename(target)
-    except (duckdb.IOException, OSError) as error:
-        raise BadInput(f"cannot write {target}: {' '.join(str(error).split())[:200]}") from None
+    except OSError as error:
+        raise BadInput(f"cannot write {target}: {error.strerror or ' '.join(str(error).split())[:200]}") from None
     finally:
         temporary.unlink(missing_ok=True)
     return int(rows), growing
+
+
+def _copied(database: duckdb.DuckDBPyConnection, statement: str, target: Path) -> tuple[int]:
+    """(rows,). OSError where it is the target that fails, and not what is read."""
+    try:
+        return database.execute(statement).fetchall()[0]
+    except duckdb.IOException as error:
+        if target.name in str(error):
+            raise OSError(str(error)) from error
+        raise
 
 
 def _reference(run: Path, source: str, *, one: bool) -> str:

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import duckdb
 import numpy as np
 
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
@@ -27,9 +26,10 @@ from datasets.schema import vehicle_index
 from physics import DIAGNOSTICS, FLAGS, FleetPhysics, load_cell
 from physics.modal import PACK_VOLTAGE_V, cell_model, equilibrium_voltage
 from physics.vehicle import DISCHARGE_C_RATE
-from twin.books.sealed import quoted, read_parquet, sealed
+from twin.books.sealed import opened, quoted, read_parquet, some_sealed
 from twin.errors import BadInput
 from twin.run_directory import population_plan, run_settings
+from twin.settings import RunSettings
 
 HOT_C: Final = 45.0
 COLD_C: Final = 0.0
@@ -82,6 +82,28 @@ class Facts:
     events: list[tuple[str, str]]
     """(what, when it began)."""
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """What both forms tell, rounded: %, kWh, Ah, cycles, W."""
+        fresh, soh, now = self.fresh, self.soh, self.resistance_Ohm
+        before = fresh.resistance_Ohm
+        return {
+            "soc": round(100.0 * self.soc, 2),
+            "soce": round(100.0 * soh, 2),
+            "fade": round(100.0 * (1.0 - soh), 2),
+            "capacity_Ah": round(soh * fresh.capacity_Ah, 2),
+            "capacity_kWh": round(soh * fresh.energy_kWh, 3),
+            "remaining_kWh": round(self.soc * soh * fresh.energy_kWh, 3),
+            "throughput_Ah": round(2.0 * self.cycles * fresh.capacity_Ah, 1),
+            "throughput_kWh": round(2.0 * self.cycles * fresh.energy_kWh, 1),
+            "cycles": int(self.cycles),
+            # A sensor's error may put a new one below 0.
+            "resistance_increase": round(100.0 * (now / before - 1.0), 1),
+            "power_fade": round(100.0 * (1.0 - fresh.power_W(50, now) / fresh.power_W(50, before)), 1),
+            "efficiency": round(100.0 * fresh.efficiency(now), 2),
+            "efficiency_fade": round(100.0 * (1.0 - fresh.efficiency(now) / fresh.efficiency(before)), 2),
+        }
+
 
 def facts_of(run: Path, known: Mapping[str, Any], vehicle: str) -> Facts:
     """Of one vehicle; BadInput where the run has none of that name, or no sealed records of it."""
@@ -92,34 +114,36 @@ def facts_of(run: Path, known: Mapping[str, Any], vehicle: str) -> Facts:
         raise BadInput(str(error)) from None
     if index >= settings.population.vehicles:
         raise BadInput(f"{run} has vehicles up to EV-{settings.population.vehicles - 1:06d}, got {vehicle}")
-    files = sealed(run, "telemetry")
-    if not files:
-        raise BadInput(f"{run} holds no sealed telemetry yet; let the run end, or stop it with Ctrl-C, first")
+    files = some_sealed(run, "telemetry")
     period_s = float(known["period_s"])
-    with duckdb.connect() as database:
-        database.execute("SET TimeZone = 'UTC'")
-        database.execute(f"CREATE VIEW told AS FROM {read_parquet(files)} WHERE vehicle_id = {quoted(vehicle)}")
+    with opened(run) as database:
+        database.execute(
+            "CREATE TABLE told AS SELECT seq, ts::TIMESTAMP AS ts, soc, soh, charge_cycles, resistance_25, "
+            f"diagnostics, flags, cell_temperature_max > {HOT_C} AS hot, cell_temperature_min < {COLD_C} AS cold, "
+            f"mode LIKE '%charging' AS charges FROM {read_parquet(files)} WHERE vehicle_id = {quoted(vehicle)}"
+        )
         last = database.execute(
-            "SELECT ts::TIMESTAMP, soc, soh, charge_cycles, resistance_25 FROM told ORDER BY seq DESC LIMIT 1"
+            "SELECT ts, soc, soh, charge_cycles, resistance_25 FROM told ORDER BY seq DESC LIMIT 1"
         ).fetchone()
         if last is None:
             raise BadInput(f"{run} holds no sealed telemetry of {vehicle} yet")
         counted = database.execute(
             "SELECT count(*) FILTER (hot), count(*) FILTER (cold), count(*) FILTER (hot AND charges), "
-            f"count(*) FILTER (cold AND charges) FROM (SELECT cell_temperature_max > {HOT_C} AS hot, "
-            f"cell_temperature_min < {COLD_C} AS cold, mode LIKE '%charging' AS charges FROM told)"
+            "count(*) FILTER (cold AND charges) FROM told"
         ).fetchone()
         assert counted is not None
-        events = [
-            (_utc(row[0]), name)
-            for column, bits in (("diagnostics", DIAGNOSTICS), ("flags", _EVENTS))
-            for name, bit in bits.items()
-            for row in database.execute(
-                f"SELECT ts::TIMESTAMP FROM (SELECT ts, seq, {column} & {bit} > 0 AS is_on, "
-                f"lag({column} & {bit} > 0, 1, false) OVER (ORDER BY seq) AS was_on FROM told) "
-                "WHERE is_on AND NOT was_on ORDER BY seq"
-            ).fetchall()
-        ]
+        changes = database.execute(
+            "SELECT * FROM (SELECT ts, diagnostics, lag(diagnostics, 1, 0) OVER (ORDER BY seq) AS diagnosed, flags, "
+            "lag(flags, 1, 0) OVER (ORDER BY seq) AS flagged, seq FROM told) "
+            "WHERE diagnostics <> diagnosed OR flags <> flagged ORDER BY seq"
+        ).fetchall()
+    events = [
+        (_utc(ts), name)
+        for ts, codes, codes_before, flags, flags_before, _ in changes
+        for bits, now, before in ((DIAGNOSTICS, codes, codes_before), (_EVENTS, flags, flags_before))
+        for name, bit in bits.items()
+        if now & bit and not before & bit
+    ]
     names = ("hot", "cold", "hot_charging", "cold_charging")
     return Facts(
         vehicle=vehicle,
@@ -140,7 +164,7 @@ def _utc(time: datetime) -> str:
     return utc_text(time.replace(tzinfo=UTC))
 
 
-def _fresh(settings: Any, index: int) -> Fresh:
+def _fresh(settings: RunSettings, index: int) -> Fresh:
     """The same vehicle, drawn again at age 0."""
     plan = dataclasses.replace(population_plan(settings), oldest_years=0.0)
     start_s = int(settings.clock.start.timestamp())
@@ -164,24 +188,24 @@ def _fresh(settings: Any, index: int) -> Fresh:
 
 def batterypass(facts: Facts) -> dict[str, Any]:
     """The attributes of the BatteryPass data model, each with `lastUpdate`. Units: %, kWh, Ah, W, minutes, cycles."""
-    fresh, soh = facts.fresh, facts.soh
+    figures = facts.figures
 
-    def told(name: str, value: Any) -> dict[str, Any]:
-        return {name: {f"{name}Value": value, "lastUpdate": facts.at}}
+    def told(name: str, figure: str) -> dict[str, Any]:
+        return {name: {f"{name}Value": figures[figure], "lastUpdate": facts.at}}
 
     condition = {
-        **told("stateOfCertifiedEnergy", round(100.0 * soh, 2)),
-        **told("capacityFade", round(100.0 * (1.0 - soh), 2)),
-        **told("remainingCapacity", round(soh * fresh.energy_kWh, 3)),
-        **told("remainingEnergy", round(facts.soc * soh * fresh.energy_kWh, 3)),
-        **told("energyThroughput", round(2.0 * facts.cycles * fresh.energy_kWh, 1)),
-        **told("capacityThroughput", round(2.0 * facts.cycles * fresh.capacity_Ah, 1)),
-        **told("numberOfFullCycles", int(facts.cycles)),
-        **told("stateOfCharge", round(100.0 * facts.soc, 2)),
-        **told("remainingRoundTripEnergyEfficiency", round(100.0 * fresh.efficiency(facts.resistance_Ohm), 2)),
+        **told("stateOfCertifiedEnergy", "soce"),
+        **told("capacityFade", "fade"),
+        **told("remainingCapacity", "capacity_kWh"),
+        **told("remainingEnergy", "remaining_kWh"),
+        **told("energyThroughput", "throughput_kWh"),
+        **told("capacityThroughput", "throughput_Ah"),
+        **told("numberOfFullCycles", "cycles"),
+        **told("stateOfCharge", "soc"),
+        **told("remainingRoundTripEnergyEfficiency", "efficiency"),
         "internalResistanceIncrease": [
             {
-                "internalResistanceIncreaseValue": _increase(facts),
+                "internalResistanceIncreaseValue": figures["resistance_increase"],
                 "batteryComponent": "pack",
                 "lastUpdate": facts.at,
             }
@@ -190,7 +214,7 @@ def batterypass(facts: Facts) -> dict[str, Any]:
             "remainingPowerCapabilityValue": [
                 {
                     "atSoC": at,
-                    "powerCapabilityAt": round(fresh.power_W(at, facts.resistance_Ohm)),
+                    "powerCapabilityAt": round(facts.fresh.power_W(at, facts.resistance_Ohm)),
                     "rPCLastUpdated": facts.at,
                 }
                 for at in POWER_AT
@@ -211,63 +235,35 @@ def batterypass(facts: Facts) -> dict[str, Any]:
         "vehicle": facts.vehicle,
         "batteryCondition": condition,
         "batteryTechicalProperties": {
-            "ratedCapacity": round(fresh.capacity_Ah, 2),
-            "powerFade": _power_fade(facts),
-            "roundTripEfficiencyFade": _efficiency_fade(facts),
+            "ratedCapacity": round(facts.fresh.capacity_Ah, 2),
+            "powerFade": figures["power_fade"],
+            "roundTripEfficiencyFade": figures["efficiency_fade"],
         },
     }
 
 
 def catena_x(facts: Facts) -> dict[str, Any]:
     """`performance.dynamic` of Catena-X's battery_pass, each `{value, time}`. It has no field for minutes in heat."""
-    fresh, soh = facts.fresh, facts.soh
-
-    def told(value: float) -> dict[str, Any]:
-        return {"value": value, "time": facts.at}
-
+    told = {name: {"value": value, "time": facts.at} for name, value in facts.figures.items()}
+    power, resistance = round(facts.fresh.power_W(50, facts.resistance_Ohm)), round(facts.resistance_Ohm, 6)
     return {
         "vehicle": facts.vehicle,
         "performance": {
             "dynamic": {
-                "stateOfCharge": told(round(100.0 * facts.soc, 2)),
-                "fullCycles": told(int(facts.cycles)),
+                "stateOfCharge": told["soc"],
+                "fullCycles": told["cycles"],
                 "capacity": {
-                    "capacity": told(round(soh * fresh.capacity_Ah, 2)),
-                    "fade": told(round(100.0 * (1.0 - soh), 2)),
-                    "throughput": told(round(2.0 * facts.cycles * fresh.capacity_Ah, 1)),
+                    "capacity": told["capacity_Ah"], "fade": told["fade"], "throughput": told["throughput_Ah"]
                 },
                 "energy": {
-                    "soce": told(round(100.0 * soh, 2)),
-                    "remaining": told(round(facts.soc * soh * fresh.energy_kWh, 3)),
-                    "throughput": told(round(2.0 * facts.cycles * fresh.energy_kWh, 1)),
+                    "soce": told["soce"], "remaining": told["remaining_kWh"], "throughput": told["throughput_kWh"]
                 },
-                "power": {
-                    "remaining": told(round(fresh.power_W(50, facts.resistance_Ohm))),
-                    "fade": told(_power_fade(facts)),
-                },
+                "power": {"remaining": {"value": power, "time": facts.at}, "fade": told["power_fade"]},
                 "resistance": {
-                    "remaining": {"pack": told(round(facts.resistance_Ohm, 6))},
-                    "increase": {"pack": told(_increase(facts))},
+                    "remaining": {"pack": {"value": resistance, "time": facts.at}},
+                    "increase": {"pack": told["resistance_increase"]},
                 },
-                "roundTripEfficiency": {
-                    "remaining": told(round(100.0 * fresh.efficiency(facts.resistance_Ohm), 2)),
-                    "fade": told(_efficiency_fade(facts)),
-                },
+                "roundTripEfficiency": {"remaining": told["efficiency"], "fade": told["efficiency_fade"]},
             }
         },
-    }
-
-
-def _increase(facts: Facts) -> float:
-    """Of the pack's resistance [%]; a sensor's error may put a new one below 0."""
-    return round(100.0 * (facts.resistance_Ohm / facts.fresh.resistance_Ohm - 1.0), 1)
-
-
-def _power_fade(facts: Facts) -> float:
-    fresh = facts.fresh
-    return round(100.0 * (1.0 - fresh.power_W(50, facts.resistance_Ohm) / fresh.power_W(50, fresh.resistance_Ohm)), 1)
-
-
-def _efficiency_fade(facts: Facts) -> float:
-    fresh = facts.fresh
-    return round(100.0 * (1.0 - fresh.efficiency(facts.resistance_Ohm) / fresh.efficiency(fresh.resistance_Ohm)), 2)
+    }  # fmt: skip

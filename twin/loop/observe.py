@@ -17,7 +17,7 @@ import pandas as pd
 from datasets.schema import MODEL_INPUTS
 from models.bundle import Bundle
 from training.drift import Coverage, Drift, coverage, drift
-from twin.errors import BadInput
+from twin.books.sealed import opened, read_parquet, sealed
 from twin.run_directory import load_run
 
 _MOMENTS = 24
@@ -46,29 +46,20 @@ class Observed:
 def observe(run: Path, bundle: Bundle) -> Observed:
     """Compare a run with the model that serves. BadInput where there is no run, or it cannot be read."""
     load_run(run)
-    files = {name: sorted((run / name).glob("**/*.parquet")) for name in ("telemetry", "predictions", "truth")}
+    files = {name: sealed(run, name) for name in ("telemetry", "predictions", "truth")}
     if not files["telemetry"]:
         return Observed((), Coverage(None, 0, 0, 0), "no sealed telemetry yet")
-    try:
-        with duckdb.connect() as database:
-            database.execute("SET TimeZone = 'UTC'")
-            for name, of in files.items():
-                if of:
-                    database.execute(f"CREATE VIEW {name} AS SELECT * FROM {_parquet(of)}")
-            known = bundle.reference
-            drifts = drift(known, *_moments(database, bundle)) if known else []
-            holds = Coverage(None, 0, 0, 0)
-            if files["predictions"] and files["truth"]:
-                holds = coverage(*_predictions(database, bundle))
-    except duckdb.Error as error:
-        raise BadInput(f"cannot read {run}: {' '.join(str(error).split())[:200]}") from error
+    with opened(run) as database:
+        for name, of in files.items():
+            if of:
+                database.execute(f"CREATE VIEW {name} AS SELECT * FROM {read_parquet(of, by_name=True)}")
+        known = bundle.reference
+        drifts = drift(known, *_moments(database, bundle)) if known else []
+        holds = Coverage(None, 0, 0, 0)
+        if files["predictions"] and files["truth"]:
+            holds = coverage(*_predictions(database, bundle))
     note = "" if known else f"drift cannot be told: model {bundle.manifest.version} has no reference"
     return Observed(tuple(drifts), holds, note)
-
-
-def _parquet(files: list[Path]) -> str:
-    names = ", ".join("'" + str(file.absolute()).replace("'", "''") + "'" for file in files)
-    return f"read_parquet([{names}], hive_partitioning = false, union_by_name = true)"
 
 
 def _frame(database: duckdb.DuckDBPyConnection, query: str, params: list[Any]) -> pd.DataFrame:

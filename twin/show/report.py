@@ -26,8 +26,8 @@ from datasets.log.durable import replace_file
 from datasets.schema import STREAMS
 from physics import MODES
 from twin.books.ledger import Books, Line
-from twin.books.sealed import read_parquet, sealed
-from twin.errors import BadInput, TwinError
+from twin.books.sealed import opened, read_parquet, sealed, some_sealed
+from twin.errors import TwinError
 from twin.run_directory import load_run
 from twin.show.plots import BLUE, GREEN, GREY, INK, RED, styled
 from twin.show.progress import human_time
@@ -52,11 +52,9 @@ _FANS = (
 def write_report(run: Path) -> Path:
     """Write `run`/report.html and return its path. BadInput where `run` holds no run or no sealed telemetry."""
     facts = load_run(run)
+    some_sealed(run, "telemetry")
     sources = {stream: sealed(run, stream) for stream in STREAMS}
-    if not sources["telemetry"]:
-        raise BadInput(f"{run} holds no sealed telemetry yet; let the run end, or stop it with Ctrl-C, first")
-    with duckdb.connect() as database, styled():
-        database.execute("SET TimeZone = 'UTC'")
+    with opened(run) as database, styled():
         for stream, files in sources.items():
             if files:
                 # Times are UTC. The cast removes their zone, so that pandas gets plain datetimes.
@@ -363,7 +361,7 @@ def _draw_charging(charged: Charged) -> Figure:
 
 def _truth(database: duckdb.DuckDBPyConnection, run: Path) -> pd.DataFrame | None:
     """Estimates and truth of each vehicle at its last time of truth that is a record's; None where there is none."""
-    files = sorted((run / "truth").glob("**/*.parquet"))
+    files = sealed(run, "truth")
     # Runs of older versions kept another truth.
     if not files or not all({"vehicle_id", "ts", "soc", "soh"} <= set(pq.read_schema(file).names) for file in files):
         return None

@@ -3,13 +3,12 @@ them. No server: Grafana itself is in no package registry."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.services.base import ServiceFailed, ServiceUnavailable, cache_folder, install_once, run
+from tests.services.base import cache_folder, install_once, npm_install
 
 VERSION = "12.4.11"
 _HERE = Path(__file__).parent
@@ -26,16 +25,8 @@ class GrafanaSchema:
         """Fetch the packages; nothing to do the second time. ServiceUnavailable when that is not possible."""
         recipe = [_HERE / "package.json", _HERE / "package-lock.json"]
         with install_once(cls._modules, b"".join(path.read_bytes() for path in recipe)) as folder:
-            if folder is None:
-                return
-            if shutil.which("npm") is None:
-                raise ServiceUnavailable("Grafana's types come through npm; install it with: apt-get install npm")
-            for path in recipe:
-                shutil.copy(path, folder)
-            try:
-                run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder)
-            except ServiceFailed as error:
-                raise ServiceUnavailable(f"@grafana/schema {VERSION} could not be fetched: {error}") from error
+            if folder is not None:
+                npm_install(f"@grafana/schema {VERSION}", recipe, folder)
 
     def complaints(self, dashboards: Mapping[str, str]) -> str:
         """What the compiler says of each JSON, by its name, as a `Dashboard`; "" if they are right."""

