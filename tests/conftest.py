@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Iterator
@@ -33,6 +34,13 @@ def ray_cluster() -> Iterator[None]:
     ray.init("local", num_cpus=32, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_event_loop_left() -> Iterator[None]:
+    """What a module starts in this thread ends with it: a running event loop fails the asyncio tests of all others."""
+    yield
+    assert asyncio._get_running_loop() is None, "a fixture of this module leaves an event loop running in this thread"
 
 
 @pytest.fixture

@@ -112,9 +112,9 @@ def prometheus(free_port: int, request: pytest.FixtureRequest) -> Iterator[Prome
     yield from _session(service)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A browser; `.new_page()`."""
+    """A browser; `.new_page()`. It lives for one module: while it does, its event loop runs in the tests' thread."""
     try:
         Chromium.install()
     except ServiceUnavailable as error:
