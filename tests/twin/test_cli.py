@@ -20,6 +20,8 @@ import yaml
 from datasets.log import read_all
 from tests.command import Answer, Twin, environment
 from tests.support import HANG_S, family, wait_until
+from twin.commands.doctor import examine
+from twin.settings import RunSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,10 +116,23 @@ def test_doctor_says_what_is_wrong_in_one_line_each(free_port: int) -> None:
     result = process("doctor", "--kafka", f"127.0.0.1:{free_port}", "--metrics-port", "0")
     lines = result.out.strip().splitlines()
     assert result.code == 1
-    assert [line.split()[1] for line in lines] == ["folders", "physics", "model", "rest", "kafka", "mqtt", "timescale"]
+    assert [line.split()[1] for line in lines] == [
+        "folders", "kernel", "physics", "model", "rest", "kafka", "mqtt", "timescale",
+    ]  # fmt: skip
     assert [line.split()[1] for line in lines if line.startswith("WRONG")] == ["kafka"]
     assert "does not answer" in result.out
     assert not result.err
+
+
+@pytest.mark.parametrize(("setting", "says"), [("0\n", "each process by itself"), ("1\n", "sched_autogroup_enabled=0")])
+def test_doctor_tells_a_kernel_that_schedules_sessions(
+    setting: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "enabled").write_text(setting)
+    monkeypatch.setattr("twin.commands.doctor.AUTOGROUP", tmp_path / "enabled")
+    [found] = [finding for finding in examine(RunSettings()) if finding.part == "kernel"]
+    assert found.ok
+    assert says in found.says
 
 
 SERVERS = ("--kafka", "127.0.0.1:9", "--timescale", "postgresql://twin:hush@127.0.0.1:9/twin")

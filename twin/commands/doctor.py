@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import typer
 
@@ -17,6 +18,7 @@ from twin.settings import RUN_GROUPS, Given, RunSettings
 
 EXAMPLE = "twin doctor --kafka 127.0.0.1:9092 --mqtt mqtt://127.0.0.1"
 
+AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 _TAKEN = (
     "cell", *LIVE_SINKS, "bundle", "predictor_model", "predictor_cache", "tracking_uri", "registry_model", "rest_port",
@@ -50,6 +52,7 @@ def examine(settings: RunSettings) -> Iterator[Finding]:
     from twin.servers import targets_of
 
     yield _folders()
+    yield _kernel(AUTOGROUP.read_text().strip() if AUTOGROUP.exists() else "0")
     yield _try("physics", lambda: _physics(settings), ValueError)
     yield _try("model", lambda: _model(settings), BadInput)
     yield _port("rest", settings.pool.rest_host, settings.pool.rest_port)
@@ -74,6 +77,14 @@ def _folders() -> Finding:
     """Always good: if Python did not find ours first, the command line would have stopped earlier."""
     also = shadowed_folders()
     return Finding("folders", True, f"{ROOT}" + (f", before {', '.join(also)} of other projects" if also else ""))
+
+
+def _kernel(autogroup: str) -> Finding:
+    """Not wrong: only a fleet in real time, beside busy programs, is late by it."""
+    if autogroup == "0":
+        return Finding("kernel", True, "schedules each process by itself")
+    says = "schedules each session as a group; for a live fleet beside busy programs: sysctl "
+    return Finding("kernel", True, f"{says}kernel.sched_autogroup_enabled=0 (docs/performance.md, Latency)")
 
 
 def _physics(settings: RunSettings) -> str:
