@@ -21,7 +21,7 @@ from datasets.log import read_all
 from tests.command import Answer, Twin, environment
 from tests.support import HANG_S, family, wait_until
 from twin.commands.doctor import examine
-from twin.settings import RunSettings
+from twin.settings import Given
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,7 +130,7 @@ def test_doctor_tells_a_kernel_that_schedules_sessions(
 ) -> None:
     (tmp_path / "enabled").write_text(setting)
     monkeypatch.setattr("twin.commands.doctor.AUTOGROUP", tmp_path / "enabled")
-    [found] = [finding for finding in examine(RunSettings()) if finding.part == "kernel"]
+    [found] = [finding for finding in examine(Given({}).run()) if finding.part == "kernel"]
     assert found.ok
     assert says in found.says
 
