@@ -20,7 +20,8 @@ def some_sealed(run: Path, kind: str) -> list[Path]:
     """As `sealed`. BadInput where there are none."""
     if files := sealed(run, kind):
         return files
-    raise BadInput(f"{run} holds no sealed {kind} yet; let the run end, or stop it with Ctrl-C, first")
+    never = "; with --no-predict there are none" if kind == "predictions" else ""
+    raise BadInput(f"{run} holds no sealed {kind} yet; let the run end, or stop it with Ctrl-C, first{never}")
 
 
 @contextmanager
