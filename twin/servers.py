@@ -24,6 +24,7 @@ def targets_of(servers: Servers) -> tuple[Target, ...]:
         retain=servers.mqtt_retain,
         clients=servers.mqtt_clients,
         connections=servers.timescale_connections,
+        kafka_config=str(servers.kafka_config.absolute()) if servers.kafka_config else "",
     )
     found: list[Target] = []
     for name in LIVE_SINKS:
@@ -33,6 +34,11 @@ def targets_of(servers: Servers) -> tuple[Target, ...]:
             except ValueError as error:
                 raise BadInput(f"--{name}: {error}") from None
     return tuple(found)
+
+
+def target_of(servers: Servers, name: str) -> Target:
+    """The sink of this name, which is switched on. BadInput for a malformed address."""
+    return next(target for target in targets_of(servers) if target.name == name)
 
 
 def _without_secrets(target: Any) -> Target:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from pydantic import (
     AfterValidator,
@@ -50,6 +50,9 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": _DAY_S, "w": 7
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d|w|y)")
 _SIZES = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+ADDRESSES = ("kafka", "kafka_config", "mqtt", "timescale")
+"""The settings that say where servers are, and how one gets in."""
+
 PASSWORDS = {"mqtt": "MQTT_PASSWORD", "timescale": "PG_PASSWORD"}
 """Where the password of an address comes from that names only a user; on every node of a cluster."""
 
@@ -449,11 +452,16 @@ class Servers(Group):
     title = "Servers"
 
     kafka: KafkaServers = _setting("", "Kafka servers", default_text="off", environment="KAFKA_BOOTSTRAP_SERVERS")
+    kafka_config: Path | None = _setting(
+        None,
+        "file of properties for Kafka's clients, in librdkafka's names, on each node: security.protocol=SASL_SSL ..",
+        default_text="none",
+    )
     mqtt: MqttUrl = _setting(
         "",
-        "MQTT broker, mqtt://[user:password@]host[:port]",
+        "MQTT broker, mqtt://[user:password@]host[:port]; with TLS mqtts://..[?cafile=FILE&certfile=FILE&keyfile=FILE]",
         default_text="off",
-        environment="MQTT_HOST, MQTT_PORT, MQTT_PASSWORD",
+        environment="MQTT_HOST, MQTT_PORT, MQTT_USER, MQTT_PASSWORD, MQTT_CAFILE, MQTT_CERTFILE, MQTT_KEYFILE",
     )
     mqtt_retain: bool = _setting(False, "the MQTT broker keeps each vehicle's last record for late subscribers")
     mqtt_clients: Clients = _setting(
@@ -897,7 +905,11 @@ def _from_services(environ: Mapping[str, str]) -> dict[str, str]:
     if servers := environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         values["kafka"] = servers
     if host := environ.get("MQTT_HOST"):
-        values["mqtt"] = f"mqtt://{host}:{environ.get('MQTT_PORT') or 1883}"
+        names = ("cafile", "certfile", "keyfile")
+        files = urlencode({name: path for name in names if (path := environ.get(f"MQTT_{name.upper()}"))})
+        scheme, usual = ("mqtts", 8883) if files else ("mqtt", 1883)
+        user = f"{quote(environ['MQTT_USER'], safe='')}@" if environ.get("MQTT_USER") else ""
+        values["mqtt"] = f"{scheme}://{user}{host}:{environ.get('MQTT_PORT') or usual}{'?' if files else ''}{files}"
     if host := environ.get("PG_HOST"):
         user, database = environ.get("PG_USER") or "twin", environ.get("PG_DATABASE") or "twin_data"
         port = environ.get("PG_PORT") or 5432

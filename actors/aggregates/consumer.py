@@ -90,7 +90,7 @@ class FleetConsumer:
     def __init__(self, plan: ConsumePlan, say: Callable[[str], None] = _log.warning) -> None:
         self._plan = plan
         self._say = say
-        self._config: dict[str, str | int | float | bool] = {"bootstrap.servers": plan.kafka.url, "log_level": 0}
+        self._config: dict[str, str | int | float | bool] = {**plan.kafka.properties(), "log_level": 0}
         self.windows = Windows(lateness_s=plan.lateness_s, idle_s=plan.idle_s, max_open=plan.max_open)
         self.waiting = ""  # what we wait for, while a server is down
         self.lag: dict[int, int] = {}

@@ -115,7 +115,7 @@ def away(*_: object) -> dict[Stream, Seen]:
 def test_the_log_itself_is_counted_and_an_unreachable_peer_is_a_difference(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(peers.ASK, "kafka", away)
+    monkeypatch.setattr(peers, "kafka", away)
     ledger = verify(Books(run), None)
     log, kafka = ledger.verified
     assert log.complete
@@ -133,7 +133,7 @@ def test_a_record_missing_in_the_log_is_found(run: Path, monkeypatch: pytest.Mon
     batch = make_batch(4, range(6))
     writer.append(batch.slice(0, 9), 1)
     writer.append(batch.slice(10), 2)
-    monkeypatch.setitem(peers.ASK, "kafka", away)
+    monkeypatch.setattr(peers, "kafka", away)
     log = verify(Books(run), None).verified[0]
     assert log.counts["telemetry"].missing == 1
     assert any("missing 1, seq 2 to 2" in words for words in log.counts["telemetry"].differences)

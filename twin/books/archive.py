@@ -49,8 +49,7 @@ class Archive:
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5, manual_ack=True
         )
-        if target.user is not None:
-            self._client.username_pw_set(target.user, target.password)
+        target.introduce(self._client)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._take
@@ -60,7 +59,7 @@ class Archive:
         self._thread = threading.Thread(target=self._write, name="archive", daemon=True)
 
     def start(self, patience_s: float = 10.0) -> None:
-        """Returns when the broker has accepted the subscription. SinkUnavailable where it does not."""
+        """Returns when the broker has accepted the subscription. SinkError where it does not."""
         where = self._target.where
         try:
             self._client.connect(
@@ -71,7 +70,7 @@ class Archive:
                 properties=session_expiry(PacketTypes.CONNECT, max(self._keep_s, _LOST_S)),
             )
         except OSError as error:
-            raise SinkUnavailable(f"{where} does not answer ({error}); is the broker running there?") from error
+            raise self._target.unreached(error) from error
         self._client.loop_start()
         if not self._answered.wait(patience_s) or self._refused:
             self._client.disconnect()

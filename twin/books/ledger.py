@@ -29,6 +29,7 @@ from twin.books import peers
 from twin.books.peers import Count, PeerSilent, Seen, compare
 from twin.errors import BadInput, Different
 from twin.run_directory import load_run, run_settings, shard_count
+from twin.servers import target_of
 from twin.settings import RunSettings
 
 _ALL = -1
@@ -377,14 +378,14 @@ def _ask(books: Books, peer: str, archive: Path | None) -> dict[Stream, Seen]:
                 "MQTT keeps no messages: start `twin archive` before the run and name its folder with --archive"
             )
         return peers.archive(archive, run_id)
-    address = getattr(books.settings.servers, peer)
-    if not address:
+    if not getattr(books.settings.servers, peer):
         raise PeerSilent(f"the run's records went to {peer}, which is switched off now; give --{peer}")
-    try:
-        target = SINKS[peer].parse(address)
-    except ValueError as error:
-        raise BadInput(f"--{peer}: {error}") from None
-    return peers.ASK[peer](target.url, run_id)
+    from actors.delivery.sinks.kafka import KafkaTarget
+
+    target = target_of(books.settings.servers, peer)
+    if isinstance(target, KafkaTarget):
+        return peers.kafka(target.url, run_id, target.properties())
+    return peers.database(target.url, run_id)
 
 
 def _without(identities: tuple[np.ndarray, np.ndarray], dead: list[tuple[str, int]]) -> tuple[np.ndarray, np.ndarray]:

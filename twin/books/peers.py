@@ -10,10 +10,12 @@ from __future__ import annotations
 import io
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 import psycopg2
@@ -28,6 +30,18 @@ from twin.books.messages import messages
 
 _TOPICS: dict[Stream, str] = {"telemetry": "ev-telemetry", "predictions": "ev-predictions"}
 _MQTT_TOPICS: dict[str, Stream] = {"ev/battery/telemetry": "telemetry", "ev/battery/prediction": "predictions"}
+_SECURITY: Final = {
+    "security.protocol": "security_protocol",
+    "sasl.mechanism": "sasl_mechanism",
+    "sasl.mechanisms": "sasl_mechanism",
+    "sasl.username": "sasl_plain_username",
+    "sasl.password": "sasl_plain_password",
+    "ssl.ca.location": "ssl_cafile",
+    "ssl.certificate.location": "ssl_certfile",
+    "ssl.key.location": "ssl_keyfile",
+    "ssl.key.password": "ssl_password",
+}
+"""librdkafka's names in kafka-python's."""
 _EXAMPLES = 3
 _SHIFT = 38
 
@@ -142,16 +156,22 @@ def _words(what: str, keys: np.ndarray) -> list[str]:
 # ---- the peers
 
 
-def kafka(servers: str, run_id: str, patience_s: float = 30.0) -> dict[Stream, Seen]:
+def kafka(
+    servers: str, run_id: str, properties: Mapping[str, str] = MappingProxyType({}), patience_s: float = 30.0
+) -> dict[Stream, Seen]:
     """Read both topics from their beginning to where they end now. PeerSilent where the broker does not answer.
 
-    `servers`: host:port[,host:port].
+    `servers`: host:port[,host:port]. `properties`: in librdkafka's names; those of security count here.
     """
+    secured: dict[str, Any] = {ours: properties[theirs] for theirs, ours in _SECURITY.items() if theirs in properties}
+    checks_host = properties.get("ssl.endpoint.identification.algorithm") != "none"
     found: dict[Stream, Seen] = {stream: Seen(ordered=True) for stream in STREAMS}
     prefix = f"{run_id}/"
     try:
         consumer = KafkaConsumer(
             bootstrap_servers=servers.split(","),
+            **secured,
+            ssl_check_hostname=checks_host,
             client_id="ev-twin-ledger",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -266,7 +286,3 @@ def archive(directory: Path, run_id: str) -> dict[Stream, Seen]:
         if record["run_id"] == run_id:
             found[stream].take(record["vehicle_id"], record["seq"])
     return found
-
-
-ASK: dict[str, Callable[[str, str], dict[Stream, Seen]]] = {"kafka": kafka, "timescale": database}
-"""Asks each sink's peer what it has, by (address as its client wants it, run_id). MQTT keeps nothing to ask for."""

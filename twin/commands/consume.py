@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "twin consume --kafka 127.0.0.1:9092 --timescale postgresql://twin@127.0.0.1/twin_data"
 
-_SERVERS = ("kafka", "timescale")
+_SERVERS = ("kafka", "kafka_config", "timescale")
 
 
 @takes(Servers, Consumer, only=(*_SERVERS, *Consumer.model_fields))

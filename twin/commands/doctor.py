@@ -14,14 +14,14 @@ from actors.delivery.sinks.base import mask
 from twin.errors import BadInput
 from twin.folders import ROOT, shadowed_folders
 from twin.options import takes
-from twin.settings import RUN_GROUPS, Given, RunSettings
+from twin.settings import ADDRESSES, RUN_GROUPS, Given, RunSettings
 
 EXAMPLE = "twin doctor --kafka 127.0.0.1:9092 --mqtt mqtt://127.0.0.1"
 
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 _TAKEN = (
-    "cell", *LIVE_SINKS, "bundle", "predictor_model", "predictor_cache", "tracking_uri", "registry_model", "rest_port",
+    "cell", *ADDRESSES, "bundle", "predictor_model", "predictor_cache", "tracking_uri", "registry_model", "rest_port",
     "metrics_port",
 )  # fmt: skip
 

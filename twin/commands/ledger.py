@@ -8,16 +8,15 @@ from typing import Annotated
 
 import typer
 
-from actors.delivery.sinks import LIVE_SINKS
 from twin.errors import Different
 from twin.options import takes
 from twin.say import say
-from twin.settings import Given, Servers
+from twin.settings import ADDRESSES, Given, Servers
 
 EXAMPLE = "twin ledger runs/2026-11-24T20-41-38 --verify --archive archive"
 
 
-@takes(Servers, only=LIVE_SINKS, kept=True, config=False)
+@takes(Servers, only=ADDRESSES, kept=True, config=False)
 def ledger(
     directory: Annotated[Path, typer.Argument(help="a run directory")],
     *,

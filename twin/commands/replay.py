@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from actors.delivery.sinks import LIVE_SINKS, SINKS
+from actors.delivery.sinks import SINKS
 from actors.delivery.sinks.base import mask
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.options import takes
 from twin.say import say
-from twin.settings import Clock, Given, Servers, checked, parse_time
+from twin.settings import ADDRESSES, Clock, Given, Servers, checked, parse_time
 
 if TYPE_CHECKING:
     from actors.delivery.replay import Replayed
@@ -28,7 +28,7 @@ _MARKER = "replay.json"
 _TELL_S = 5.0
 
 
-@takes(Clock, Servers, only=("pace", *LIVE_SINKS, "mqtt_retain", "mqtt_clients", "payload", "drain_timeout"))
+@takes(Clock, Servers, only=("pace", *ADDRESSES, "mqtt_retain", "mqtt_clients", "payload", "drain_timeout"))
 def replay(
     directory: Annotated[Path, typer.Argument(help="a run directory")],
     *,
@@ -125,9 +125,9 @@ def _target(to: str, servers: Servers, out: Path | None) -> tuple[Target, str]:
     address = getattr(servers, to)
     if not address:
         raise BadInput(f"--{to}: expected an address to deliver to, got nothing")
-    from twin.servers import targets_of
+    from twin.servers import target_of
 
-    return next(target for target in targets_of(servers) if target.name == to), mask(address)
+    return target_of(servers, to), mask(address)
 
 
 def _claim(folder: Path, replay_id: str) -> None:

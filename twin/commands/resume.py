@@ -7,16 +7,15 @@ from typing import Annotated
 
 import typer
 
-from actors.delivery.sinks import LIVE_SINKS
 from twin.commands.run import Quiet, Report, run_to_its_end
 from twin.options import takes
-from twin.settings import RUN_GROUPS, Given
+from twin.settings import ADDRESSES, RUN_GROUPS, Given
 
 EXAMPLE = "twin resume runs/2026-11-24T20-41-38 --duration 12h"
 
 # Settings that decide neither the records nor where their log is.
 _CHANGEABLE = (
-    "duration", "pace", *LIVE_SINKS, "accept_loss", "drain_timeout", "bundle", "predictor_model",
+    "duration", "pace", *ADDRESSES, "accept_loss", "drain_timeout", "bundle", "predictor_model",
     "tracking_uri", "rest_port", "address", "metrics_port", "log_format", "log_level",
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from actors.delivery.sinks import SinkError
 from actors.delivery.sinks.mqtt import TOPICS, MqttTarget
 from datasets.schema import STREAMS, Stream
 from twin.page.fleet_view import FleetView
@@ -136,13 +138,16 @@ class Reader:
         where, answers = self._target.where, []
         client = _Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311, reconnect_on_failure=False)
         client.connect_timeout = _CONNECT_S
-        if self._target.user is not None:
-            client.username_pw_set(self._target.user, self._target.password)
         client.on_connect = lambda _client, _data, _flags, answer, _properties: answers.append(answer)
         client.on_subscribe = lambda _client, _data, _mid, codes, _properties: answers.append(max(codes, key=_value))
         try:
+            self._target.introduce(client)
             client.connect(self._target.host, self._target.port, keepalive=_KEEPALIVE_S)
+        except SinkError as error:
+            return str(error)
         except OSError as error:
+            if isinstance(error, ssl.SSLError):
+                return str(self._target.unreached(error))
             return f"{where} does not answer ({error.strerror or error})"
         try:
             if not self._turn_until(client, answers, 1) or answers[0].is_failure:
@@ -174,8 +179,8 @@ class Reader:
         sock: socket.socket | None = client.socket()  # type: ignore[assignment]
         if sock is None:
             return False
-        readable, _, _ = select.select([sock], [], [], timeout_s)
-        client.drained = not readable
+        decrypted = isinstance(sock, ssl.SSLSocket) and sock.pending()
+        client.drained = not (decrypted or select.select([sock], [], [], timeout_s)[0])
         for _ in range(_READS):
             if client.drained:
                 break

@@ -40,12 +40,14 @@ class SinkRefused(SinkError):
 @dataclass(frozen=True)
 class SinkOptions:
     """What a target is told besides its address. `retain`: an MQTT broker keeps each vehicle's last record.
-    `clients`: MQTT connections of a node, 0 for one a vehicle. `connections`: most database connections of a run."""
+    `clients`: MQTT connections of a node, 0 for one a vehicle. `connections`: most database connections of a run.
+    `kafka_config`: the file of properties of Kafka's clients, "" for none."""
 
     payload: Payload = "json"
     retain: bool = False
     clients: int = 1
     connections: int = 90
+    kafka_config: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ The client is confluent-kafka (librdkafka), docs/decisions/0011-kafka-client.md.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
+from pathlib import Path
 
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -41,16 +43,23 @@ _REFUSED = {
     KafkaError._UNKNOWN_TOPIC,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
+_OURS = {
+    "bootstrap.servers", "metadata.broker.list", "acks", "request.required.acks", "enable.idempotence", "partitioner",
+    "delivery.report.only.error", "message.timeout.ms", "delivery.timeout.ms", "transactional.id", "group.id",
+    "enable.auto.commit", "enable.auto.offset.store", "enable.partition.eof", "auto.offset.reset",
+    "partition.assignment.strategy",
+}  # fmt: skip
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
 
 # librdkafka logs every failed attempt to connect; we say once what we wait for.
 _client_log = logging.getLogger(f"{__name__}.client")
-_client_log.setLevel(logging.CRITICAL)
+_client_log.setLevel(logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
 class KafkaTarget:
-    """`bootstrap` is host:port[,host:port]."""
+    """`bootstrap` is host:port[,host:port]. `config`: the file of its properties, "" for none. Only its path travels to
+    other processes; each reads it itself, since it may hold a password."""
 
     bootstrap: tuple[str, ...]
     patience_s: float = 30.0
@@ -59,10 +68,11 @@ class KafkaTarget:
     batch_rows: int = BATCH_ROWS
     keeps_position: bool = False
     payload: Payload = "json"
+    config: str = ""
 
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> KafkaTarget:
-        """From `127.0.0.1:9092[,host:port]`; anything else raises a one-line ValueError."""
+        """From `127.0.0.1:9092[,host:port]`. A one-line ValueError for anything else, or a bad file of properties."""
         servers = tuple(part.strip() for part in address.removeprefix("kafka://").split(","))
         for server in servers:
             host, colon, port = server.rpartition(":")
@@ -70,7 +80,19 @@ class KafkaTarget:
                 server
             ):
                 raise ValueError(f"expected Kafka servers as host:port[,host:port], got {mask(address)!r}")
-        return cls(servers, payload=options.payload)
+        target = cls(servers, payload=options.payload, config=options.kafka_config)
+        if target.config:
+            try:
+                Producer(target.properties(), logger=_client_log)
+            except KafkaException as error:
+                raise ValueError(
+                    f"expected properties of Kafka's clients in {target.config}: {_words(error)}"
+                ) from None
+        return target
+
+    def properties(self) -> dict[str, str]:
+        """What every client of these servers is made with. ValueError where the file cannot be read as properties."""
+        return {"bootstrap.servers": self.url} | (_properties(Path(self.config)) if self.config else {})
 
     @property
     def url(self) -> str:
@@ -103,12 +125,39 @@ class KafkaTarget:
         return f"{self.where}: {brokers} broker(s), topics: {there}"
 
 
+def _properties(path: Path) -> dict[str, str]:
+    """`name=value` a line, as librdkafka's other clients read it; # begins a comment line."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"cannot read {path} ({getattr(error, 'strerror', None) or error})") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if not (name and equals):
+            raise ValueError(f"{path}, line {number}: expected name=value")
+        if name in _OURS:
+            raise ValueError(
+                f"{path}, line {number}: {name} is set by the twin, whose guarantees need it; leave it out"
+            )
+        found[name] = value
+    return found
+
+
+def _words(error: KafkaException) -> str:
+    """What the client says of a property, without the value, which may be a secret."""
+    return re.sub(r'(value) "[^"]*"', r'\1 "***"', str(error.args[0].str()))
+
+
 def _translate(error: KafkaError, target: KafkaTarget) -> SinkRefused | SinkUnavailable:
     said = f"{error.name()}: {error.str()}" if error.str() else error.name()
     if error.code() in _REFUSED:
         return SinkRefused(f"{target.where} refused us ({said}); check user, password, access rights and topics")
     if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
-        return SinkUnavailable(f"{target.where} does not answer ({error.name()}); is the broker running there?")
+        doubt = f", and takes it what {target.config} says (protocol, certificate)" if target.config else ""
+        return SinkUnavailable(f"{target.where} does not answer ({error.name()}); is the broker running there{doubt}?")
     return SinkUnavailable(f"{target.where} takes no records now ({said})")
 
 
@@ -121,15 +170,17 @@ class KafkaSink:
         self._failed: list[tuple[bytes, KafkaError]] = []  # of one batch: value (the report lacks headers), why
         self._said: KafkaError | None = None  # the last error that is not about one message
         self._closing = threading.Event()
+        try:
+            properties = target.properties()
+        except ValueError as error:  # on this node
+            raise SinkRefused(f"{target.where}: {error}") from None
         self._producer = Producer(
-            {
-                "bootstrap.servers": target.url,
-                "client.id": f"ev-twin-{log_id}",
+            {"client.id": f"ev-twin-{log_id}", "linger.ms": 5, "batch.size": 256 << 10}
+            | properties
+            | {
                 "acks": "all",
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",  # as in Java's client and kafka-python: a vehicle keeps its partition
-                "linger.ms": 5,
-                "batch.size": 256 << 10,
                 # A call into Python for each message that went well would cost as much as sending it.
                 "delivery.report.only.error": True,
                 "on_delivery": self._on_failed,
@@ -159,9 +210,7 @@ class KafkaSink:
         try:
             found = self._producer.list_topics(timeout=_CONNECT_TIMEOUT_S)
         except KafkaException as error:
-            self._producer.poll(0)
-            said = self._said if self._said is not None and self._said.code() in _REFUSED else error.args[0]
-            raise _translate(said, self._target) from error
+            raise self._translated(error) from error
         return len(found.brokers), set(found.topics)
 
     def position(self, shard: int) -> int | None:
@@ -187,7 +236,7 @@ class KafkaSink:
                     raise _translate(self._failed[0][1], self._target)
                 dead += [DeadLetter(row, why.str()) for _, why in self._failed]
         except KafkaException as error:
-            raise _translate(error.args[0], self._target) from error
+            raise self._translated(error) from error
         finally:
             self._purge()
         return Receipt(0, tuple(sorted(dead, key=lambda letter: letter.row)))
@@ -219,6 +268,15 @@ class KafkaSink:
             self._give_up_if(
                 time.monotonic() > deadline, f"has acknowledged nothing for {self._target.patience_s:g} s{self._why()}"
             )
+
+    def _translated(self, error: KafkaException) -> SinkRefused | SinkUnavailable:
+        """A refusal says more than the failures that follow from it."""
+        try:
+            self._producer.poll(0)
+        except KafkaException as fatal:  # the end of this producer, and its reason
+            self._on_error(fatal.args[0])
+        said = self._said if self._said is not None and self._said.code() in _REFUSED else error.args[0]
+        return _translate(said, self._target)
 
     def _why(self) -> str:
         return f" ({self._said.name()})" if self._said is not None else ""

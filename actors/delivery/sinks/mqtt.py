@@ -14,13 +14,16 @@ from __future__ import annotations
 import errno
 import json
 import resource
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote, unquote
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 from zlib import crc32
 
+import paho.mqtt.client as mqtt
 import pyarrow as pa
 from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
@@ -48,6 +51,7 @@ _PROBE_S = 1.0  # after so long without a sign of life we ask for one
 _WRITE_EVERY = 32  # messages between two looks at the network
 _PACKET_OVERHEAD = 16  # fixed header, lengths, packet id, no properties
 _REFUSALS = ("Bad user name or password", "Not authorized", "Banned", "Bad authentication method")
+_FILES = ("cafile", "certfile", "keyfile")
 _OLD_BROKER = "Unsupported protocol version"
 # PUBACK's reason codes: what is wrong with one record, and what a person has to change.
 _DEAD = {0x99: "payload format invalid"}
@@ -57,12 +61,17 @@ _REFUSED = {0x87, 0x90}
 @dataclass(frozen=True)
 class MqttTarget:
     """One broker. The password is not in repr. `retain`: the broker keeps the last record of each vehicle. `clients`:
-    connections of a node, 0 for one a vehicle."""
+    connections of a node, 0 for one a vehicle. `tls`: encrypted, the broker's certificate checked against the file of
+    authorities `cafile` or else the system's; `certfile` and `keyfile`: ours, PEM."""
 
     host: str
     port: int = 1883
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    cafile: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
     retain: bool = False
     clients: int = 1
     patience_s: float = 30.0
@@ -74,16 +83,28 @@ class MqttTarget:
 
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> MqttTarget:
-        """From `mqtt://[user:password@]host[:port]`; anything else raises a one-line ValueError."""
-        url = split_url(address, ("mqtt",), "an MQTT URL like mqtt://[user:password@]127.0.0.1:1883")
+        """From `mqtt[s]://[user:password@]host[:port][?cafile=..&certfile=..&keyfile=..]`; anything else raises a
+        one-line ValueError."""
+        url = split_url(address, ("mqtt", "mqtts"), "an MQTT URL like mqtt://[user:password@]127.0.0.1:1883")
         if url.path.strip("/"):
             raise ValueError(f"expected an MQTT URL without a path (topics are fixed), got {url.path!r} at its end")
         assert url.hostname is not None
+        tls = url.scheme == "mqtts"
+        files = {name: path and str(Path(path).expanduser().absolute())
+                 for name, path in parse_qsl(url.query, keep_blank_values=True)}  # fmt: skip
+        if files and not (tls and set(files) <= set(_FILES) and all(files.values())):
+            raise ValueError(f"expected of an MQTT URL, after mqtts://, no more than {', '.join(_FILES)}")
+        if ("keyfile" in files) != ("certfile" in files):
+            raise ValueError("expected both certfile and keyfile in an MQTT URL, or neither")
         return cls(
             url.hostname,
-            url.port or 1883,
+            url.port or (8883 if tls else 1883),
             unquote(url.username) if url.username else None,
             unquote(url.password) if url.password else None,
+            tls,
+            files.get("cafile"),
+            files.get("certfile"),
+            files.get("keyfile"),
             retain=options.retain,
             clients=options.clients,
             payload=options.payload,
@@ -91,10 +112,11 @@ class MqttTarget:
 
     @property
     def url(self) -> str:
-        """mqtt://[user:password@]host:port."""
+        """mqtt[s]://[user:password@]host:port[?cafile=..]."""
         secret = f":{quote(self.password, safe='')}" if self.password else ""
         user = f"{quote(self.user, safe='')}{secret}@" if self.user else ""
-        return f"mqtt://{user}{self.host}:{self.port}"
+        files = urlencode({name: path for name in _FILES if (path := getattr(self, name))})
+        return f"mqtt{'s' if self.tls else ''}://{user}{self.host}:{self.port}{'?' if files else ''}{files}"
 
     @property
     def where(self) -> str:
@@ -108,6 +130,28 @@ class MqttTarget:
 
     def for_nodes(self, nodes: int) -> MqttTarget:
         return self
+
+    def introduce(self, client: mqtt.Client) -> None:
+        """Give a client, before it connects, what the broker wants to see of us. SinkRefused for files of no use."""
+        if self.user is not None:
+            client.username_pw_set(self.user, self.password)
+        if self.tls:
+            try:
+                client.tls_set(self.cafile, self.certfile, self.keyfile)
+            except (OSError, ValueError) as error:
+                files = ", ".join(f"{name} {path}" for name in _FILES if (path := getattr(self, name)))
+                raise SinkRefused(f"{self.where}: cannot use {files} ({error})") from error
+
+    def unreached(self, error: OSError) -> SinkRefused | SinkUnavailable:
+        """Why there is no connection."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return SinkRefused(
+                f"{self.where} is not trusted ({error.verify_message}); check cafile and the host's name"
+            )
+        if isinstance(error, ssl.SSLError):
+            return SinkUnavailable(f"{self.where} speaks no TLS with us ({error.reason or error}); is it its TLS port?")
+        said = error.strerror or error
+        return SinkUnavailable(f"{self.where} does not answer ({said}); is the broker running there?")
 
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> MqttSink:
         return MqttSink(self, log_id, stream, part)
@@ -181,7 +225,7 @@ class MqttSink:
             self._network,
             "" if self._visit else f"ev-twin-{self._log_id}-{self._part}{_CLIENT[self._stream]}{suffix}",
             self._protocol,
-            (target.user, target.password) if target.user is not None else None,
+            target.introduce,
             self._flight.answered,
             will=will,
             visit=self._visit,
@@ -195,7 +239,7 @@ class MqttSink:
                     f"{target.where}: this process may open no more connections than {len(self._connections) - 1}; "
                     "raise `ulimit -n` above the vehicles of a node"
                 ) from error
-            raise SinkUnavailable(f"{target.where} does not answer ({error}); is the broker running there?") from error
+            raise target.unreached(error) from error
         return connection
 
     def _connect(self, wanted: list[tuple[str, tuple[str, str, str] | None]]) -> list[Connection]:
@@ -214,6 +258,10 @@ class MqttSink:
         answer = connection.accepted
         if answer is not None and str(answer) in _REFUSALS:
             return SinkRefused(f"{self._target.where} refused us ({answer}); check user and password")
+        if self._target.tls and answer is None and connection.lost and not self._target.certfile:
+            return SinkRefused(
+                f"{self._target.where} ended the connection at once; does it ask for a certificate (certfile, keyfile)?"
+            )
         said = answer or connection.lost or f"no answer in {CONNECT_TIMEOUT_S:g} s"
         return SinkUnavailable(
             f"{self._target.where} accepts no MQTT session ({said}); is it an MQTT broker, and not overloaded?"

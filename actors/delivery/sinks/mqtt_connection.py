@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,7 @@ class Network:
         self._selector = selectors.DefaultSelector()
         self._writing: set[mqtt.Client] = set()
         self._sockets: dict[mqtt.Client, tuple[Any, int]] = {}
+        self._decrypted: set[mqtt.Client] = set()  # the socket has nothing more, its TLS has
         self._misc_at = 0.0
 
     def add(self, client: mqtt.Client) -> None:
@@ -62,6 +64,7 @@ class Network:
     def _closed(self, client: mqtt.Client, _data: Any, sock: Any) -> None:
         self._selector.unregister(sock)
         self._writing.discard(client)
+        self._decrypted.discard(client)
         del self._sockets[client]
 
     def turn(self, timeout_s: float) -> None:
@@ -69,17 +72,28 @@ class Network:
         for client in list(self._writing):
             client.loop_write()
             self._watch(client)
+        for client in list(self._decrypted):
+            self._read(client)
+            timeout_s = 0.0
         for key, events in self._selector.select(timeout_s):
             client = key.data
             if events & selectors.EVENT_WRITE and client in self._sockets:
                 client.loop_write()
             if events & selectors.EVENT_READ and client in self._sockets:
-                client.loop_read(_READS)
+                self._read(client)
             self._watch(client)
         if time.monotonic() >= self._misc_at:
             self._misc_at = time.monotonic() + _MISC_S
             for client in list(self._sockets):
                 client.loop_misc()
+
+    def _read(self, client: mqtt.Client) -> None:
+        client.loop_read(_READS)
+        sock, _ = self._sockets.get(client, (None, 0))
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            self._decrypted.add(client)
+        else:
+            self._decrypted.discard(client)
 
     def _watch(self, client: mqtt.Client) -> None:
         """Wake up when a full socket takes bytes again."""
@@ -114,7 +128,8 @@ class _Client(mqtt.Client):
 class Connection:
     """One client. It never reconnects by itself, because it would send new messages before old ones.
 
-    `will`: (topic, payload when it is up, payload when it is gone), retained. `visit`: no lasting session.
+    `introduce`: gives the client user, password and certificates. `will`: (topic, payload when it is up, payload when
+    it is gone), retained. `visit`: no lasting session.
     """
 
     def __init__(
@@ -122,7 +137,7 @@ class Connection:
         network: Network,
         client_id: str,
         protocol: MQTTProtocolVersion,
-        login: tuple[str, str | None] | None,
+        introduce: Callable[[mqtt.Client], None],
         answered: Answered,
         *,
         will: tuple[str, str, str] | None = None,
@@ -156,8 +171,7 @@ class Connection:
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         client.on_unsubscribe = self._on_unsubscribe
-        if login is not None:
-            client.username_pw_set(*login)
+        introduce(client)
         if will is not None:
             client.will_set(will[0], will[2], qos=1, retain=True)
         network.add(client)

@@ -86,11 +86,20 @@ class Kafka(Service):
         data = self.directory / "data"
         [controller_port] = free_ports(1)
         template = Template((_HERE / "server.properties").read_text())
-        self._config.write_text(template.substitute(port=self.port, controller_port=controller_port, data=data))
+        text = template.substitute(port=self.port, controller_port=controller_port, data=data)
+        self._config.write_text(self._written(text))
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         quick = ("-XX:TieredStopAtLevel=1", "-Xmx128m")
         storage_tool = self._java("kafka.tools.StorageTool", *quick)
-        run([*storage_tool, "format", f"--cluster-id={cluster}", "-c", str(self._config)])
+        run([*storage_tool, "format", f"--cluster-id={cluster}", "-c", str(self._config), *self._format()])
+
+    def _written(self, text: str) -> str:
+        """The configuration, of its usual text."""
+        return text
+
+    def _format(self) -> list[str]:
+        """What the storage is formatted with besides."""
+        return []
 
     def _command(self) -> list[str]:
         return [*self._java("kafka.Kafka", "-Xms128m", "-Xmx384m"), str(self._config)]
