@@ -126,7 +126,8 @@ class Supervisor:
                     waiting[number] = self._cluster.ask(actors[number], Shard.status)
             if waiting and self._clock() >= said_at:
                 said_at = self._clock() + _SAY_S
-                self._starting = f"{len(waiting)} of {len(plans)} shards to start ({self._cpus(len(waiting))})"
+                why = self._cpus(len(waiting)) or "once on a machine the physics is compiled, a minute or two"
+                self._starting = f"{len(waiting)} of {len(plans)} shards to start ({why})"
                 _log.warning("waiting for %s", self._starting)
             if waiting:
                 self._cluster.arrived(POLL_S)
@@ -134,10 +135,10 @@ class Supervisor:
         return [ready[number] for number in range(len(plans))]
 
     def _cpus(self, needed: int = 1) -> str:
-        """Whether it is the cluster that is too small, or just slow."""
+        """What to do where the cluster is too small; "" where it is not."""
         free, total = self._cluster.cpus()
         if free >= needed:
-            return "it is busy"
+            return ""
         return (
             f"{needed} CPUs are needed; of {total:g} in the cluster {free:g} are free. Add some, or take fewer --shards"
         )
@@ -441,7 +442,7 @@ class Supervisor:
         if self._pool.error:
             yield READER, self._pool.error
         elif self._pool.state == "starting" and self._clock() - self._began > _SAY_S:
-            yield READER, f"the predictor pool to start ({self._cpus()})"
+            yield READER, f"the predictor pool to start ({self._cpus() or 'it is busy'})"
         if self._starting:
             yield "fleet", self._starting
         late = self._clock() - _SAY_S
