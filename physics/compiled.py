@@ -1,7 +1,8 @@
 """How kernels are compiled and cached: in one folder per user and per version of these sources.
 
 numba marks a cached function stale when *its own* file changes, not when a function it calls in another file does. So
-the folder's name carries a hash of all sources of this package, and no change can leave a stale kernel behind.
+the folder's name carries a hash of all sources of this package, and no change can leave a stale kernel behind. Where
+the sources lie does not count: each job of `ray job submit` has them in a folder of its own, and would compile anew.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numba
+from numba.core.caching import UserProvidedCacheLocator
 
 _config: Any = numba.config  # its names come from the environment and have no types
 
@@ -62,6 +64,15 @@ def cache_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="ev-battery-twin-kernels-"))
 
 
+class Anywhere(UserProvidedCacheLocator):
+    """numba's way to a function's cache, by what is in its file and not by the file's path."""
+
+    def __init__(self, function: Any, file: str) -> None:
+        super().__init__(function, file)  # type: ignore[no-untyped-call]
+        content = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+        self._cache_path = os.path.join(_config.CACHE_DIR, f"{Path(file).stem}-{content}")
+
+
 def inner[F: Callable[..., Any]](function: F) -> F:
     """Compile a function that only kernels call. It becomes part of each kernel that calls it."""
     return _typed(numba.njit(**_OPTIONS), function)
@@ -70,15 +81,15 @@ def inner[F: Callable[..., Any]](function: F) -> F:
 def kernel[F: Callable[..., Any]](function: F) -> F:
     """Compile a function that Python calls. All processes share the machine code, which is kept in `cache_folder`.
 
-    numba fixes a function's cache folder when the function is decorated. The setting is changed for that moment only,
+    numba fixes a function's cache folder when the function is decorated. The settings are changed for that moment only,
     so other packages' caches stay where they are.
     """
-    before = _config.CACHE_DIR
-    _config.CACHE_DIR = str(cache_folder())
+    before = _config.CACHE_DIR, _config.CACHE_LOCATOR_CLASSES
+    _config.CACHE_DIR, _config.CACHE_LOCATOR_CLASSES = str(cache_folder()), f"{__name__}.{Anywhere.__qualname__}"
     try:
         return _typed(numba.njit(cache=True, **_OPTIONS), function)
     finally:
-        _config.CACHE_DIR = before
+        _config.CACHE_DIR, _config.CACHE_LOCATOR_CLASSES = before
 
 
 def _typed[F: Callable[..., Any]](decorate: Callable[[F], Any], function: F) -> F:
