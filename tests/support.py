@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +32,14 @@ def wait_until(
     while not holds():
         assert time.monotonic() < deadline, otherwise()
         time.sleep(look_s)
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, port), timeout=1.0).close()
+        return True
+    return False
 
 
 def real_data(*files: str) -> Path:

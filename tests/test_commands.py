@@ -49,6 +49,7 @@ ELSEWHERE: Final = {
     "twin validate models": "tests/training/test_crossed.py",
     "twin validate faults": "tests/training/test_detection.py",
     "twin watch": "tests/integration/test_page.py",
+    "ray job submit": "tests/integration/test_ray_cluster.py",
     "make services": "tests/integration/test_services.py",
     "python scripts/gallery.py": "tests/integration/test_dashboards.py",
     "prometheus": "tests/integration/test_prometheus.py",
@@ -76,7 +77,9 @@ class Command:
 
 
 def commands() -> Iterator[Command]:
-    starts = re.compile(r"(\.venv/bin/)?(twin|make|python|prometheus|curl|psql|grafana|export|source)\s+(?!:)\S")
+    starts = re.compile(
+        r"(\.venv/bin/|\w+=\S+ )?(twin|make|ray|python|prometheus|curl|psql|grafana|export|source)\s+(?!:)\S"
+    )
     for page in PAGES:
         fenced = False
         for number, line in enumerate((ROOT / page).read_text().splitlines(), 1):
@@ -84,7 +87,7 @@ def commands() -> Iterator[Command]:
                 fenced = not fenced
             elif fenced and starts.match(line) and not line.startswith("twin: "):
                 words = shlex.split(line.removeprefix(".venv/bin/").removesuffix("{").split(" -d ")[0], comments=True)
-                words = [word for word in words if word not in ("&", "...")]
+                words = [word for word in words if word not in ("&", "...")][re.match(r"\w+=", words[0]) is not None :]
                 if words[:2] == ["make", "run"]:
                     arguments = [word.removeprefix("ARGS=") for word in words[2:]]
                     words = ["twin", "run", *(part for argument in arguments for part in shlex.split(argument))]

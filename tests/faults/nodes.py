@@ -10,7 +10,6 @@ import contextlib
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.services.base import free_ports
-from tests.support import wait_until
+from tests.support import listens, wait_until
 
 _RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 _WATCH = """
@@ -31,13 +30,6 @@ while True:
     print(sum(node["Alive"] for node in ray.nodes()), flush=True)
     time.sleep(0.1)
 """
-
-
-def _listens(host: str, port: int) -> bool:
-    with contextlib.suppress(OSError):
-        socket.create_connection((host, port), timeout=1.0).close()
-        return True
-    return False
 
 
 class Nodes:
@@ -63,7 +55,7 @@ class Nodes:
 
     def _start_all(self, count: int, run_dir: Path) -> None:
         host, _, port = self.address.partition(":")
-        wait_until(lambda: _listens(host, int(port)), lambda: "the head did not come up")
+        wait_until(lambda: listens(host, int(port)), lambda: "the head did not come up")
         with self._watched() as alive:
             self._start_workers(count, run_dir, alive)
 
