@@ -32,18 +32,12 @@ class FleetCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric of the fleet."""
         status = self._status()
-        yield GaugeMetricFamily("ev_vehicles", "Vehicles in the fleet", status.vehicles)
+        yield from main_figures(status)
         yield GaugeMetricFamily("ev_simulated_seconds", "Simulated time since the start", status.simulated_s)
-        yield GaugeMetricFamily("ev_real_time_factor", "Simulated over real time, lately", status.real_time_factor)
-        yield CounterMetricFamily("ev_telemetry_records", "Telemetry records made", status.records)
         unsent = CounterMetricFamily("ev_unsent_records", "Telemetry never sent, or lost on its way", labels=["reason"])
         for reason in ("unchanged", "asleep", "dropped"):
             unsent.add_metric([reason], getattr(status.sent, reason))
         yield unsent
-        yield CounterMetricFamily("ev_predictions", "Predictions made", status.predictions)
-        yield GaugeMetricFamily(
-            "ev_predictor_backlog_records", "Telemetry the predictor has not looked at", status.predictor_backlog
-        )
         yield GaugeMetricFamily("ev_prediction_latency_seconds", "Last batch to the pool", status.prediction_latency_s)
         latency = HistogramMetricFamily(
             "ev_prediction_latency_since_due_seconds", "From when a telemetry record was due to its logged prediction"
@@ -69,7 +63,6 @@ class FleetCollector(Collector):
         labels = ["sink", "stream"]
         made = CounterMetricFamily("ev_sink_made_records", "Records in the logs that this sink reads", labels=labels)
         delivered = CounterMetricFamily("ev_sink_delivered_records", "Records acknowledged", labels=labels)
-        backlog = GaugeMetricFamily("ev_sink_backlog_records", "Records in the log not yet acknowledged", labels=labels)
         duplicates = CounterMetricFamily("ev_sink_duplicates", "Records the peer already had", labels=["sink"])
         dead = CounterMetricFamily("ev_sink_dead_letters", "Records the peer rejected individually", labels=["sink"])
         lost = CounterMetricFamily(
@@ -86,7 +79,6 @@ class FleetCollector(Collector):
             for stream in STREAMS:
                 made.add_metric([sink.name, stream], sink.made[stream])
                 delivered.add_metric([sink.name, stream], sink.delivered[stream])
-                backlog.add_metric([sink.name, stream], sink.backlog[stream])
             duplicates.add_metric([sink.name], sink.duplicates)
             dead.add_metric([sink.name], sink.dead_letters)
             lost.add_metric([sink.name], sink.lost)
@@ -94,7 +86,26 @@ class FleetCollector(Collector):
                 oldest.add_metric([sink.name, node], max(0.0, time.time() - due_ns / 1e9) if due_ns else 0.0)
             retries.add_metric([sink.name], sink.retries)
             latency.add_metric([sink.name], *_histogram(sink.latencies))
-        yield from (made, delivered, backlog, oldest, duplicates, dead, lost, retries, latency)
+        yield from (made, delivered, oldest, duplicates, dead, lost, retries, latency)
+
+
+def main_figures(status: FleetStatus) -> Iterator[Metric]:
+    """Those that Ray's dashboard shows, too (`ray_figures.py`)."""
+    yield GaugeMetricFamily("ev_vehicles", "Vehicles in the fleet", status.vehicles)
+    yield GaugeMetricFamily("ev_real_time_factor", "Simulated over real time, lately", status.real_time_factor)
+    yield CounterMetricFamily("ev_telemetry_records", "Telemetry records made", status.records)
+    yield CounterMetricFamily("ev_predictions", "Predictions made", status.predictions)
+    yield GaugeMetricFamily(
+        "ev_predictor_backlog_records", "Telemetry the predictor has not looked at", status.predictor_backlog
+    )
+    backlog = GaugeMetricFamily(
+        "ev_sink_backlog_records", "Records in the log not yet acknowledged", labels=["sink", "stream"]
+    )
+    for sink in status.sinks:
+        for stream in STREAMS:
+            backlog.add_metric([sink.name, stream], sink.backlog[stream])
+    if status.sinks:
+        yield backlog
 
 
 def _oldest(sink: SinkStatus) -> dict[str, int]:
