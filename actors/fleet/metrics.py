@@ -19,6 +19,8 @@ from prometheus_client.registry import Collector
 from actors.fleet.status import FleetStatus, SinkStatus
 from actors.latency import BUCKETS_S, Latencies
 from actors.prediction.plan import READER
+from datasets.alarms import HOT_C, RISKY, SILENT_S
+from datasets.observed import Observation
 from datasets.schema import STREAMS
 
 
@@ -34,6 +36,16 @@ class FleetCollector(Collector):
         status = self._status()
         yield from main_figures(status)
         yield GaugeMetricFamily("ev_simulated_seconds", "Simulated time since the start", status.simulated_s)
+        alarmed = GaugeMetricFamily(
+            "ev_alarmed_vehicles",
+            f"Vehicles by alarm: `hot` (battery last measured above {HOT_C:g} °C), `risk` (last failure risk above "
+            f"{100.0 * RISKY:g} %), `silent` (its shard has owed records for more than {SILENT_S:g} s)",
+            labels=["alarm"],
+        )
+        for alarm, count in (("hot", status.hot), ("risk", status.at_risk), ("silent", status.silent)):
+            if count is not None:
+                alarmed.add_metric([alarm], count)
+        yield alarmed
         unsent = CounterMetricFamily("ev_unsent_records", "Telemetry never sent, or lost on its way", labels=["reason"])
         for reason in ("unchanged", "asleep", "dropped"):
             unsent.add_metric([reason], getattr(status.sent, reason))
@@ -44,6 +56,11 @@ class FleetCollector(Collector):
         )
         latency.add_metric([], *_histogram(status.prediction_latencies))
         yield latency
+        if status.replicas is not None:
+            up, wanted = status.replicas
+            yield GaugeMetricFamily("ev_predictor_replicas", "Replicas of the predictor that are up", up)
+            yield GaugeMetricFamily("ev_predictor_replicas_wanted", "The fewest there should be", wanted)
+        yield from self._model()
         room = GaugeMetricFamily("ev_volume_free_bytes", "Room on the driver's volume of the run directory")
         with suppress(OSError):  # somebody has taken the directory away: then there is nothing to tell
             volume = os.statvfs(self._run)
@@ -57,6 +74,29 @@ class FleetCollector(Collector):
             waiting.add_metric([part], float(part in status.waiting))
         yield waiting
         yield from self._sinks(status)
+
+    def _model(self) -> Iterator[Metric]:
+        """What `twin retrain` has found last; nothing where it has not looked."""
+        found = Observation.load(self._run)
+        if found is None:
+            return
+        yield GaugeMetricFamily(
+            "ev_model_observed_timestamp_seconds", "When `twin retrain` last looked at this run", found.at_s
+        )
+        psi = GaugeMetricFamily(
+            "ev_model_input_psi", "How far an input has moved from the model's training, as it found", labels=["input"]
+        )
+        limit = GaugeMetricFamily("ev_model_input_psi_limit", "Above it that is drift", labels=["input"])
+        for name, (value, most) in found.psi.items():
+            psi.add_metric([name], value)
+            limit.add_metric([name], most)
+        yield from (psi, limit)
+        if found.coverage is not None:
+            yield GaugeMetricFamily(
+                "ev_model_interval_coverage_ratio",
+                "Share of decided predictions whose 90 % interval held the end of life, as it found",
+                found.coverage,
+            )
 
     @staticmethod
     def _sinks(status: FleetStatus) -> Iterator[Metric]:

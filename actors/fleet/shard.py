@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from actors.fleet.plan import ShardPlan
 from actors.fleet.sender import NOTHING_KEPT, Sender, Sent
+from datasets.alarms import HOT_C
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.log import DIRECT_ROWS, SEGMENT_BYTES, LogFull, LogWriter, log_directory
 from datasets.log.durable import replace_file
@@ -57,6 +58,8 @@ class ShardStatus:
     """What was not sent, or not once and at once."""
     cut_bytes: int = 0
     """Damaged bytes that opening the log cut off its end; their records were computed again."""
+    hot: int = 0
+    """Vehicles whose battery was above `HOT_C` when they measured last."""
 
 
 @dataclass(frozen=True)
@@ -388,6 +391,7 @@ class Shard:
             if self._sender
             else NOTHING_KEPT,
             cut_bytes=self._log.cut_bytes,
+            hot=int(np.count_nonzero(self._last["battery_temperature"] > HOT_C)) if self._last else 0,
         )
 
     def checkpoint(self) -> tuple[int, bytes]:

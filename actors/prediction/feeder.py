@@ -27,6 +27,7 @@ from actors.latency import Latencies
 from actors.prediction.past import ShardPast
 from actors.prediction.plan import READER, FeederPlan, Known
 from actors.supervised import keep_calling
+from datasets.alarms import RISKY
 from datasets.log import (
     Cursor,
     CursorFile,
@@ -78,7 +79,8 @@ Ask = Callable[[npt.NDArray[np.float32]], Answer]
 class FeederStatus:
     """`read`: telemetry rows looked at, by shard; `made`: predictions, by shard. `latency_s`: of the last batch, from
     question to answer; `latencies`: of each record, from due to predicted. `notice`: what the pool said last of where
-    its model comes from; "" where nothing is wrong. `model_version`: of the last batch."""
+    its model comes from; "" where nothing is wrong. `model_version`: of the last batch. `at_risk`: vehicles whose last
+    prediction, by this process, was a failure risk above `RISKY`."""
 
     pid: int
     read: dict[int, int]
@@ -89,6 +91,7 @@ class FeederStatus:
     waiting_for: str = "the predictor pool to start"
     notice: str = ""
     model_version: str = ""
+    at_risk: int = 0
 
     @property
     def predictions(self) -> int:
@@ -174,9 +177,7 @@ class _Feed:
 
     def inputs(self, rows: pa.RecordBatch) -> npt.NDArray[np.float32]:
         """The `FEATURES` of each telemetry row."""
-        ids = rows.column("vehicle_id")
-        vehicle = vehicle_indices(ids.dictionary)[ids.indices.to_numpy()]
-        plan = self._plan
+        vehicle, plan = _vehicles(rows), self._plan
         time_s = plan.start_s + (rows.column("seq").to_numpy() + 1) * (plan.telemetry_ticks * plan.step_s)
         inputs = np.hstack([input_matrix(rows), self._past.at(vehicle, time_s)])
         self._newest.take(vehicle, rows, inputs)
@@ -231,6 +232,7 @@ class Feeder:
         self._connect = connect
         self._feeds = {shard: _Feed(plan, shard) for shard in plan.first_rows}
         self._asked: deque[_Asked] = deque()
+        self._risk = np.zeros(0, dtype=np.float32)  # of each vehicle, by its last prediction
         self._lock = threading.Lock()
         self._waits: dict[int | None, str] = {None: "the predictor pool to start"}
         self._status = FeederStatus(os.getpid(), {shard: feed.looked for shard, feed in self._feeds.items()})
@@ -388,10 +390,12 @@ class Feeder:
         feed = self._feeds[asked.shard]
         if self._guarded(feed, partial(self._append, feed, asked, batch)) is None:
             return
+        self._keep_risk(batch)
         with self._lock:
             self._status.read[asked.shard] = asked.position
             self._status.made[asked.shard] += len(asked.rows)
             self._status.batches += 1
+            self._status.at_risk = int(np.count_nonzero(self._risk > RISKY))
             self._status.notice, self._status.model_version = answer.get("notice", ""), answer["model_version"]
             self._status.latency_s = time.perf_counter() - asked.asked_s
             if asked.due_ns:
@@ -399,6 +403,13 @@ class Feeder:
                 self._status.latencies.add(np.full(len(asked.rows), late_s))
         self._wait_for("")
         self._wait_for("", asked.shard)
+
+    def _keep_risk(self, batch: pa.RecordBatch) -> None:
+        vehicle = _vehicles(batch)
+        most = int(vehicle.max()) + 1
+        if most > self._risk.size:
+            self._risk = np.pad(self._risk, (0, max(most, 2 * self._risk.size) - self._risk.size))
+        self._risk[vehicle] = batch.column("failure_probability").to_numpy()  # of several the last one stays
 
     def _append(self, feed: _Feed, asked: _Asked, batch: pa.RecordBatch) -> bool:
         """Log predictions; while the volume is full, wait. Returns True."""
@@ -412,6 +423,13 @@ class Feeder:
                     raise  # nothing after it is logged either: the next start asks again from here
         feed.passed(asked.position)
         return True
+
+
+def _vehicles(rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Which vehicle each row is of."""
+    ids = rows.column("vehicle_id")
+    found: npt.NDArray[np.int64] = vehicle_indices(ids.dictionary)[ids.indices.to_numpy()]
+    return found
 
 
 def _predictions(rows: pa.RecordBatch, answer: dict[str, Any]) -> pa.RecordBatch:
