@@ -212,6 +212,27 @@ so on, with the label `run` for the run's id. `twin run` tells them to Ray once 
 where it runs serves them at Ray's metrics port; Prometheus finds it by Ray's service discovery file, and the Grafana
 behind Ray's dashboard can chart them beside Ray's figures. They appear within ten seconds.
 
+## How do I follow one batch of records?
+
+```
+OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 OTEL_TRACES_SAMPLER_ARG=0.1 twin run ...
+```
+
+One block of records in ten (without the second variable: in a hundred) is then a trace at an OpenTelemetry collector
+there, Jaeger or Tempo say, which takes OTLP over HTTP:
+
+| Span | From | To |
+|---|---|---|
+| `block` | its records were due | its shard is done with it |
+| `compute`, `log`, in `block` | | |
+| `predict`, in `block` | the feeder reads it | its predictions are logged |
+| `ask`, `log`, in `predict` | the pool is asked | its answer is there, and logged |
+| `deliver to kafka`, .. in `block`, of predictions in `predict` | the shipper reads it | the sink has acknowledged it |
+
+A gap between two spans is a wait in the log. Runs without a pace are not traced. Without the variable nothing is
+loaded and nothing is sent; a collector that is away costs its spans and nothing else
+([why so](decisions/0033-traces.md)).
+
 The tables below are made from the collectors by `make docs`.
 """
 

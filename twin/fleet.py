@@ -30,6 +30,7 @@ from actors.fleet.status import FleetStatus
 from actors.fleet.supervisor import FleetFailed, Supervisor
 from actors.prediction.plan import READER, PoolPlan, pool_name
 from actors.secret import Secret
+from actors.traces import TracePlan, trace_plan
 from datasets.log.durable import make_directory
 from datasets.schema import vehicle_id, vehicle_index
 from physics import Fault, load_cell, physics_version
@@ -227,7 +228,15 @@ class Fleet:
             log_max_age_s=math.inf if log.log_max_age is None else log.log_max_age,
             log_max_bytes=math.inf if log.log_max_size is None else log.log_max_size,
             accept_loss=log.accept_loss,
+            traces=self._traces(log_id),
         )
+
+    @staticmethod
+    def _traces(log_id: str) -> TracePlan | None:
+        try:
+            return trace_plan(os.environ, log_id)
+        except ValueError as error:
+            raise BadInput(str(error)) from None
 
     def _pool_plan(self, log_id: str) -> PoolPlan | None:
         pool = self.settings.pool

@@ -71,8 +71,9 @@ class RayCluster:
     ) -> Remote[Shipper]:
         name = f"{plan.run_id}-to-{target.name}"
         return self._start(
-            Shipper, ShipperActor, place, name, target, plan.run_dir, plan.log_id, first_rows, plan.accept_loss
-        )
+            Shipper, ShipperActor, place, name, target, plan.run_dir, plan.log_id, first_rows, plan.accept_loss,
+            plan.traces,
+        )  # fmt: skip
 
     def start_feeder(self, plan: FeederPlan, place: Place) -> Remote[Feeder]:
         return self._start(Feeder, FeederActor, place, feeders_of(plan.pool), plan)

@@ -27,6 +27,7 @@ from actors.latency import Latencies
 from actors.prediction.past import ShardPast
 from actors.prediction.plan import READER, FeederPlan, Known
 from actors.supervised import keep_calling
+from actors.traces import tracer_of
 from datasets.alarms import RISKY
 from datasets.log import (
     Cursor,
@@ -109,6 +110,8 @@ class _Asked:
     due_ns: int
     answer: Answer
     asked_s: float
+    read_ns: int
+    asked_ns: int
 
 
 class _Newest:
@@ -239,6 +242,7 @@ class Feeder:
         self._status.made = {shard: rows for shard, (_, rows) in plan.first_rows.items()}
         for feed in self._feeds.values():
             self._guarded(feed, partial(self._open, feed))
+        self._tracer = tracer_of(plan.traces, READER)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._feed, name="feed", daemon=True)
 
@@ -261,6 +265,8 @@ class Feeder:
         self._thread.join(timeout=30)
         for feed in self._feeds.values():
             self._guarded(feed, feed.close)
+        if self._tracer:
+            self._tracer.close()
         return self.status()
 
     def _feed(self) -> None:
@@ -336,6 +342,7 @@ class Feeder:
         self._open(feed)
         if len(self._asked) >= _IN_FLIGHT:
             self._log_answer(self._asked.popleft())
+        read_ns = time.time_ns()
         try:
             frame = feed.reader.read(_READ_ROWS)
         except LogDamaged as error:
@@ -349,7 +356,8 @@ class Feeder:
                 answer = ask(feed.inputs(rows))
             except Exception as error:
                 raise PoolSilent.because(error) from error
-            self._asked.append(_Asked(feed.shard, position, rows, frame.due_ns, answer, time.perf_counter()))
+            moments = time.perf_counter(), read_ns, time.time_ns()
+            self._asked.append(_Asked(feed.shard, position, rows, frame.due_ns, answer, *moments))
         else:
             # Nothing in this frame to ask about: it counts as read once all before it is answered.
             self._read_up_to(feed, position)
@@ -387,9 +395,10 @@ class Feeder:
         except Exception as error:
             # Whatever the pool's failure is, the reaction is the same: go back to the last logged prediction.
             raise PoolSilent.because(error) from error
-        feed = self._feeds[asked.shard]
+        answered_ns, feed = time.time_ns(), self._feeds[asked.shard]
         if self._guarded(feed, partial(self._append, feed, asked, batch)) is None:
             return
+        self._trace(asked, answered_ns)
         self._keep_risk(batch)
         with self._lock:
             self._status.read[asked.shard] = asked.position
@@ -403,6 +412,16 @@ class Feeder:
                 self._status.latencies.add(np.full(len(asked.rows), late_s))
         self._wait_for("")
         self._wait_for("", asked.shard)
+
+    def _trace(self, asked: _Asked, answered_ns: int) -> None:
+        if self._tracer is None or (trace := self._tracer.trace(asked.shard, asked.due_ns)) is None:
+            return
+        logged_ns, predict = time.time_ns(), trace.predict(asked.position)
+        self._tracer.span(
+            trace, "predict", asked.read_ns, logged_ns, trace.root, predict, shard=asked.shard, rows=len(asked.rows)
+        )
+        self._tracer.span(trace, "ask", asked.asked_ns, answered_ns, predict)
+        self._tracer.span(trace, "log", answered_ns, logged_ns, predict)
 
     def _keep_risk(self, batch: pa.RecordBatch) -> None:
         vehicle = _vehicles(batch)

@@ -110,7 +110,7 @@ def test_a_run_is_scraped_and_a_broker_that_goes_is_told_until_it_is_back(
                     until(expression, partial(reads, expression))
         until("delivery", lambda: reads("ev_sink_delivered_records_total{sink='mqtt',stream='telemetry'} > 20"))
         assert not {name for name, _ in prometheus.firing()} & {"TwinDown", "SinkWaits", "RecordsLost"}
-        assert not {name for name, _ in prometheus.firing()} & {"InputsDrift", "CoverageLow", "ReplicaDown"}
+        assert not {name for name, _ in prometheus.firing()} & {"InputsDrift", "CoverageLow"}
         Observation(time.time(), {"SoH": (0.4, 0.25)}, 0.8).save(fleet.directory)
         until("both alerts of the model", lambda: reads("count(ALERTS{alertname=~'InputsDrift|CoverageLow'}) == 2"))
         mosquitto.kill()
