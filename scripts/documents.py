@@ -208,9 +208,9 @@ heard because its messages got lost shows on the live page ([watch.md](watch.md)
 
 `ev_vehicles`, `ev_real_time_factor`, `ev_telemetry_records_total`, `ev_predictions_total`,
 `ev_predictor_backlog_records` and `ev_sink_backlog_records` are also among Ray's own metrics, as `ray_ev_vehicles` and
-so on, with the label `run` for the run's id. `twin run` tells them to Ray once a second, which takes 0.05 ms. The node
-where it runs serves them at Ray's metrics port; Prometheus finds it by Ray's service discovery file, and the Grafana
-behind Ray's dashboard can chart them beside Ray's figures. They appear within ten seconds.
+so on, with the labels `run_id` and `log_id` of `run.json`. `twin run` tells them to Ray once a second, which takes
+0.05 ms. The node where it runs serves them at Ray's metrics port; Prometheus finds it by Ray's service discovery file,
+and the Grafana behind Ray's dashboard can chart them beside Ray's figures. They appear within ten seconds.
 
 ## How do I follow one batch of records?
 

@@ -190,7 +190,7 @@ class Fleet:
         try:
             self.show_page()
             self._start_ray()
-            self._figures = RayFigures(self.run_id)
+            self._figures = RayFigures(self.run_id, log_id)
             status = self._supervisor.status
             collector = FleetCollector(status, self.directory)
             self._exporter = start_exporter(self.settings.processes, collector, lambda: status().waiting)
