@@ -10,6 +10,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ from actors.aggregates.windows import Windows  # noqa: E402
 from actors.fleet.metrics import FleetCollector  # noqa: E402
 from actors.fleet.status import FleetStatus, LogStatus, SinkStatus  # noqa: E402
 from datasets.log import Cursor  # noqa: E402
+from datasets.observed import Observation  # noqa: E402
 from datasets.schema import FIELDS, STREAMS, Stream, json_schema  # noqa: E402
 from physics.car_models import CAR_MODELS  # noqa: E402
 from physics.daily import DAILY, HOW  # noqa: E402
@@ -190,11 +192,46 @@ prometheus --config.file=cluster/prometheus/prometheus.yml      # scrapes twin r
 
 `cluster/prometheus/rules.yml` records rates, backlogs and the 99th percentiles of latency, and has an alert for what
 somebody should be told: a run that does not answer, a sink or the fleet that waits, a backlog that grows, a fleet
-slower than real time, a volume that fills, records rejected or lost, shards that restart, a consumer that is behind.
-Each says what to do. `alertmanager.yml` routes them: critical ones to whoever is on call, the rest to operators; put
-the addresses of your own receivers in. The tests let promtool try every rule (`rules_test.yml`), and a real Prometheus
-scrape a real run whose broker is killed: the alert fires, Alertmanager tells a web hook, and tells it again when the
-broker is back. `make services` starts a Prometheus too.
+slower than real time, a volume that fills, records rejected or lost, shards that restart, a consumer that is behind or
+lacks records, a replica of the predictor that is down, a model whose inputs have moved or whose intervals hold too
+seldom, vehicles that are hot, at risk or silent. Each says what to do. `alertmanager.yml` routes them: critical ones to
+whoever is on call, the rest to operators; put the addresses of your own receivers in. The tests let promtool try every
+rule (`rules_test.yml`), and a real Prometheus scrape a real run whose broker is killed: the alert fires, Alertmanager
+tells a web hook, and tells it again when the broker is back. `make services` starts a Prometheus too.
+
+What a metric of vehicles says is of the run itself. `silent` are vehicles whose shard owes records; one that was never
+heard because its messages got lost shows on the live page ([watch.md](watch.md)), and as a gap in
+`ev_consume_missing_records_total`. `ev_model_...` are there once `twin retrain --run DIR` has looked at the run
+([retraining.md](retraining.md)); its `--watch` looks every hour, with `--dry-run` it does nothing else.
+
+## Which figures are in Ray's dashboard?
+
+`ev_vehicles`, `ev_real_time_factor`, `ev_telemetry_records_total`, `ev_predictions_total`,
+`ev_predictor_backlog_records` and `ev_sink_backlog_records` are also among Ray's own metrics, as `ray_ev_vehicles` and
+so on, with the labels `run_id` and `log_id` of `run.json`. `twin run` tells them to Ray once a second, which takes
+0.05 ms. The node where it runs serves them at Ray's metrics port; Prometheus finds it by Ray's service discovery file,
+and the Grafana behind Ray's dashboard can chart them beside Ray's figures. They appear within ten seconds.
+
+## How do I follow one batch of records?
+
+```
+OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 OTEL_TRACES_SAMPLER_ARG=0.1 twin run ...
+```
+
+One block of records in ten (without the second variable: in a hundred) is then a trace at an OpenTelemetry collector
+there, Jaeger or Tempo say, which takes OTLP over HTTP:
+
+| Span | From | To |
+|---|---|---|
+| `block` | its records were due | its shard is done with it |
+| `compute`, `log`, in `block` | | |
+| `predict`, in `block` | the feeder reads it | its predictions are logged |
+| `ask`, `log`, in `predict` | the pool is asked | its answer is there, and logged |
+| `deliver to kafka`, .. in `block`, of predictions in `predict` | the shipper reads it | the sink has acknowledged it |
+
+A gap between two spans is a wait in the log. Runs without a pace are not traced. Without the variable nothing is
+loaded and nothing is sent; a collector that is away costs its spans and nothing else
+([why so](decisions/0033-traces.md)).
 
 The tables below are made from the collectors by `make docs`.
 """
@@ -205,16 +242,20 @@ def metrics_page() -> str:
     logs = (LogStatus("telemetry", 0, 1, Cursor(), 1, "node"),)
     fleet = FleetStatus(
         vehicles=1, tick=1, simulated_s=1.0, elapsed_s=1.0, real_time_factor=1.0, records=1, predictions=1,
-        predictor_backlog=0, prediction_latency_s=0.0, restarts=0, sinks=(SinkStatus("kafka", logs),),
+        predictor_backlog=0, prediction_latency_s=0.0, restarts=0, sinks=(SinkStatus("kafka", logs),), at_risk=0,
+        replicas=(1, 1),
     )  # fmt: skip
     consumer: Any = SimpleNamespace(windows=Windows(), waiting="", lag={0: 0})
+    with TemporaryDirectory() as run:
+        Observation(0.0, {"SoH": (0.0, 1.0)}, 1.0).save(Path(run))
+        families = {
+            "twin run": list(FleetCollector(lambda: fleet, Path(run)).collect()),
+            "twin consume": list(ConsumerCollector(consumer).collect()),
+        }
     parts = [_METRICS_HEAD]
-    for title, collector in (
-        ("twin run", FleetCollector(lambda: fleet, Path.cwd())),
-        ("twin consume", ConsumerCollector(consumer)),
-    ):
+    for title, of in families.items():
         parts += [f"## {title}", "", "| Metric | Type | Labels | What |", "|---|---|---|---|"]
-        for family in collector.collect():
+        for family in of:
             labels = dict.fromkeys(name for sample in family.samples for name in sample.labels if name != "le")
             name = family.name + ("_total" if family.type == "counter" else "")
             named = ", ".join(f"`{label}`" for label in labels)

@@ -25,10 +25,12 @@ from actors.fleet.metrics import FleetCollector
 from actors.fleet.placement import shards_of
 from actors.fleet.plan import FleetPlan
 from actors.fleet.ray_cluster import RayCluster, first_cause
+from actors.fleet.ray_figures import RayFigures
 from actors.fleet.status import FleetStatus
 from actors.fleet.supervisor import FleetFailed, Supervisor
 from actors.prediction.plan import READER, PoolPlan, pool_name
 from actors.secret import Secret
+from actors.traces import TracePlan, trace_plan
 from datasets.log.durable import make_directory
 from datasets.schema import vehicle_id, vehicle_index
 from physics import Fault, load_cell, physics_version
@@ -141,6 +143,7 @@ class Fleet:
         if self._model is not None and self._model.notice:
             self.warnings.append(self._model.notice)
         self._supervisor: Supervisor | None = None
+        self._figures: RayFigures | None = None
         self._exporter: Exporter | None = None
         self._page: Beside | None = None
         self._owns_ray = False
@@ -187,6 +190,7 @@ class Fleet:
         try:
             self.show_page()
             self._start_ray()
+            self._figures = RayFigures(self.run_id, log_id)
             status = self._supervisor.status
             collector = FleetCollector(status, self.directory)
             self._exporter = start_exporter(self.settings.processes, collector, lambda: status().waiting)
@@ -224,7 +228,15 @@ class Fleet:
             log_max_age_s=math.inf if log.log_max_age is None else log.log_max_age,
             log_max_bytes=math.inf if log.log_max_size is None else log.log_max_size,
             accept_loss=log.accept_loss,
+            traces=self._traces(log_id),
         )
+
+    @staticmethod
+    def _traces(log_id: str) -> TracePlan | None:
+        try:
+            return trace_plan(os.environ, log_id)
+        except ValueError as error:
+            raise BadInput(str(error)) from None
 
     def _pool_plan(self, log_id: str) -> PoolPlan | None:
         pool = self.settings.pool
@@ -311,7 +323,7 @@ class Fleet:
         self._goal_tick += self.settings.clock.ticks(seconds)
         try:
             with _ray_failures(self.directory):
-                self._supervisor.run(self._goal_tick, on_status, stop.is_set)
+                self._supervisor.run(self._goal_tick, self._told(on_status), stop.is_set)
         except FleetFailed as error:
             raise RunFailed(f"{error}; what was made is in {self.directory}") from error
         return self._supervisor.status()
@@ -324,12 +336,23 @@ class Fleet:
         stop = stop or threading.Event()
         try:
             with _ray_failures(self.directory):
-                done = self._supervisor.drain(on_status, self.settings.servers.drain_timeout, stop.is_set)
+                done = self._supervisor.drain(self._told(on_status), self.settings.servers.drain_timeout, stop.is_set)
         except FleetFailed as error:
             raise RunFailed(f"{error}; what was made is in {self.directory}") from error
         status = self._supervisor.status()
         if not done and not stop.is_set():
             raise NotDelivered(f"{describe_backlog(status)}; the records are in {self.directory}")
+
+    def _told(self, on_status: Callable[[FleetStatus], None]) -> Callable[[FleetStatus], None]:
+        """Who is told each status: Ray, and the caller."""
+        figures = self._figures
+        assert figures is not None
+
+        def told(status: FleetStatus) -> None:
+            figures.tell(status)
+            on_status(status)
+
+        return told
 
     def vehicle(self, name: str) -> Vehicle:
         """A handle by id (`EV-000042`)."""

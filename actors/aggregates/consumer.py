@@ -472,6 +472,11 @@ class ConsumerCollector(Collector):
             ("late_records", "Records behind the watermark, counted all the same", counts.late),
             ("malformed", "Messages sent to the dead-letter topic", counts.malformed),
             ("windows", "Windows written", counts.windows),
+            (
+                "missing_records",
+                "Records that had not come when their minute was written, between others of the vehicle",
+                counts.missing,
+            ),
         ):
             yield CounterMetricFamily(f"ev_consume_{name}", says, value)
         yield GaugeMetricFamily("ev_consume_open_windows", "Windows in memory", len(windows))

@@ -61,6 +61,15 @@ class Window:
         """Memory that the window takes, in ranges of sequence numbers (some 200 bytes each)."""
         return 1 + sum(map(len, self.seen.values())) // 2
 
+    @property
+    def missing(self) -> int:
+        """Records that did not come, between others of the same vehicle."""
+        return sum(
+            ranges[-1] - ranges[0] - sum(ranges[1::2]) + sum(ranges[::2])
+            for ranges in self.seen.values()
+            if len(ranges) > 2
+        )
+
     def add(self, record: dict[str, Any], offset: int) -> Taken:
         """Count a record unless it was read before (`again`) or came before in another message (`duplicate`)."""
         if offset <= self.last_offset:
@@ -118,16 +127,18 @@ class Counts:
     late: int = 0
     malformed: int = 0
     windows: int = 0
+    missing: int = 0
 
 
 @dataclass
 class _Open:
     """A window in memory. `first_offset` opened it, so nothing from there on may be committed. `touched_s` is the
-    arrival of its last record on the wall clock."""
+    arrival of its last record on the wall clock. `missing` were counted when it was written before."""
 
     window: Window
     first_offset: int
     touched_s: float
+    missing: int = 0
 
 
 @dataclass
@@ -166,7 +177,7 @@ class Windows:
         key = (run, minute_of(time), partition)
         opened = self._open.get(key)
         if opened is None:
-            opened = _Open(stored or Window(*key), offset, now_s)
+            opened = _Open(stored or Window(*key), offset, now_s, stored.missing if stored else 0)
             self._open[key] = opened
         opened.touched_s = now_s
         taken = opened.window.add(record, offset)
@@ -226,6 +237,7 @@ class Windows:
             if opened is not None and opened.window is window:
                 del self._open[window.key]
                 self.counts.windows += 1
+                self.counts.missing += max(0, window.missing - opened.missing)
 
     def offsets(self) -> dict[int, int]:
         """Offsets that may be committed: everything before them is in closed windows, or was malformed."""

@@ -27,6 +27,7 @@ from actors.delivery.position import SUBSCRIBERS_S, Position
 from actors.delivery.sinks import Receipt, Sink, SinkError, SinkRefused, SinkUnavailable, Target, reader_of
 from actors.latency import Latencies
 from actors.supervised import keep_calling
+from actors.traces import TracePlan, tracer_of
 from datasets.log import Cursor, CursorFile, Frame, LogDamaged, LogReader, joined, log_directory
 from datasets.log.watch import Watch
 from datasets.schema import STREAMS, Stream
@@ -100,6 +101,7 @@ class Shipper:
         log_id: str,
         shards: Mapping[int, tuple[int, int]],
         accept_loss: bool = False,
+        traces: TracePlan | None = None,
     ) -> None:
         self._target = target
         self._reader = reader_of(target)
@@ -107,6 +109,7 @@ class Shipper:
         self._log_id = log_id
         self._shards = shards
         self._accept_loss = accept_loss
+        self._tracer = tracer_of(traces, target.name)
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # the counters
         self._waiting: dict[tuple[Stream, int | None], str] = {}
@@ -140,6 +143,8 @@ class Shipper:
             sink.close()  # ends a delivery that is still waiting
         for thread in self._threads:
             thread.join(timeout=1)
+        if self._tracer:
+            self._tracer.close()
         return self.status()
 
     def _ship(self, stream: Stream) -> None:
@@ -235,7 +240,7 @@ class Shipper:
     def _ship_next(self, sink: Sink, log: _Log) -> bool:
         position = log.position = log.position or self._begun(sink, log)
         most = self._target.batch_rows
-        again = position.known - position.cursor.position
+        again, read_ns = position.known - position.cursor.position, time.time_ns()
         try:
             frames = log.reader.gather(min(most, again) if again > 0 else most)
         except LogDamaged as error:
@@ -246,6 +251,7 @@ class Shipper:
             return False
         receipt = position.deliver(sink, joined([frame.batch for frame in frames]))
         done_ns = time.time_ns()
+        self._trace(log, frames, read_ns, done_ns)
         if receipt.dead:
             many, why = len(receipt.dead), receipt.dead[0].reason
             _log.warning("%s refused %d record(s), now in %s: %s", self._target.name, many, position.letters.path, why)
@@ -281,6 +287,15 @@ class Shipper:
             log.position.heard(heard)
             with self._lock:
                 self._status.cursors[log.stream, log.shard] = log.position.cursor
+
+    def _trace(self, log: _Log, frames: list[Frame], read_ns: int, done_ns: int) -> None:
+        if self._tracer is None:
+            return
+        for frame in frames:
+            if trace := self._tracer.trace(log.shard, frame.due_ns):
+                parent = trace.root if log.stream == "telemetry" else trace.predict(frame.mark)
+                about = {"stream": log.stream, "shard": log.shard, "rows": frame.batch.num_rows}
+                self._tracer.span(trace, f"deliver to {self._target.name}", read_ns, done_ns, parent, **about)
 
     def _count_latency(self, frames: list[Frame], receipt: Receipt, done_ns: int) -> None:
         """From due to acknowledged: record by record where the sink knows, else the batch as one."""

@@ -70,8 +70,8 @@ class Cluster(Protocol):
     def start_pool(self, plan: PoolPlan) -> None:
         """Start the predictor pool; returns when its replicas answer."""
 
-    def pool_answers(self, plan: PoolPlan) -> bool:
-        """Whether a replica of the pool is up. The cluster itself starts a new one for one that died."""
+    def pool_replicas(self, plan: PoolPlan) -> int:
+        """How many replicas of the pool are up. The cluster itself starts a new one for one that died."""
 
     def stop_pool(self, plan: PoolPlan) -> None:
         """End the predictor pool, wherever its start has come to, on a cluster that outlives it."""

@@ -19,6 +19,8 @@ from prometheus_client.registry import Collector
 from actors.fleet.status import FleetStatus, SinkStatus
 from actors.latency import BUCKETS_S, Latencies
 from actors.prediction.plan import READER
+from datasets.alarms import HOT_C, RISKY, SILENT_S
+from datasets.observed import Observation
 from datasets.schema import STREAMS
 
 
@@ -32,24 +34,33 @@ class FleetCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric of the fleet."""
         status = self._status()
-        yield GaugeMetricFamily("ev_vehicles", "Vehicles in the fleet", status.vehicles)
+        yield from main_figures(status)
         yield GaugeMetricFamily("ev_simulated_seconds", "Simulated time since the start", status.simulated_s)
-        yield GaugeMetricFamily("ev_real_time_factor", "Simulated over real time, lately", status.real_time_factor)
-        yield CounterMetricFamily("ev_telemetry_records", "Telemetry records made", status.records)
+        alarmed = GaugeMetricFamily(
+            "ev_alarmed_vehicles",
+            f"Vehicles by alarm: `hot` (battery last measured above {HOT_C:g} °C), `risk` (last failure risk above "
+            f"{100.0 * RISKY:g} %), `silent` (its shard has owed records for more than {SILENT_S:g} s)",
+            labels=["alarm"],
+        )
+        for alarm, count in (("hot", status.hot), ("risk", status.at_risk), ("silent", status.silent)):
+            if count is not None:
+                alarmed.add_metric([alarm], count)
+        yield alarmed
         unsent = CounterMetricFamily("ev_unsent_records", "Telemetry never sent, or lost on its way", labels=["reason"])
         for reason in ("unchanged", "asleep", "dropped"):
             unsent.add_metric([reason], getattr(status.sent, reason))
         yield unsent
-        yield CounterMetricFamily("ev_predictions", "Predictions made", status.predictions)
-        yield GaugeMetricFamily(
-            "ev_predictor_backlog_records", "Telemetry the predictor has not looked at", status.predictor_backlog
-        )
         yield GaugeMetricFamily("ev_prediction_latency_seconds", "Last batch to the pool", status.prediction_latency_s)
         latency = HistogramMetricFamily(
             "ev_prediction_latency_since_due_seconds", "From when a telemetry record was due to its logged prediction"
         )
         latency.add_metric([], *_histogram(status.prediction_latencies))
         yield latency
+        if status.replicas is not None:
+            up, wanted = status.replicas
+            yield GaugeMetricFamily("ev_predictor_replicas", "Replicas of the predictor that are up", up)
+            yield GaugeMetricFamily("ev_predictor_replicas_wanted", "The fewest there should be", wanted)
+        yield from self._model()
         room = GaugeMetricFamily("ev_volume_free_bytes", "Room on the driver's volume of the run directory")
         with suppress(OSError):  # somebody has taken the directory away: then there is nothing to tell
             volume = os.statvfs(self._run)
@@ -64,12 +75,34 @@ class FleetCollector(Collector):
         yield waiting
         yield from self._sinks(status)
 
+    def _model(self) -> Iterator[Metric]:
+        """What `twin retrain` has found last; nothing where it has not looked."""
+        found = Observation.load(self._run)
+        if found is None:
+            return
+        yield GaugeMetricFamily(
+            "ev_model_observed_timestamp_seconds", "When `twin retrain` last looked at this run", found.at_s
+        )
+        psi = GaugeMetricFamily(
+            "ev_model_input_psi", "How far an input has moved from the model's training, as it found", labels=["input"]
+        )
+        limit = GaugeMetricFamily("ev_model_input_psi_limit", "Above it that is drift", labels=["input"])
+        for name, (value, most) in found.psi.items():
+            psi.add_metric([name], value)
+            limit.add_metric([name], most)
+        yield from (psi, limit)
+        if found.coverage is not None:
+            yield GaugeMetricFamily(
+                "ev_model_interval_coverage_ratio",
+                "Share of decided predictions whose 90 % interval held the end of life, as it found",
+                found.coverage,
+            )
+
     @staticmethod
     def _sinks(status: FleetStatus) -> Iterator[Metric]:
         labels = ["sink", "stream"]
         made = CounterMetricFamily("ev_sink_made_records", "Records in the logs that this sink reads", labels=labels)
         delivered = CounterMetricFamily("ev_sink_delivered_records", "Records acknowledged", labels=labels)
-        backlog = GaugeMetricFamily("ev_sink_backlog_records", "Records in the log not yet acknowledged", labels=labels)
         duplicates = CounterMetricFamily("ev_sink_duplicates", "Records the peer already had", labels=["sink"])
         dead = CounterMetricFamily("ev_sink_dead_letters", "Records the peer rejected individually", labels=["sink"])
         lost = CounterMetricFamily(
@@ -86,7 +119,6 @@ class FleetCollector(Collector):
             for stream in STREAMS:
                 made.add_metric([sink.name, stream], sink.made[stream])
                 delivered.add_metric([sink.name, stream], sink.delivered[stream])
-                backlog.add_metric([sink.name, stream], sink.backlog[stream])
             duplicates.add_metric([sink.name], sink.duplicates)
             dead.add_metric([sink.name], sink.dead_letters)
             lost.add_metric([sink.name], sink.lost)
@@ -94,7 +126,26 @@ class FleetCollector(Collector):
                 oldest.add_metric([sink.name, node], max(0.0, time.time() - due_ns / 1e9) if due_ns else 0.0)
             retries.add_metric([sink.name], sink.retries)
             latency.add_metric([sink.name], *_histogram(sink.latencies))
-        yield from (made, delivered, backlog, oldest, duplicates, dead, lost, retries, latency)
+        yield from (made, delivered, oldest, duplicates, dead, lost, retries, latency)
+
+
+def main_figures(status: FleetStatus) -> Iterator[Metric]:
+    """Those that Ray's dashboard shows, too (`ray_figures.py`)."""
+    yield GaugeMetricFamily("ev_vehicles", "Vehicles in the fleet", status.vehicles)
+    yield GaugeMetricFamily("ev_real_time_factor", "Simulated over real time, lately", status.real_time_factor)
+    yield CounterMetricFamily("ev_telemetry_records", "Telemetry records made", status.records)
+    yield CounterMetricFamily("ev_predictions", "Predictions made", status.predictions)
+    yield GaugeMetricFamily(
+        "ev_predictor_backlog_records", "Telemetry the predictor has not looked at", status.predictor_backlog
+    )
+    backlog = GaugeMetricFamily(
+        "ev_sink_backlog_records", "Records in the log not yet acknowledged", labels=["sink", "stream"]
+    )
+    for sink in status.sinks:
+        for stream in STREAMS:
+            backlog.add_metric([sink.name, stream], sink.backlog[stream])
+    if status.sinks:
+        yield backlog
 
 
 def _oldest(sink: SinkStatus) -> dict[str, int]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from actors.delivery.sinks.base import Target, reader_of
 from actors.prediction.plan import READER, FeederPlan, PoolPlan, pool_name
+from actors.traces import TracePlan
 from datasets.log import DIRECT_ROWS, SEGMENT_BYTES
 from datasets.log.retention import Retention
 from datasets.names import Fsync
@@ -93,6 +94,7 @@ class ShardPlan:
     retention: Retention | None = None
     shards: int = 1
     """How many shards the run has, all of which may write to one volume."""
+    traces: TracePlan | None = None
     restart: bytes = b""
     """A checkpoint from the driver, for a shard whose log was lost with its node. The new log begins there."""
 
@@ -148,6 +150,7 @@ class FleetPlan:
     log_max_bytes: float = math.inf
     accept_loss: bool = False
     """Go on without records that the logs do not hold any more."""
+    traces: TracePlan | None = None
 
     @property
     def paced(self) -> bool:
@@ -185,6 +188,7 @@ class FleetPlan:
                 fsync=self.fsync,
                 retention=self.retention(),
                 shards=self.shards,
+                traces=self.traces,
             )
             for shard, (first, count) in enumerate(vehicle_ranges(self.vehicles, self.shards))
         ]
@@ -202,6 +206,7 @@ class FleetPlan:
             segment_bytes=retention.segment_bytes if retention else SEGMENT_BYTES,
             accept_loss=self.accept_loss,
             pool=pool_name(self.log_id),
+            traces=self.traces,
         )
 
     def rows_before(self, shard: ShardPlan, tick: int) -> tuple[int, int]:

@@ -71,8 +71,9 @@ class RayCluster:
     ) -> Remote[Shipper]:
         name = f"{plan.run_id}-to-{target.name}"
         return self._start(
-            Shipper, ShipperActor, place, name, target, plan.run_dir, plan.log_id, first_rows, plan.accept_loss
-        )
+            Shipper, ShipperActor, place, name, target, plan.run_dir, plan.log_id, first_rows, plan.accept_loss,
+            plan.traces,
+        )  # fmt: skip
 
     def start_feeder(self, plan: FeederPlan, place: Place) -> Remote[Feeder]:
         return self._start(Feeder, FeederActor, place, feeders_of(plan.pool), plan)
@@ -85,14 +86,16 @@ class RayCluster:
         except Exception as error:  # Ray and Serve have many kinds; what they wrap is what a person can mend
             raise ActorFailed(first_cause(error)) from error
 
-    def pool_answers(self, plan: PoolPlan) -> bool:
+    def pool_replicas(self, plan: PoolPlan) -> int:
         from actors.prediction.pool import replicas_up
 
+        if not ray.is_initialized():  # asked once more at the run's end, Serve would start another Ray
+            return 0
         try:
-            return replicas_up(plan) > 0
+            return replicas_up(plan)
         except Exception as error:  # as above; a controller that does not answer is being restarted
             _log.debug("the predictor pool's state is not known: %s", first_cause(error))
-            return False
+            return 0
 
     def stop_pool(self, plan: PoolPlan) -> None:
         from actors.prediction.pool import undeploy

@@ -23,6 +23,8 @@ import pyarrow as pa
 
 from actors.fleet.plan import ShardPlan
 from actors.fleet.sender import NOTHING_KEPT, Sender, Sent
+from actors.traces import Trace, tracer_of
+from datasets.alarms import HOT_C
 from datasets.drive_cycles import drive_cycle_names, load_drive_cycle
 from datasets.log import DIRECT_ROWS, SEGMENT_BYTES, LogFull, LogWriter, log_directory
 from datasets.log.durable import replace_file
@@ -57,6 +59,8 @@ class ShardStatus:
     """What was not sent, or not once and at once."""
     cut_bytes: int = 0
     """Damaged bytes that opening the log cut off its end; their records were computed again."""
+    hot: int = 0
+    """Vehicles whose battery was above `HOT_C` when they measured last."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,8 @@ class Shard:
         self._keys, self._when = self._keys_of(1), np.empty((2, 1, plan.vehicles), dtype=np.int64)
         self._last: dict[str, np.ndarray] = {}
         self._due_ns: int | None = None
+        self._tracer = tracer_of(plan.traces, "shard")
+        self._trace: Trace | None = None
         self._checkpoint_path = plan.run_dir / "checkpoints" / f"shard-{plan.shard:04d}.npz"
         self._told: list[tuple[int, dict[str, np.ndarray]]] = []
         self._truth = self._restore()
@@ -227,25 +233,34 @@ class Shard:
         also waits if the log has reached its limit while a cursor still needs all of it. `due_ns`: when the records of
         this block were due [ns since 1970], default now.
         """
-        begun = time.perf_counter()
+        begun, begun_ns, rows = time.perf_counter(), time.time_ns(), self._log.rows
         self._due_ns = due_ns
+        self._trace = self._tracer.trace(self._plan.shard, due_ns) if self._tracer else None
         self._state = self._tried_again()
         while isinstance(self._state, _Running) and self._physics.tick < until_tick:
             self._state = self._step(min(until_tick, self._plan.next_truth(self._physics.tick)))
         self._compute_s += time.perf_counter() - begun
+        if self._tracer and self._trace and due_ns:
+            about = {"shard": self._plan.shard, "rows": self._log.rows - rows, "tick": self._physics.tick}
+            trace, start_ns = self._trace, min(begun_ns, due_ns)
+            self._tracer.span(trace, "block", start_ns, time.time_ns(), "", trace.root, **about)
         return self.status()
 
     def _step(self, until_tick: int) -> _Running | _NoRoom:
         """Step to `until_tick`, at most to the next time of truth. Returns the state that follows."""
         period, tick = self._plan.telemetry_ticks, self._physics.tick
-        first_seq = tick // period
+        first_seq, begun_ns = tick // period, time.time_ns()
         samples = self._physics.advance(until_tick - self._physics.tick, period, compact=True)
         self._keep_last(samples)
         self._told += self._truth_since(tick)
         if self._months:
             self._months.add(self._physics.daily())
         batch = self._sent(self._sender, samples, first_seq) if self._sender else self._batch(samples)
+        made_ns = time.time_ns()
         state = self._appended(batch)
+        if self._tracer and self._trace:
+            self._tracer.span(self._trace, "compute", begun_ns, made_ns, self._trace.root)
+            self._tracer.span(self._trace, "log", made_ns, time.time_ns(), self._trace.root)
         self._checkpoint_due |= until_tick - self._checkpoint_tick >= self._plan.checkpoint_ticks
         return self._saved(state)
 
@@ -388,6 +403,7 @@ class Shard:
             if self._sender
             else NOTHING_KEPT,
             cut_bytes=self._log.cut_bytes,
+            hot=int(np.count_nonzero(self._last["battery_temperature"] > HOT_C)) if self._last else 0,
         )
 
     def checkpoint(self) -> tuple[int, bytes]:
@@ -428,5 +444,7 @@ class Shard:
             self._log.close()
             raise
         self._log.close()
+        if self._tracer:
+            self._tracer.close()
         self._state = _Running()
         return self.status()

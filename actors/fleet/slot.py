@@ -63,6 +63,8 @@ class ShardSlot:
     deaths: int = 0
     """Deaths since its last step forward."""
     died_at: float = 0.0
+    owes_since: float | None = None
+    """Since when it has been asked for a block, and has made no step; None where nothing is asked of it."""
     calls: list[Pending[Any]] = field(default_factory=list)
     """Calls on their way, in order."""
     copying: Pending[tuple[int, bytes]] | None = None
@@ -94,9 +96,10 @@ class ShardSlot:
         end = min(self.asked_tick // period * period + longest, goal)
         return end if end > self.asked_tick else None
 
-    def sent(self, end: int, call: Pending[ShardStatus]) -> None:
+    def sent(self, end: int, call: Pending[ShardStatus], now: float) -> None:
         """A block is on its way."""
         self._move("sent", Stepping, Waiting)
+        self.owes_since = now if self.owes_since is None else self.owes_since
         self.asked_tick = end
         self.calls.append(call)
 
@@ -111,6 +114,9 @@ class ShardSlot:
         self.calls.remove(call)
         if status.tick > self.status.tick:
             self.deaths = 0
+            self.owes_since = now
+        if status.tick >= self.asked_tick:
+            self.owes_since = None
         self.status, self.furthest_tick = status, max(status.tick, self.furthest_tick)
         if status.waiting_for:
             self.asked_tick, self.state = status.tick - 1, Waiting(now + RETRY_S)
@@ -121,12 +127,13 @@ class ShardSlot:
         """Its process is gone. A new one was started and asked where it begins again."""
         self._move("died", Stepping, Waiting, Restarting)
         self.actor, self.calls, self.copying, self.state = actor, [call], None, Restarting()
+        self.owes_since = now if self.owes_since is None else self.owes_since
         self.died_at, self.furthest_tick = now, max(self.asked_tick, self.furthest_tick)
 
     def back(self, status: ShardStatus) -> None:
         """The new process has said where it begins again."""
         self._move("back", Restarting)
-        self.calls = []
+        self.calls, self.owes_since = [], None
         if status.tick > self.status.tick:
             self.deaths = 0
         self.status, self.asked_tick, self.state = status, status.tick, Stepping()

@@ -103,6 +103,14 @@ class FleetStatus:
     """What became of the telemetry that was not just sent, of all shards."""
     shards: tuple[ShardStatus, ...] = ()
     sinks: tuple[SinkStatus, ...] = ()
+    hot: int = 0
+    """Vehicles above `HOT_C`, by what they measured last."""
+    at_risk: int | None = None
+    """Vehicles above `RISKY`, by their last prediction; None where nothing is predicted."""
+    silent: int = 0
+    """Vehicles of shards that have owed a block for longer than `SILENT_S`."""
+    replicas: tuple[int, int] | None = None
+    """Of the predictor that are up, and the fewest there should be; None where there is none, or nobody has looked."""
     waiting: dict[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     """What is wrong although all flows: the registry of models does not answer, say."""
@@ -123,6 +131,8 @@ def measure(
     real_time_factor: float,
     restarts: int,
     waiting: dict[str, str],
+    replicas: tuple[int, int] | None = None,
+    silent: int = 0,
 ) -> FleetStatus:
     """The fleet's status, from what each of its parts said last; `shards` by their number."""
     statuses = tuple(shards.values())
@@ -150,6 +160,10 @@ def measure(
             _sink_status(target.name, made, nodes, [status for status in shippers if status.sink == target.name])
             for target in plan.targets
         ),
+        hot=sum(status.hot for status in statuses),
+        at_risk=sum(feeder.at_risk for feeder in feeders) if plan.pool else None,
+        silent=silent,
+        replicas=replicas,
         waiting=waiting,
         notices=tuple(sorted({feeder.notice for feeder in feeders if feeder.notice})),
     )

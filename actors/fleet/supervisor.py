@@ -27,6 +27,7 @@ from actors.fleet.shard import Shard, ShardStatus
 from actors.fleet.slot import RETRY_S, ShardSlot, Waiting
 from actors.fleet.status import FleetStatus, Rate, measure
 from actors.prediction.plan import READER, PoolPlan
+from datasets.alarms import SILENT_S
 from datasets.schema import STREAMS
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ _ANSWER_S = 1.0
 _SHARDS_POLLED_A_SECOND = 4_000
 _SHARDS_PINGED_A_SECOND = 1_000
 _POOL_END_S = 60.0
+_REPLICAS_S = 5.0  # between two looks at which replicas are up
 
 OnStatus = Callable[[FleetStatus], None]
 
@@ -233,7 +235,7 @@ class Supervisor:
             if end is None:
                 return
             call = self._cluster.ask(slot.actor, Shard.advance, end, due_ns(end))
-            slot.sent(end, call)
+            slot.sent(end, call, now)
             self._asked[call] = slot
         if isinstance(slot.state, Waiting):
             heapq.heappush(self._later, (slot.state.retry_at, slot.plan.shard))
@@ -435,6 +437,12 @@ class Supervisor:
             real_time_factor=self._rate.at(now, tick * self._plan.step_s),
             restarts=self._restarts,
             waiting=dict(self._waiting()),
+            replicas=self._pool.replicas,
+            silent=sum(
+                slot.plan.vehicles
+                for slot in self._slots
+                if slot.owes_since is not None and now - slot.owes_since > SILENT_S
+            ),
         )
 
     def _waiting(self) -> Iterator[tuple[str, str]]:
@@ -454,19 +462,23 @@ class Supervisor:
 
 
 class _PoolStart:
-    """Starts the predictor pool in the background, and ends it."""
+    """Starts the predictor pool in the background, looks from time to time which replicas are up, and ends it.
+    `replicas`: how many, and the fewest there should be; None before the first look."""
 
     def __init__(self, cluster: Cluster, plan: PoolPlan | None) -> None:
         self._cluster = cluster
         self._plan = plan
         self._thread: threading.Thread | None = None
-        self._stopped = False
+        self._stopped = threading.Event()
+        self._watching = threading.Thread(target=self._watch, daemon=True)
         self.error = ""
+        self.replicas: tuple[int, int] | None = None
 
     def start(self) -> None:
         if self._plan is not None:
             self._thread = threading.Thread(target=self._deploy, args=(self._plan,), daemon=True)
             self._thread.start()
+            self._watching.start()
 
     def _deploy(self, plan: PoolPlan) -> None:
         for again in (False, True):
@@ -474,7 +486,7 @@ class _PoolStart:
                 self._cluster.start_pool(plan)
                 return
             except Exception as error:
-                if self._stopped:
+                if self._stopped.is_set():
                     return  # its start was cut short on purpose
                 _log.debug("the predictor pool did not start", exc_info=True)
                 if again:
@@ -484,14 +496,22 @@ class _PoolStart:
                     with suppress(ActorFailed):  # what is there of it would be taken for the whole
                         self._cluster.stop_pool(plan)
 
+    def _watch(self) -> None:
+        assert self._plan is not None
+        while not self._stopped.wait(_REPLICAS_S):
+            if self.state == "up":
+                self.replicas = self._cluster.pool_replicas(self._plan), self._plan.replicas[0]
+
     def answers(self) -> bool:
         """Whether a replica is up now."""
-        return self._plan is not None and self._cluster.pool_answers(self._plan)
+        return self._plan is not None and self._cluster.pool_replicas(self._plan) > 0
 
     def stop(self) -> None:
         """End the pool, or leave it to the end of a Ray that is the run's own. A start that is under way ends with it,
         as Ray must not end before that thread; the pool is ended once more, for what it made meanwhile."""
-        self._stopped = True
+        self._stopped.set()
+        if self._watching.is_alive():
+            self._watching.join(_POOL_END_S)
         if self._plan is None or self._thread is None or not (self._plan.shared or self._thread.is_alive()):
             return
         try:

@@ -27,6 +27,8 @@ from actors.latency import Latencies
 from actors.prediction.past import ShardPast
 from actors.prediction.plan import READER, FeederPlan, Known
 from actors.supervised import keep_calling
+from actors.traces import tracer_of
+from datasets.alarms import RISKY
 from datasets.log import (
     Cursor,
     CursorFile,
@@ -78,7 +80,8 @@ Ask = Callable[[npt.NDArray[np.float32]], Answer]
 class FeederStatus:
     """`read`: telemetry rows looked at, by shard; `made`: predictions, by shard. `latency_s`: of the last batch, from
     question to answer; `latencies`: of each record, from due to predicted. `notice`: what the pool said last of where
-    its model comes from; "" where nothing is wrong. `model_version`: of the last batch."""
+    its model comes from; "" where nothing is wrong. `model_version`: of the last batch. `at_risk`: vehicles whose last
+    prediction, by this process, was a failure risk above `RISKY`."""
 
     pid: int
     read: dict[int, int]
@@ -89,6 +92,7 @@ class FeederStatus:
     waiting_for: str = "the predictor pool to start"
     notice: str = ""
     model_version: str = ""
+    at_risk: int = 0
 
     @property
     def predictions(self) -> int:
@@ -106,6 +110,8 @@ class _Asked:
     due_ns: int
     answer: Answer
     asked_s: float
+    read_ns: int
+    asked_ns: int
 
 
 class _Newest:
@@ -174,9 +180,7 @@ class _Feed:
 
     def inputs(self, rows: pa.RecordBatch) -> npt.NDArray[np.float32]:
         """The `FEATURES` of each telemetry row."""
-        ids = rows.column("vehicle_id")
-        vehicle = vehicle_indices(ids.dictionary)[ids.indices.to_numpy()]
-        plan = self._plan
+        vehicle, plan = _vehicles(rows), self._plan
         time_s = plan.start_s + (rows.column("seq").to_numpy() + 1) * (plan.telemetry_ticks * plan.step_s)
         inputs = np.hstack([input_matrix(rows), self._past.at(vehicle, time_s)])
         self._newest.take(vehicle, rows, inputs)
@@ -231,12 +235,14 @@ class Feeder:
         self._connect = connect
         self._feeds = {shard: _Feed(plan, shard) for shard in plan.first_rows}
         self._asked: deque[_Asked] = deque()
+        self._risk = np.zeros(0, dtype=np.float32)  # of each vehicle, by its last prediction
         self._lock = threading.Lock()
         self._waits: dict[int | None, str] = {None: "the predictor pool to start"}
         self._status = FeederStatus(os.getpid(), {shard: feed.looked for shard, feed in self._feeds.items()})
         self._status.made = {shard: rows for shard, (_, rows) in plan.first_rows.items()}
         for feed in self._feeds.values():
             self._guarded(feed, partial(self._open, feed))
+        self._tracer = tracer_of(plan.traces, READER)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._feed, name="feed", daemon=True)
 
@@ -259,6 +265,8 @@ class Feeder:
         self._thread.join(timeout=30)
         for feed in self._feeds.values():
             self._guarded(feed, feed.close)
+        if self._tracer:
+            self._tracer.close()
         return self.status()
 
     def _feed(self) -> None:
@@ -334,6 +342,7 @@ class Feeder:
         self._open(feed)
         if len(self._asked) >= _IN_FLIGHT:
             self._log_answer(self._asked.popleft())
+        read_ns = time.time_ns()
         try:
             frame = feed.reader.read(_READ_ROWS)
         except LogDamaged as error:
@@ -347,7 +356,8 @@ class Feeder:
                 answer = ask(feed.inputs(rows))
             except Exception as error:
                 raise PoolSilent.because(error) from error
-            self._asked.append(_Asked(feed.shard, position, rows, frame.due_ns, answer, time.perf_counter()))
+            moments = time.perf_counter(), read_ns, time.time_ns()
+            self._asked.append(_Asked(feed.shard, position, rows, frame.due_ns, answer, *moments))
         else:
             # Nothing in this frame to ask about: it counts as read once all before it is answered.
             self._read_up_to(feed, position)
@@ -385,13 +395,16 @@ class Feeder:
         except Exception as error:
             # Whatever the pool's failure is, the reaction is the same: go back to the last logged prediction.
             raise PoolSilent.because(error) from error
-        feed = self._feeds[asked.shard]
+        answered_ns, feed = time.time_ns(), self._feeds[asked.shard]
         if self._guarded(feed, partial(self._append, feed, asked, batch)) is None:
             return
+        self._trace(asked, answered_ns)
+        self._keep_risk(batch)
         with self._lock:
             self._status.read[asked.shard] = asked.position
             self._status.made[asked.shard] += len(asked.rows)
             self._status.batches += 1
+            self._status.at_risk = int(np.count_nonzero(self._risk > RISKY))
             self._status.notice, self._status.model_version = answer.get("notice", ""), answer["model_version"]
             self._status.latency_s = time.perf_counter() - asked.asked_s
             if asked.due_ns:
@@ -399,6 +412,23 @@ class Feeder:
                 self._status.latencies.add(np.full(len(asked.rows), late_s))
         self._wait_for("")
         self._wait_for("", asked.shard)
+
+    def _trace(self, asked: _Asked, answered_ns: int) -> None:
+        if self._tracer is None or (trace := self._tracer.trace(asked.shard, asked.due_ns)) is None:
+            return
+        logged_ns, predict = time.time_ns(), trace.predict(asked.position)
+        self._tracer.span(
+            trace, "predict", asked.read_ns, logged_ns, trace.root, predict, shard=asked.shard, rows=len(asked.rows)
+        )
+        self._tracer.span(trace, "ask", asked.asked_ns, answered_ns, predict)
+        self._tracer.span(trace, "log", answered_ns, logged_ns, predict)
+
+    def _keep_risk(self, batch: pa.RecordBatch) -> None:
+        vehicle = _vehicles(batch)
+        most = int(vehicle.max()) + 1
+        if most > self._risk.size:
+            self._risk = np.pad(self._risk, (0, max(most, 2 * self._risk.size) - self._risk.size))
+        self._risk[vehicle] = batch.column("failure_probability").to_numpy()  # of several the last one stays
 
     def _append(self, feed: _Feed, asked: _Asked, batch: pa.RecordBatch) -> bool:
         """Log predictions; while the volume is full, wait. Returns True."""
@@ -412,6 +442,13 @@ class Feeder:
                     raise  # nothing after it is logged either: the next start asks again from here
         feed.passed(asked.position)
         return True
+
+
+def _vehicles(rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Which vehicle each row is of."""
+    ids = rows.column("vehicle_id")
+    found: npt.NDArray[np.int64] = vehicle_indices(ids.dictionary)[ids.indices.to_numpy()]
+    return found
 
 
 def _predictions(rows: pa.RecordBatch, answer: dict[str, Any]) -> pa.RecordBatch:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from actors.traces import TracePlan
+
 READER = "predictor"
 """The feeder's name beside the names of sinks: of its cursor, of its process, in what it waits for. It is on disk."""
 
@@ -89,3 +91,4 @@ class FeederPlan:
     segment_bytes: int
     pool: str
     accept_loss: bool = False
+    traces: TracePlan | None = None

@@ -37,7 +37,8 @@ def board() -> Dashboard:
         p.over_time("Work in shards", "Of one core, by all shards.",
                     {"shards": "rate(ev_compute_seconds_total[$__rate_interval])"}, unit="percentunit", least=0),
         p.over_time("Serve: replicas", "Healthy, by deployment.",
-                    {"{{deployment}}": "sum by (deployment) (ray_serve_deployment_replica_healthy)"}, least=0),
+                    {"{{deployment}}": "sum by (deployment) (ray_serve_deployment_replica_healthy)",
+                     "Predictor, wanted": "ev_predictor_replicas_wanted"}, least=0),
         p.over_time("Serve: requests", "A second, by deployment.",
                     {"{{deployment}}": "sum by (deployment) (rate(ray_serve_deployment_request_counter_total"
                      "[$__rate_interval]))"}, least=0),

@@ -154,8 +154,8 @@ class InProcess(Cluster):
         if self.pool_fails:
             raise ActorFailed(self.pool_fails)
 
-    def pool_answers(self, plan: PoolPlan) -> bool:
-        return self.replica_up
+    def pool_replicas(self, plan: PoolPlan) -> int:
+        return int(self.replica_up)
 
     def stop_pool(self, plan: PoolPlan) -> None:
         self.pools.remove(plan)

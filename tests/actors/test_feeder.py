@@ -27,6 +27,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.down = False
+        self.risk = 123.456789
         self.asked: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -50,7 +51,8 @@ class Answered:
         if self._pool.down:
             raise RuntimeError("replica died")
         values = np.full(self._rows, 123.456789, np.float32)
-        return {field.name: values for field in MODEL_OUTPUTS} | {"model_version": "1.0.0"}
+        risk = np.full(self._rows, self._pool.risk, np.float32)
+        return {field.name: values for field in MODEL_OUTPUTS} | {"failure_probability": risk, "model_version": "1.0.0"}
 
 
 def feeder_of(run: Path, pool: Pool, first: tuple[int, int] = (0, 0)) -> Feeder:
@@ -97,6 +99,24 @@ def test_each_record_whose_turn_it_is_is_predicted_once(tmp_path: Path, pool: Po
     assert seqs(tmp_path, 0) == [seq for seq in wanted(40) for _ in range(VEHICLES)]
     assert sum(status.latencies.counts) > 0, "records that were just appended have a time at which they were due"
     assert status.waiting_for == ""
+
+
+def test_vehicles_at_risk_are_those_of_the_last_prediction(tmp_path: Path, pool: Pool) -> None:
+    feeder = feeder_of(tmp_path, pool)
+    feeder.start()
+    logs = {shard: log_of(tmp_path, shard) for shard in (0, 1)}
+
+    def predicted(shard: int, seqs: range, risk: float) -> int:
+        pool.risk = risk
+        logs[shard].append(make_batch(VEHICLES, seqs, first_vehicle=VEHICLES * shard), seqs.stop)
+        until("everything read", lambda: feeder.status().read[shard] == VEHICLES * seqs.stop)
+        return feeder.status().at_risk
+
+    assert predicted(0, range(20), 0.4) == 0
+    assert predicted(1, range(20), 0.6) == VEHICLES
+    assert predicted(0, range(20, 40), 0.7) == 2 * VEHICLES
+    assert predicted(1, range(20, 40), 0.1) == VEHICLES
+    feeder.stop()
 
 
 def test_the_newest_record_of_each_vehicle_is_known(tmp_path: Path, pool: Pool) -> None:

@@ -18,12 +18,14 @@ from actors.fleet.metrics import FleetCollector
 from actors.fleet.status import FleetStatus, LogStatus, SinkStatus
 from actors.latency import BUCKETS_S, Latencies
 from datasets.log.cursor import Cursor
+from datasets.observed import Observation
 from tests.support import HANG_S
 
 STATUS = FleetStatus(
     vehicles=9, tick=12, simulated_s=12.0, elapsed_s=1.0, real_time_factor=12.0, records=54, predictions=6,
     predictor_backlog=0, prediction_latency_s=0.0, restarts=1,
 )  # fmt: skip
+ALARMS = ("hot", "risk", "silent")
 FLOWS = '{"status": "ok", "waits_for": {}}'
 
 
@@ -81,6 +83,34 @@ def test_the_histogram_counts_from_due_and_is_cumulative() -> None:
     assert (bucket(str(BUCKETS_S[-1])), bucket("+Inf")) == (7, 8)
     assert registry.get_sample_value("ev_sink_latency_seconds_sum", {"sink": "mqtt"}) == 612.5
     assert registry.get_sample_value("ev_sink_latency_seconds_count", {"sink": "mqtt"}) == 8
+
+
+def test_vehicles_with_an_alarm_and_replicas_that_are_down() -> None:
+    registry = fleet(hot=2, at_risk=3, silent=4, replicas=(1, 2))
+    alarmed = {alarm: registry.get_sample_value("ev_alarmed_vehicles", {"alarm": alarm}) for alarm in ALARMS}
+    assert alarmed == {"hot": 2, "risk": 3, "silent": 4}
+    assert registry.get_sample_value("ev_predictor_replicas") == 1
+    assert registry.get_sample_value("ev_predictor_replicas_wanted") == 2
+    without = fleet()
+    assert without.get_sample_value("ev_alarmed_vehicles", {"alarm": "risk"}) is None, "nothing is predicted"
+    assert without.get_sample_value("ev_predictor_replicas") is None
+
+
+def test_what_was_found_of_the_model_is_shown(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    registry.register(FleetCollector(lambda: STATUS, tmp_path))
+    assert registry.get_sample_value("ev_model_observed_timestamp_seconds") is None, "nobody has looked"
+    Observation(1.5e9, {"SoH": (0.4, 0.25)}, None).save(tmp_path)
+    assert registry.get_sample_value("ev_model_observed_timestamp_seconds") == 1.5e9
+    assert registry.get_sample_value("ev_model_input_psi", {"input": "SoH"}) == 0.4
+    assert registry.get_sample_value("ev_model_input_psi_limit", {"input": "SoH"}) == 0.25
+    assert registry.get_sample_value("ev_model_interval_coverage_ratio") is None, "too few vehicles tell it"
+    Observation(1.6e9, {}, 0.8).save(tmp_path)
+    assert registry.get_sample_value("ev_model_input_psi", {"input": "SoH"}) is None
+    assert registry.get_sample_value("ev_model_interval_coverage_ratio") == 0.8
+    for damaged in ("{", "[]", '{"psi": {}}'):
+        (tmp_path / "observed.json").write_text(damaged)
+        assert registry.get_sample_value("ev_model_observed_timestamp_seconds") is None
 
 
 def test_a_fleet_without_sinks_has_no_sink_in_its_metrics() -> None:

@@ -342,3 +342,14 @@ def test_shards_together_send_what_one_sends(tmp_path: Path) -> None:
         half.close()
     order = [("vehicle_id", "ascending"), ("seq", "ascending")]
     assert plain(records(tmp_path / "two").sort_by(order)) == plain(records(tmp_path / "one").sort_by(order))
+
+
+def test_hot_vehicles_are_those_that_measured_it_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.fleet.shard.HOT_C", 21.0)
+    shard = Shard(plan(tmp_path))
+    assert shard.status().hot == 0, "nobody has measured anything"
+    hot = shard.advance(600).hot
+    shard.close()
+    last = rows(tmp_path).column("battery_temperature").to_numpy()[-VEHICLES:]
+    assert hot == (last > 21.0).sum()
+    assert 0 < hot < VEHICLES

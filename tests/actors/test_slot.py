@@ -56,7 +56,7 @@ def test_where_the_next_block_ends(asked: int, allowed: int, until: int, longest
 def test_blocks_go_out_and_come_back() -> None:
     slot, call = slot_of()
     assert slot.may_send(0.0, 1)
-    slot.sent(160, call)
+    slot.sent(160, call, 1.0)
     assert not slot.may_send(0.0, 1)
     assert slot.may_send(0.0, 2)
     slot.deaths = 2
@@ -66,20 +66,20 @@ def test_blocks_go_out_and_come_back() -> None:
 
 def test_a_shard_that_waits_is_asked_the_same_again() -> None:
     slot, call = slot_of()
-    slot.sent(160, call)
+    slot.sent(160, call, 1.0)
     slot.answered(call, replace(STATUS, waiting_for="room"), 50.0)
     assert state_of(slot) == Waiting(50.0 + RETRY_S)
     assert not slot.may_send(50.0, 2)
     assert slot.may_send(50.0 + RETRY_S, 2)
     assert slot.next_block(160, 160, 2, 60) is not None
-    slot.sent(160, call)
+    slot.sent(160, call, 1.0)
     slot.answered(call, replace(STATUS, tick=160), 52.0)
     assert state_of(slot) == Stepping()
 
 
 def test_a_shard_that_died_comes_back_where_its_log_ends() -> None:
     slot, call = slot_of()
-    slot.sent(160, call)
+    slot.sent(160, call, 1.0)
     slot.deaths = 1
     slot.died(slot.actor, call, 1000.0)
     assert isinstance(state_of(slot), Restarting)
@@ -90,15 +90,34 @@ def test_a_shard_that_died_comes_back_where_its_log_ends() -> None:
     assert not slot.complete, "it owes what it was asked for before it died"
 
 
+def test_it_owes_a_block_from_when_it_is_asked_until_it_has_made_it() -> None:
+    slot, call = slot_of()
+    assert slot.owes_since is None
+    slot.sent(160, call, 1.0)
+    slot.sent(220, call, 2.0)
+    assert slot.owes_since == 1.0
+    slot.answered(call, replace(STATUS, tick=160), 5.0)
+    assert slot.owes_since == 5.0, "the second block, since the first one is there"
+    slot.answered(call, replace(STATUS, tick=160, waiting_for="room"), 6.0)
+    slot.sent(220, call, 7.0)
+    slot.died(slot.actor, call, 9.0)
+    assert slot.owes_since == 5.0, "neither waiting nor dying is a step"
+    slot.back(replace(STATUS, tick=160))
+    assert slot.owes_since is None, "nothing is asked of the new process yet"
+    slot.sent(220, call, 20.0)
+    slot.answered(call, replace(STATUS, tick=220), 21.0)
+    assert slot.owes_since is None
+
+
 def test_moves_that_cannot_be_raise_with_what_came_before() -> None:
     slot, call = slot_of()
-    slot.sent(160, call)
+    slot.sent(160, call, 1.0)
     with pytest.raises(IllegalMove, match=r"shard 3: back in Stepping at step 100; before: sent in Stepping"):
         slot.back(STATUS)
     slot, call = slot_of()
     slot.died(slot.actor, call, 1000.0)
     moves: tuple[Callable[[], None], ...] = (
-        lambda: slot.sent(160, call),
+        lambda: slot.sent(160, call, 1.0),
         lambda: slot.asked(call),
         lambda: slot.answered(call, STATUS, 0.0),
     )

@@ -447,3 +447,39 @@ def test_a_replica_that_is_being_started_is_waited_for(tmp_path: Path) -> None:
 
     assert supervisor.drain(up_again, 5.0)
     assert clock.now - began > 100.0
+
+
+def test_vehicles_of_a_shard_that_owes_its_block_are_silent(tmp_path: Path) -> None:
+    """No answer, no death, no reason to wait: only time says that something is wrong."""
+    cluster, clock = InProcess(), Clock(tick_s=0.05)
+    supervisor = started(tmp_path, cluster, clock)
+    supervisor.run(100, nothing)
+    assert supervisor.status().silent == 0
+    cluster.silent = {2}
+    began, found = clock.now, set[int]()
+
+    def until(status: FleetStatus) -> None:
+        found.add(status.silent)
+        if clock.now > began + 60.0:
+            cluster.silent = set()
+
+    supervisor.run(200, until)
+    assert found == {0, 10}, "the vehicles of one shard of four"
+    assert supervisor.status().silent == 0
+
+
+def test_replicas_are_counted_against_those_that_are_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.fleet.supervisor._REPLICAS_S", 0.001)
+    cluster = InProcess()
+    supervisor = started(tmp_path, cluster, pool=dataclasses.replace(POOL, replicas=(2, 3), shared=True))
+
+    def replicas() -> tuple[int, int] | None:
+        supervisor.run(supervisor.status().tick + 10, nothing)
+        return supervisor.status().replicas
+
+    wait_until(lambda: replicas() == (1, 2))
+    cluster.replica_up = False
+    wait_until(lambda: replicas() == (0, 2))
+    supervisor.close()
+    cluster.replica_up = True
+    assert supervisor.status().replicas == (0, 2), "nobody looks any more"

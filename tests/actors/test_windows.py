@@ -122,6 +122,20 @@ def test_the_same_identity_counts_once_and_the_same_offset_too() -> None:
     assert dataclasses.astuple(process.windows.counts)[:3] == (0, 0, 4), "counted, duplicates, again"
 
 
+def test_what_is_missing_between_others_is_counted_once() -> None:
+    """Of vehicle 0 two records of ten, of vehicle 1 none; one of the two comes late, the other never."""
+    there = [seq for seq in range(10) if seq not in (3, 7)]
+    process = Process([*(record(0, seq) for seq in there), *(record(1, seq) for seq in range(10)), record(0, 3)])
+    process.read(18)
+    process.write(everything=True)
+    assert process.windows.counts.missing == 2
+    process.read(1)
+    process.write(everything=True)
+    assert process.windows.counts.missing == 2, "counted when the minute was first written"
+    [window] = process.stored.values()
+    assert (window.missing, window.records) == (1, 19)
+
+
 def test_full_closes_the_oldest() -> None:
     process = Process([record(vehicle, 30 * minute) for minute in range(10) for vehicle in range(3)], max_open=12,
                       lateness_s=1e6)  # fmt: skip

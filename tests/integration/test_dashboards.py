@@ -47,6 +47,7 @@ from scripts.dashboards.ask import (
 from tests.integration.test_sinks import insert_instead_of_copy
 from tests.services import GrafanaSchema, Kafka, Mosquitto, Postgres, Prometheus, TimescaleDB
 from tests.services.base import free_ports
+from tests.services.prometheus import FOLDER as PROMETHEUS
 from tests.support import HANG_S, wait_until
 from twin import Fleet
 from twin.folders import ROOT
@@ -185,6 +186,8 @@ class Seen:
     run: Path
     answers: dict[str, Answer]
     gallery: subprocess.CompletedProcess[str]
+    consumer: dict[str, bool]
+    """Which metrics of `twin consume` that the rules ask there are."""
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +225,8 @@ def seen(
             fleet.run("12h")
             mosquitto.kill()
             answers = _answers(prometheus, fleet, mosquitto, begun)
+            asked = set(re.findall(r"ev_consume_\w+", (PROMETHEUS / "rules.yml").read_text()))
+            consumes = {name: bool(prometheus.query(name)) for name in asked}
             drawn = gallery("--database", database, "--prometheus", prometheus.url, "--out", run.parent / "pictures")
         run_id = json.loads((run / "run.json").read_text())["run_id"]
         with closing(psycopg2.connect(database)) as connection, connection, connection.cursor() as cursor:
@@ -229,7 +234,7 @@ def seen(
             cursor.execute("SELECT max(model_version) FROM predictions")
             [(model,)] = cursor.fetchall()
         variables = {"run_id": run_id, "vehicle": FAULTY, "model": model}
-        yield Seen(database, Chosen(START, START + timedelta(days=1), variables), run, answers, drawn)
+        yield Seen(database, Chosen(START, START + timedelta(days=1), variables), run, answers, drawn, consumes)
     finally:
         mosquitto.restart()
         consumer.terminate()
@@ -449,6 +454,14 @@ def test_the_ledger_balances(seen: Seen) -> None:
     unaccounted = seen.answers["pipeline: Unaccounted A"].series or {}
     assert set(unaccounted) == {"kafka", "mqtt", "timescale"}
     assert {value for samples in unaccounted.values() for _, value in samples} == {0.0}
+
+
+@pytest.mark.cluster
+@pytest.mark.services
+@pytest.mark.timeout(900)
+def test_what_the_rules_ask_of_a_consumer_is_there(seen: Seen) -> None:
+    assert len(seen.consumer) >= 3
+    assert all(seen.consumer.values()), seen.consumer
 
 
 def gallery(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from datasets.alarms import HOT_C, RISKY
+from datasets.observed import Observation
 from scripts.documents import metrics_page
 from tests.services import Alertmanager, Mosquitto, Prometheus
+from tests.services.base import free_ports
 from tests.services.prometheus import FOLDER
 from tests.support import HANG_S, wait_until
+from training.drift import COVERAGE_ALARM
 from twin import Fleet
 
 RULES: list[dict[str, Any]] = [
@@ -59,18 +65,29 @@ def test_every_rule_has_a_case_and_reads_metrics_that_there_are() -> None:
             assert set(rule["annotations"]) == {"summary", "action"}
 
 
+def test_the_rules_have_the_limits_of_the_code() -> None:
+    alerts = {rule["alert"]: rule for rule in RULES if "alert" in rule}
+    assert alerts["CoverageLow"]["expr"].endswith(f"< {COVERAGE_ALARM:g}")
+    assert f"above {HOT_C:g} degrees" in alerts["BatteriesHot"]["annotations"]["summary"]
+    assert RISKY == 0.5, "more likely than not"
+
+
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.timeout(600)
 def test_a_run_is_scraped_and_a_broker_that_goes_is_told_until_it_is_back(
     prometheus: Prometheus, alertmanager: Alertmanager, mosquitto: Mosquitto, free_port: int, tmp_path: Path
 ) -> None:
+    """What `twin consume` tells is asked in test_dashboards.py."""
     broker = f"mqtt://127.0.0.1:{mosquitto.port}"
 
     def until(what: str, holds: Callable[[], bool]) -> None:
         wait_until(holds, lambda: f"{what} did not come; firing: {prometheus.firing()}")
 
-    with Fleet(vehicles=8, shards=1, predict=False, mqtt=broker, metrics_port=free_port, out=tmp_path / "run") as fleet:
+    [rest_port] = free_ports(1)
+    with Fleet(
+        vehicles=8, shards=1, mqtt=broker, metrics_port=free_port, rest_port=rest_port, out=tmp_path / "run"
+    ) as fleet:
 
         def reads(expression: str) -> bool:
             fleet.run("2s")
@@ -85,11 +102,17 @@ def test_a_run_is_scraped_and_a_broker_that_goes_is_told_until_it_is_back(
             return ("warning", "SinkWaits", state) in alertmanager.told
 
         until("a scrape", lambda: reads("up == 1 and on (instance) ev_vehicles == 8"))
+        Observation(time.time(), {"SoH": (0.1, 0.25)}, 0.9).save(fleet.directory)
         for rule in RULES:
-            if "record" in rule and "prediction" not in rule["record"]:
-                until(rule["record"], lambda rule=rule: reads(rule["record"]))  # type: ignore[misc]
+            asked = [rule["record"]] if "record" in rule else re.findall(r"ev_\w+(?:\{[^}]*\})?", rule["expr"])
+            for expression in asked:
+                if not expression.startswith("ev_consume"):
+                    until(expression, partial(reads, expression))
         until("delivery", lambda: reads("ev_sink_delivered_records_total{sink='mqtt',stream='telemetry'} > 20"))
         assert not {name for name, _ in prometheus.firing()} & {"TwinDown", "SinkWaits", "RecordsLost"}
+        assert not {name for name, _ in prometheus.firing()} & {"InputsDrift", "CoverageLow"}
+        Observation(time.time(), {"SoH": (0.4, 0.25)}, 0.8).save(fleet.directory)
+        until("both alerts of the model", lambda: reads("count(ALERTS{alertname=~'InputsDrift|CoverageLow'}) == 2"))
         mosquitto.kill()
         until("an alert", waits)
         until("a message of it", lambda: told("firing"))

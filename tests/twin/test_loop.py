@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from datasets.observed import Observation
 from datasets.schema import MODEL_INPUTS
 from models.bundle import BUNDLED, Bundle
 from tests.command import Twin
@@ -22,7 +23,7 @@ from training.samples import assemble
 from training.train import Trained
 from twin.errors import RunFailed
 from twin.loop import retrain
-from twin.loop.observe import observe
+from twin.loop.observe import Observed, observe
 from twin.loop.retrain import Loop, retrain_model
 
 START = pd.Timestamp("2026-01-01", tz="UTC")
@@ -118,6 +119,7 @@ def test_live_coverage_is_of_the_truth(trained: Trained, tmp_path: Path) -> None
     assert (found.vehicles, found.ended, found.predictions) == (60, 60, 60)
     assert found.share == pytest.approx(21 / 60, abs=0.02)  # those that live 110 to 130 days
     assert found.rings
+    assert Observed((), found).figures().coverage == found.share
     short = telemetry[telemetry["day"] < 90]
     early = observe(
         a_run(tmp_path / "early", short, truth=truth[truth["day"] < 90], predictions=predictions), trained.bundle
@@ -138,6 +140,10 @@ def test_from_an_alarm_to_a_new_champion(
     quiet = twin("retrain", *options)
     assert quiet.code == 0, quiet.err
     assert "model 0.1.0: no alarm: SoH PSI" in quiet.out
+    shown = Observation.load(run)
+    assert shown is not None
+    assert f"SoH PSI {shown.psi['SoH'][0]:.2f} (limit {shown.psi['SoH'][1]:.2f}, " in quiet.out
+    assert shown.coverage is None, "no prediction is decided"
     dry = twin("retrain", *options, "--force", "--dry-run")
     assert "dry run: would train on" in dry.out
     assert [version.number for version in registry.versions()] == [2, 1]

@@ -21,7 +21,7 @@ def retrain(
     ],
     watch: Annotated[bool, typer.Option("--watch", help="repeat until Ctrl-C or SIGTERM")] = False,
     every: Annotated[str, typer.Option("--every", metavar="DURATION", help="time between two steps")] = "1h",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, change nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done; no model changes")] = False,
     force: Annotated[bool, typer.Option("--force", help="train though no alarm rings, once")] = False,
     vehicles: Annotated[int, typer.Option("--vehicles", help="lives, where histories are made")] = 200,
     workers: Annotated[

@@ -7,6 +7,7 @@ or two.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from datasets.observed import Observation
 from datasets.schema import MODEL_INPUTS
 from models.bundle import Bundle
-from training.drift import Coverage, Drift, coverage, drift
+from training.drift import FEWEST_VEHICLES, Coverage, Drift, coverage, drift
 from twin.books.sealed import opened, read_parquet, sealed
 from twin.run_directory import load_run
 
@@ -37,6 +39,15 @@ class Observed:
         """Those that ring, with their numbers."""
         rings = [f"drift: {one}" for one in self.drift if one.rings]
         return (*rings, *([f"coverage: {self.coverage}"] if self.coverage.rings else []))
+
+    def figures(self) -> Observation:
+        """What of it the metrics of the run show."""
+        told = self.coverage.vehicles >= FEWEST_VEHICLES
+        return Observation(
+            time.time(),
+            {one.name: (one.psi, one.limit) for one in self.drift if one.psi is not None},
+            self.coverage.share if told else None,
+        )
 
     def __str__(self) -> str:
         said = [str(one) for one in self.drift] + [str(self.coverage)]

@@ -90,6 +90,10 @@ class Loop:
             self.say("no model to compare the run with")
             return ()
         observed = observe(self.run, serving)
+        try:
+            observed.figures().save(self.run)
+        except OSError as error:
+            self.say(f"the run's metrics will not show this: {error}")
         alarms = observed.alarms
         model = f"model {serving.manifest.version}"
         self.say(f"{model}: ALARM: {'; '.join(alarms)}" if alarms else f"{model}: no alarm: {observed}")

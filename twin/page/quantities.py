@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from datasets.alarms import HOT_C, RISKY
 from physics.columns import DIAGNOSTICS, FLAGS, MODES
 
 NONE: Final = -32768
@@ -61,16 +62,14 @@ class Alarm:
     critical: bool = False
 
 
-HOT_C: Final = 50.0
-RISKY: Final = 50.0
-
-
 def alarms(silent_s: float) -> tuple[Alarm, ...]:
     """The worst first. `silent_s`: a vehicle is silent after so long without a record."""
     return (
         Alarm("thermal_runaway", "Thermal runaway", "flags", bit=FLAGS["thermal_runaway"], critical=True),
         Alarm("hot", f"Battery above {HOT_C:g} °C", "battery_temperature", above=HOT_C, critical=True),
-        Alarm("risk", f"Failure risk above {RISKY:g} %", "failure_probability", above=RISKY, critical=True),
+        Alarm(
+            "risk", f"Failure risk above {100.0 * RISKY:g} %", "failure_probability", above=100.0 * RISKY, critical=True
+        ),
         Alarm("silent", f"Silent for more than {silent_s:g} s", "age", above=silent_s),
         Alarm("power_reduced", "Power held back", "flags", bit=FLAGS["power_reduced"]),
         Alarm("stopped", "Stopped until charged", "flags", bit=FLAGS["stopped"]),
