@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup setup-dev run quick test check docs site bench watch services services-stop model lock
+.PHONY: help setup setup-dev run quick test check docs site sbom bench watch services services-stop model lock
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | expand -t 18
@@ -38,6 +38,10 @@ docs: setup-dev  ## write settings, tables of columns and dashboards from their 
 
 site: setup-dev  ## the documentation as a site: open site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "site/index.html"
+
+sbom: setup      ## what the project is made of, as a CycloneDX file: sbom.json
+	@.venv/bin/uv --version >/dev/null 2>&1 && uvx=".venv/bin/uv tool run" || uvx="uv tool run"; \
+	$$uvx --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements.lock --output-file sbom.json && echo sbom.json
 
 bench: setup-dev ## run every benchmark; JSON goes to benchmarks/results/
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
