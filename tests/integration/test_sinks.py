@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -33,7 +34,7 @@ from actors.delivery.sinks import Receipt, Sink, SinkError, SinkOptions, SinkRef
 from actors.delivery.sinks.kafka import KafkaTarget
 from actors.delivery.sinks.kafka import _translate as translate_kafka
 from actors.delivery.sinks.mqtt import MqttTarget
-from actors.delivery.sinks.timescale import TimescaleSink, TimescaleTarget, migrate
+from actors.delivery.sinks.timescale import SQL_FOLDER, TimescaleSink, TimescaleTarget, migrate
 from datasets.log import LogWriter, log_directory
 from datasets.log.cursor import Cursor, CursorFile
 from datasets.schema import STREAMS, Stream
@@ -478,6 +479,38 @@ def test_a_database_that_refuses(postgres: Postgres, user: str, password: str | 
         target.sink("log", "telemetry").open()
     assert secret not in str(error.value) + repr(target)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def writer(postgres: Postgres, postgres_database: str) -> Iterator[str]:
+    """The database for a user who may connect, and no more."""
+    name = f"writer_{uuid.uuid4().hex[:8]}"
+    with closing(postgres._admin()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'hush'")
+        yield postgres_database.replace(f"//twin:{postgres.password}@", f"//{name}:hush@")
+        with closing(psycopg2.connect(postgres_database)) as owner, owner, owner.cursor() as of_owner:
+            of_owner.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {name}")
+        cursor.execute(f"DROP ROLE {name}")
+
+
+def test_tables_that_somebody_else_has_made(postgres_database: str, writer: str, run_id: str) -> None:
+    """The rights of cluster/sql/README.md are enough to deliver, and none to create."""
+    target = TimescaleTarget.parse(writer, SinkOptions())
+    with pytest.raises(SinkRefused, match="have them made by somebody who may"):
+        target.check()
+    with pytest.raises(SinkRefused, match="have them made by somebody who may"):
+        target.sink("log", "telemetry").open()
+    migrate(TimescaleTarget.parse(postgres_database, SinkOptions()))
+    [rights] = re.findall(r"```sql\n(GRANT .*?)```", (SQL_FOLDER / "README.md").read_text(), re.DOTALL)
+    with closing(psycopg2.connect(postgres_database)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute(rights.replace("writer", target.user))
+    assert target.check()
+    for stream in STREAMS:
+        with opened(target, stream=stream) as sink:
+            for first in (0, 5):
+                batch = make_batch(2, range(first, first + 5), run_id=run_id, stream=stream)
+                assert sink.deliver(0, batch, 2 * first + 10) == Receipt()
+            assert sink.deliver(0, batch, 20) == Receipt(10)
 
 
 def insert_instead_of_copy(cursor: psycopg2.extensions.cursor, table: str, rows: pa.RecordBatch) -> None:

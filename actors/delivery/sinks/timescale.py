@@ -27,6 +27,7 @@ import pyarrow as pa
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from yoyo import get_backend, read_migrations
+from yoyo.migrations import MigrationList
 
 from actors.delivery.sinks.base import (
     BATCH_ROWS,
@@ -141,16 +142,12 @@ class TimescaleTarget:
                 server = cursor.fetchone()
                 cursor.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb'")
                 extension = cursor.fetchone()
-                cursor.execute("SELECT has_database_privilege(current_database(), 'CREATE')")
-                allowed = cursor.fetchone()
+                _missing(cursor, bool(extension), self)
         except psycopg2.Error as error:
             raise _translate(error, self) from error
         finally:
             connection.close()
         assert server is not None
-        assert allowed is not None
-        if not allowed[0]:
-            raise SinkRefused(f"{self.where}: user {self.user} may not create tables; GRANT CREATE ON DATABASE to it")
         kind = f"TimescaleDB {extension[0]}" if extension else "no TimescaleDB extension, plain tables are used"
         return f"{self.where}: PostgreSQL {server[0]}, {kind}"
 
@@ -174,10 +171,53 @@ def _translate(error: psycopg2.Error, target: TimescaleTarget) -> SinkRefused | 
     return SinkUnavailable(f"{target.where} takes no records now ({code}): {said}")
 
 
+def _migrations(timescale: bool) -> MigrationList:
+    folders = [SQL_FOLDER, SQL_FOLDER / "timescaledb"] if timescale else [SQL_FOLDER]
+    return read_migrations(*map(str, folders))
+
+
+def _missing(cursor: Cursor, timescale: bool, target: TimescaleTarget) -> bool:
+    """Whether a migration is not applied yet; SinkRefused where we may not apply it, SinkUnavailable where nobody may
+    write. To find that none is missing takes no right but to read yoyo's table."""
+    cursor.execute("SHOW transaction_read_only")
+    if cursor.fetchone() == ("on",):
+        raise SinkUnavailable(f"{target.where} is read-only; is it a standby, or set to read-only?")
+    applied: set[str] = set()
+    cursor.execute(
+        "SELECT to_regclass('_yoyo_migration') IS NOT NULL, has_schema_privilege(current_schema(), 'CREATE')"
+    )
+    there, may_create = cursor.fetchone() or (False, False)
+    if there:
+        cursor.execute("SELECT migration_hash FROM _yoyo_migration")
+        applied = {found for (found,) in cursor.fetchall()}
+    missing = any(migration.hash not in applied for migration in _migrations(timescale))
+    if missing and not may_create:
+        raise SinkRefused(
+            f"{target.where}: tables are missing and user {target.user} may not create them; GRANT CREATE ON SCHEMA "
+            "public to it, or have them made by somebody who may (cluster/sql/README.md)"
+        )
+    return missing
+
+
 def migrate(target: TimescaleTarget) -> bool:
     """Bring the tables up to date. Returns whether TimescaleDB is there (hypertables, compression, retention,
-    aggregates)."""
-    target.connect().close()  # our own error is clearer than yoyo's
+    aggregates). Where they are, a user who may not make any is enough."""
+    try:
+        with closing(target.connect()) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'")
+            timescale = cursor.fetchone() != (0,)
+            missing = _missing(cursor, timescale, target)
+    except psycopg2.Error as error:
+        raise _translate(error, target) from error
+    if missing:
+        _apply(target, timescale)
+    if not timescale and target.where not in _warned:
+        _warned.add(target.where)
+        _log.warning("%s has no TimescaleDB extension: plain tables, no compression, no retention", target.where)
+    return timescale
+
+
+def _apply(target: TimescaleTarget, timescale: bool) -> None:
     try:
         backend = get_backend(target.url)
     except psycopg2.Error as error:
@@ -188,18 +228,11 @@ def migrate(target: TimescaleTarget) -> bool:
         # yoyo's own lock is a row, which a killed process leaves behind forever. This lock ends with the connection.
         backend.execute("SELECT pg_advisory_lock(:key)", {"key": _MIGRATION_LOCK})
         backend.break_lock()
-        answer = backend.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'")
-        timescale = bool(answer.fetchone()[0])
-        folders = [SQL_FOLDER, SQL_FOLDER / "timescaledb"] if timescale else [SQL_FOLDER]
-        backend.apply_migrations(backend.to_apply(read_migrations(*map(str, folders))))
+        backend.apply_migrations(backend.to_apply(_migrations(timescale)))
     except psycopg2.Error as error:
         raise _translate(error, target) from error
     finally:
         backend.connection.close()
-    if not timescale and target.where not in _warned:
-        _warned.add(target.where)
-        _log.warning("%s has no TimescaleDB extension: plain tables, no compression, no retention", target.where)
-    return timescale
 
 
 class _Line:
