@@ -91,6 +91,14 @@ def _electrode(
     diffusivity: Any = e.diffusivity_m2_s
     if relative is not None:
         diffusivity = _table(lambda s: e.diffusivity_m2_s * relative(s), x)
+    hysteresis: dict[str, Any] = {}
+    if e.hysteresis is not None:
+        half = e.hysteresis.half_gap_V
+        hysteresis = {
+            "OCP (lithiation) [V]": _table(lambda s: e.ocp_V(s) - half(s), x),
+            "OCP (delithiation) [V]": _table(lambda s: e.ocp_V(s) + half(s), x),
+            "OCP hysteresis decay constant": e.hysteresis.decay,
+        }
     return {
         "Thickness [m]": e.thickness_m,
         "Porosity": e.porosity,
@@ -104,6 +112,7 @@ def _electrode(
         "Diffusivity [m2.s-1]": diffusivity,
         "Diffusivity activation energy [J.mol-1]": e.diffusivity_activation_J_mol,
         "OCP [V]": _table(e.ocp_V, x),
+        **hysteresis,
         "Entropic change coefficient [V.K-1]": _table(e.entropic_change_V_K, x),
         "Reaction rate constant [mol.m-2.s-1]": e.exchange_rate
         * e.max_concentration_mol_m3

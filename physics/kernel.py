@@ -58,6 +58,8 @@ from physics.layout import (
     GAIN_N,
     GAIN_P,
     HEAT,
+    HYSTERESIS_N,
+    HYSTERESIS_P,
     INSIDE,
     INV_Q_N,
     INV_Q_P,
@@ -296,6 +298,40 @@ def _look_up(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 
 
 @inner
+def half_gap_at(gaps: FloatArray, electrode: int, x: float) -> tuple[float, float]:
+    """From midway to a branch of an open-circuit potential [V], and its slope, at x. `electrode` 0: U_n, 1: U_p."""
+    k = electrode * (2 * TABLE_CELLS) + 2 * int(clip(x, 0.0, 0.9999999) * TABLE_CELLS)
+    slope = gaps[k + 1]
+    return gaps[k] + slope * x, slope
+
+
+@inner
+def towards_branch(h: float, given: float, decay: float) -> float:
+    """State of a hysteresis after its electrode gave this much lithium, as stoichiometry (took it, where below 0)."""
+    branch = 1.0 if given > 0.0 else -1.0
+    moved: float = branch + exp(-0.5 * decay * abs(given)) * (h - branch)
+    return moved
+
+
+@inner
+def follow_hysteresis(block: FloatArray, work: FloatArray, c: CellModel) -> None:
+    """Correct what `_look_up` found midway; only for cells with a hysteresis. Its states follow the step's charge."""
+    for k in range(LANES):
+        dt = work[DT + k]
+        i = (block[CURRENT + k] + block[LEAK + k] * block[VOLTAGE + k]) / block[AREA + k]
+        h_n = towards_branch(block[HYSTERESIS_N + k], dt * work[FLUX_N + k] * block[INV_Q_N + k], c.decay_n)
+        h_p = towards_branch(block[HYSTERESIS_P + k], -dt * i * block[INV_Q_P + k], c.decay_p)
+        gap_n, slope_n = half_gap_at(c.gaps, 0, work[SURFACE_N + k])
+        gap_p, slope_p = half_gap_at(c.gaps, 1, work[SURFACE_P + k])
+        work[OCP_N + k] += h_n * gap_n
+        work[OCP_P + k] += h_p * gap_p
+        work[SLOPE_N + k] += h_n * slope_n
+        work[SLOPE_P + k] += h_p * slope_p
+        block[HYSTERESIS_N + k] = h_n
+        block[HYSTERESIS_P + k] = h_p
+
+
+@inner
 def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Last third: voltage, heat, side reactions, counters, flags."""
     t_ref, transport = c.t_ref, c.transport
@@ -407,6 +443,8 @@ def step_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """
     _currents_and_lithium(block, work, c)
     _look_up(block, work, c)
+    if c.gaps.size > 0:
+        follow_hysteresis(block, work, c)
     _voltage_heat_and_aging(block, work, c)
 
 
@@ -521,7 +559,8 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 
 @inner
 def rest_cells(block: FloatArray, c: CellModel) -> None:
-    """Put cells at rest: modes relaxed, no current, voltage at equilibrium at their temperature; as wet as they are."""
+    """Put cells at rest: modes relaxed, no current, voltage at equilibrium at their temperature; as wet as they are and
+    as far between the branches of a hysteresis."""
     for row in range(PARTICLE_MODES):
         for k in range(LANES):
             block[W_N + row * LANES + k] = 0.0
@@ -544,11 +583,16 @@ def rest_cells(block: FloatArray, c: CellModel) -> None:
         block[CURRENT + k] = 0.0
         block[DRIFT + k] = 0.0
         block[Q_SIDE + k] = 0.0
+    if c.gaps.size > 0:
+        for k in range(LANES):
+            gap_n, gap_p = half_gap_at(c.gaps, 0, block[X_N + k])[0], half_gap_at(c.gaps, 1, block[X_P + k])[0]
+            block[VOLTAGE + k] += block[HYSTERESIS_P + k] * gap_p - block[HYSTERESIS_N + k] * gap_n
 
 
 @inner
 def capacity_of(block: FloatArray, k: int, c: CellModel) -> None:
-    """Follow one cell's stoichiometries at the voltage limits (at rest, 25 degC) as it ages: one Newton step.
+    """Follow one cell's stoichiometries at the voltage limits (as in `modal.stoichiometry_limits`) as it ages: one
+    Newton step.
 
     From one refresh to the next they move by less than 1e-6, so one step from the last value is exact to rounding.
     Plated lithium counts as cyclable, because a discharge strips it.
@@ -561,6 +605,14 @@ def capacity_of(block: FloatArray, k: int, c: CellModel) -> None:
         target = c.voltage_max if upper == 1 else c.voltage_min
         ocp_n, slope_n = lookup(c.tables, 0, x)
         ocp_p, slope_p = lookup(c.tables, 1, (inventory - q_n * x) / q_p)
+        if c.gaps.size > 0:
+            side = 1.0 if upper == 1 else -1.0
+            gap_n, gap_slope_n = half_gap_at(c.gaps, 0, x)
+            gap_p, gap_slope_p = half_gap_at(c.gaps, 1, (inventory - q_n * x) / q_p)
+            ocp_n -= side * gap_n
+            ocp_p += side * gap_p
+            slope_n -= side * gap_slope_n
+            slope_p += side * gap_slope_p
         newton = (target - ocp_p + ocp_n) / (-slope_n - slope_p * q_n / q_p)
         x = clip(x + clip(newton, -0.01, 0.01), X_SURFACE_MIN, 1.0 - X_SURFACE_MIN)
         if upper == 1:

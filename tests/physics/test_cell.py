@@ -44,7 +44,7 @@ def test_heat_warms(current: np.ndarray, soc: float) -> None:
 
 
 @pytest.mark.parametrize("film_m", [None, 300e-9])
-@pytest.mark.parametrize("cell", ["chen2020", "prada2013"])
+@pytest.mark.parametrize("cell", ["chen2020", "prada2013", "ai2022", "dreyer2010"])
 @pytest.mark.parametrize("rate", [0.5, 2.0])
 def test_first_law(cell: str, film_m: float | None, rate: float) -> None:
     """From a state back to the same one, all net electrical energy has become heat. Out fast, back slowly."""
