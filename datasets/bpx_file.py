@@ -52,7 +52,9 @@ _STILL_AIR: Final = 10.0
 _ADIABATIC: Final = 1e-4  # [W/m2K], instead of 0: it is a divisor
 _ISOTHERMAL: Final = 1e7
 CONTACT: Final = "Contact resistance [Ohm]"
-_BRANCH: Final = re.compile(r"(Negative|Positive) electrode (lithiation|delithiation) OCP \[V\]")
+EXCHANGE: Final = "electrode relative reaction rate"
+"""After "Negative" or "Positive", under User-defined, because BPX knows constants only: a factor of stoichiometry."""
+_READ: Final = re.compile(rf"(Negative|Positive) (electrode (lithiation|delithiation) OCP \[V\]|{EXCHANGE})")
 _LARGEST_MISFIT_V: Final = 0.02
 _DECAY: Final = 1000.0  # of a hysteresis whose file has none: all but at once, on the other branch within 1 % of charge
 _OFF_MIDDLE_V: Final = 0.005
@@ -470,6 +472,20 @@ def _hysteresis(
     return middle, HysteresisParameters(half_gap_V=half_gap, decay=float(decay))
 
 
+def _relative_exchange(where: str, own: Mapping[str, Any]) -> Curve | None:
+    """Factor on the reaction rate constant; None where the file has none."""
+    key = where.replace("electrode", EXCHANGE)
+    value = own.get(key)
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            _checked_expression(value)
+        except BpxError as error:
+            raise BpxError(f"User-defined, {key}: {error}") from None
+    return _positive_curve(value, f"User-defined, {key}", 0.5, 1.0)[0]
+
+
 def _electrode(
     section: Any, where: str, c_0: float, full: float, own: Mapping[str, Any], notes: list[str]
 ) -> ElectrodeParameters:
@@ -523,6 +539,7 @@ def _electrode(
         ocp_V=ocp,
         entropic_change_V_K=entropic,
         relative_diffusivity=Divided(curve, diffusivity) if varies else None,
+        relative_exchange=_relative_exchange(where, own),
         hysteresis=hysteresis,
     )
 
@@ -615,7 +632,7 @@ def _cell(name: str, parsed: Any, notes: list[str]) -> CellParameters:
     efficiency = (n.transport_efficiency, s.transport_efficiency, p.transport_efficiency)
     electrolyte = _electrolyte(file.electrolyte, float(c_0), efficiency, notes)
     thermal = _thermal(cell, state, notes)
-    if unread := sorted(name for name in own if name != CONTACT and not _BRANCH.fullmatch(name)):
+    if unread := sorted(name for name in own if name != CONTACT and not _READ.fullmatch(name)):
         notes.append(f"User-defined parameters are left out: {', '.join(unread)}")
     density, heat_capacity = thermal.density_kg_m3, thermal.heat_capacity_J_kgK
     donor = load_cell(AGING_FROM)

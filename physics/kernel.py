@@ -298,11 +298,11 @@ def _look_up(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 
 
 @inner
-def half_gap_at(gaps: FloatArray, electrode: int, x: float) -> tuple[float, float]:
-    """From midway to a branch of an open-circuit potential [V], and its slope, at x. `electrode` 0: U_n, 1: U_p."""
+def along(pieces: FloatArray, electrode: int, x: float) -> tuple[float, float]:
+    """Value and slope at x of `CellModel.gaps` or `exchange`. `electrode` 0: negative, 1: positive."""
     k = electrode * (2 * TABLE_CELLS) + 2 * int(clip(x, 0.0, 0.9999999) * TABLE_CELLS)
-    slope = gaps[k + 1]
-    return gaps[k] + slope * x, slope
+    slope = pieces[k + 1]
+    return pieces[k] + slope * x, slope
 
 
 @inner
@@ -321,8 +321,8 @@ def follow_hysteresis(block: FloatArray, work: FloatArray, c: CellModel) -> None
         i = (block[CURRENT + k] + block[LEAK + k] * block[VOLTAGE + k]) / block[AREA + k]
         h_n = towards_branch(block[HYSTERESIS_N + k], dt * work[FLUX_N + k] * block[INV_Q_N + k], c.decay_n)
         h_p = towards_branch(block[HYSTERESIS_P + k], -dt * i * block[INV_Q_P + k], c.decay_p)
-        gap_n, slope_n = half_gap_at(c.gaps, 0, work[SURFACE_N + k])
-        gap_p, slope_p = half_gap_at(c.gaps, 1, work[SURFACE_P + k])
+        gap_n, slope_n = along(c.gaps, 0, work[SURFACE_N + k])
+        gap_p, slope_p = along(c.gaps, 1, work[SURFACE_P + k])
         work[OCP_N + k] += h_n * gap_n
         work[OCP_P + k] += h_p * gap_p
         work[SLOPE_N + k] += h_n * slope_n
@@ -449,15 +449,21 @@ def step_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 
 
 @inner
+def surface_without_current(block: FloatArray, lane: int, x_row: int, w_row: int) -> float:
+    """Surface stoichiometry, less its quasi-static part."""
+    surface: float = block[x_row + lane]
+    for mode in range(PARTICLE_MODES):
+        surface += block[w_row + mode * LANES + lane]
+    return surface
+
+
+@inner
 def effective_diffusivity(
     block: FloatArray, tables: FloatArray, lane: int, x_row: int, w_row: int, table: int
 ) -> float:
     """D/D_ref of a particle whose diffusivity depends on stoichiometry, for its modes: bilinear in x and x_surf, from
     the tables of `modal.steady_diffusivity`. `table` 0: negative, 1: positive."""
-    x = block[x_row + lane]
-    surface = x
-    for mode in range(PARTICLE_MODES):
-        surface += block[w_row + mode * LANES + lane]
+    x, surface = block[x_row + lane], surface_without_current(block, lane, x_row, w_row)
     at_x, at_surface = GRID_CELLS * clip(x, 0.0, 0.9999999), GRID_CELLS * clip(surface, 0.0, 0.9999999)
     row, column = int(at_x), int(at_surface)
     k = 8 * TABLE_CELLS + (table * (GRID_CELLS + 1) + row) * (GRID_CELLS + 1) + column
@@ -481,6 +487,14 @@ def vary_diffusivity(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         work[SCRATCH_P + k] *= relative
         block[GAIN_P + k] /= relative
         block[SENSE_P + k] = work[DT + k] * block[INV_Q_P + k] + block[GAIN_P + k] * STATIC_WEIGHT
+
+
+@inner
+def vary_exchange(block: FloatArray, c: CellModel) -> None:
+    """The same for cells whose exchange rates depend on stoichiometry."""
+    for k in range(LANES):
+        block[KINETIC_N + k] /= along(c.exchange, 0, surface_without_current(block, k, X_N, W_N))[0]
+        block[KINETIC_P + k] /= along(c.exchange, 1, surface_without_current(block, k, X_P, W_P))[0]
 
 
 @inner
@@ -538,6 +552,8 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         block[SENSE_E + k] = c.static_e_n - c.static_e_p
     if c.varying_diffusivity:
         vary_diffusivity(block, work, c)
+    if c.exchange.size > 0:
+        vary_exchange(block, c)
     for mode in range(PARTICLE_MODES):
         row = mode * LANES
         for k in range(LANES):
@@ -585,7 +601,7 @@ def rest_cells(block: FloatArray, c: CellModel) -> None:
         block[Q_SIDE + k] = 0.0
     if c.gaps.size > 0:
         for k in range(LANES):
-            gap_n, gap_p = half_gap_at(c.gaps, 0, block[X_N + k])[0], half_gap_at(c.gaps, 1, block[X_P + k])[0]
+            gap_n, gap_p = along(c.gaps, 0, block[X_N + k])[0], along(c.gaps, 1, block[X_P + k])[0]
             block[VOLTAGE + k] += block[HYSTERESIS_P + k] * gap_p - block[HYSTERESIS_N + k] * gap_n
 
 
@@ -607,8 +623,8 @@ def capacity_of(block: FloatArray, k: int, c: CellModel) -> None:
         ocp_p, slope_p = lookup(c.tables, 1, (inventory - q_n * x) / q_p)
         if c.gaps.size > 0:
             side = 1.0 if upper == 1 else -1.0
-            gap_n, gap_slope_n = half_gap_at(c.gaps, 0, x)
-            gap_p, gap_slope_p = half_gap_at(c.gaps, 1, (inventory - q_n * x) / q_p)
+            gap_n, gap_slope_n = along(c.gaps, 0, x)
+            gap_p, gap_slope_p = along(c.gaps, 1, (inventory - q_n * x) / q_p)
             ocp_n -= side * gap_n
             ocp_p += side * gap_p
             slope_n -= side * gap_slope_n

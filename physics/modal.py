@@ -77,6 +77,8 @@ class CellModel(NamedTuple):
     gaps: FloatArray
     """Half of the gap between the branches of U_n and of U_p, in linear pieces, flat: (electrode, piece, value at 0 and
     slope). Empty where neither electrode has a hysteresis."""
+    exchange: FloatArray
+    """Factors on both electrodes' exchange rates, in such pieces. Empty where neither depends on stoichiometry."""
     decay_n: float
     """Of the hysteresis' state."""
     decay_p: float
@@ -349,12 +351,12 @@ def cell_tables(cell: CellParameters) -> FloatArray:
     return np.concatenate([part.reshape(-1) for part in parts])
 
 
-def gap_tables(cell: CellParameters) -> FloatArray:
-    """`CellModel.gaps`."""
-    halves = [e.hysteresis and e.hysteresis.half_gap_V for e in (cell.negative, cell.positive)]
-    if halves == [None, None]:
+def _both(negative: Curve | None, positive: Curve | None, without: Curve) -> FloatArray:
+    """Linear pieces of a curve of each electrode, flat: (electrode, piece, value at 0 and slope). `without`: stands for
+    one that is None; nothing where both are."""
+    if negative is None and positive is None:
         return np.empty(0)
-    return np.concatenate([_lines(half or np.zeros_like).reshape(-1) for half in halves])
+    return np.concatenate([_lines(curve or without).reshape(-1) for curve in (negative, positive)])
 
 
 def half_gap(model: CellModel, electrode: int, x: FloatArray) -> FloatArray:
@@ -483,7 +485,12 @@ def build_model(cell: CellParameters) -> CellModel:
     model = CellModel(
         tables=cell_tables(cell),
         varying_diffusivity=_varying_diffusivity(cell),
-        gaps=gap_tables(cell),
+        gaps=_both(
+            n.hysteresis.half_gap_V if n.hysteresis else None,
+            p.hysteresis.half_gap_V if p.hysteresis else None,
+            np.zeros_like,
+        ),
+        exchange=_both(n.relative_exchange, p.relative_exchange, np.ones_like),
         decay_n=n.hysteresis.decay if n.hysteresis else 0.0,
         decay_p=p.hysteresis.decay if p.hysteresis else 0.0,
         area=cell.area_m2,

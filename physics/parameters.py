@@ -61,6 +61,8 @@ class ElectrodeParameters:
     """dU/dT, of stoichiometry."""
     relative_diffusivity: Curve | None = None
     """D(x)/`diffusivity_m2_s`, of stoichiometry. None: 1."""
+    relative_exchange: Curve | None = None
+    """Factor on `exchange_rate`, of the surface's stoichiometry. None: 1."""
     hysteresis: HysteresisParameters | None = None
     """None: not modelled."""
 

@@ -210,8 +210,8 @@ def branches_in_fields(values: dict[str, Any]) -> None:
 def test_branches_of_a_hysteresis(
     written: Callable[[Change], Path], change: Change, option: str, voltage_mV: float
 ) -> None:
-    """Discharged, charged and driven, beside PyBaMM's import of the same file. For a file that does not say how fast its
-    branches are reached, PyBaMM has a model that switches at once: compared where ours has arrived."""
+    """Discharged, charged and driven, beside PyBaMM's import of the same file. Without a decay constant in the file,
+    beside its model that switches at once, where ours has arrived."""
     path = written(change)
     made = load_bpx(path)
     assert any("no decay constant" in note for note in made.notes) == (change is branches_user_defined)
