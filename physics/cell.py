@@ -44,10 +44,8 @@ from physics.layout import (
     HEAT,
     HYSTERESIS_N,
     HYSTERESIS_P,
-    LAM_SCALE,
     LANES,
     PLATED,
-    PLATING_SCALE,
     POWER,
     Q_LAM,
     Q_SEI,
@@ -71,7 +69,7 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.modal import CellModel, cell_model
+from physics.modal import CellModel, acting, cell_model
 from physics.parameters import BetweenBranches, CellParameters, FloatArray
 from physics.population import aged_limits, usual_branches
 
@@ -305,8 +303,6 @@ def rested_block(
     capacity_scale: float = 1.0,
     resistance_scale: float = 1.0,
     sei: bool = True,
-    plating: bool = True,
-    lam: bool = True,
     dry_out: bool = True,
 ) -> FloatArray:
     """A block of 128 equal cells at rest at their ambient temperature, shape (BLOCK_SIZE,)."""
@@ -333,8 +329,6 @@ def rested_block(
         COOLING_SCALE: 1.0,
         FILM_SCALE: 1.0,
         SEI_SCALE: 1.0 if sei else 0.0,
-        PLATING_SCALE: 1.0 if plating else 0.0,
-        LAM_SCALE: 1.0 if lam else 0.0,
     }
     for offset, value in values.items():
         block[offset : offset + LANES] = value
@@ -391,7 +385,7 @@ def simulate_cell(
         if not 0.01 <= scale <= 100.0:
             raise ValueError(f"{name} must be from 0.01 to 100, got {scale}")
     check_branches(initial_hysteresis)
-    model = cell_model(cell)
+    model = acting(cell_model(cell), plating=plating, lam=lam)
     thickest = model.porosity_n / model.area_n
     if sei_thickness_m is not None and not model.sei_initial <= sei_thickness_m <= thickest:
         raise ValueError(
@@ -407,8 +401,6 @@ def simulate_cell(
         capacity_scale=capacity_scale,
         resistance_scale=resistance_scale,
         sei=sei,
-        plating=plating,
-        lam=lam,
         dry_out=dry_out,
     )
     limits = (model.voltage_min, model.voltage_max) if voltage_limits else (0.0, _NO_LIMIT_V)

@@ -99,7 +99,6 @@ from physics.layout import (
     HYSTERESIS_N,
     HYSTERESIS_P,
     K_STUCK,
-    LAM_SCALE,
     LANES,
     LEAK,
     MASS,
@@ -114,7 +113,6 @@ from physics.layout import (
     PARALLEL,
     PARKED_W,
     PLATED,
-    PLATING_SCALE,
     POWER_LEFT,
     Q_LAM,
     Q_SEI,
@@ -506,7 +504,7 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
     put(PACK_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(WHOLE_AREA, model.area * p.capacity_scale[of])
     put(RESERVE, p.electrolyte_reserve[of])
-    for offset in (PLATING_SCALE, LAM_SCALE, COOLING_SCALE, COOLING_HEALTH, TRACE_END, POWER_LEFT):
+    for offset in (COOLING_SCALE, COOLING_HEALTH, TRACE_END, POWER_LEFT):
         put(offset, 1.0)
     put(MODE, CHARGING)
     put(WARM_TO, KELVIN + HEAT_BELOW_C)

@@ -67,7 +67,6 @@ from physics.layout import (
     KINETIC_P,
     LAM_N,
     LAM_P,
-    LAM_SCALE,
     LANES,
     LEAK,
     OCP_N,
@@ -76,7 +75,6 @@ from physics.layout import (
     PARTICLE_MODES,
     PLATE,
     PLATED,
-    PLATING_SCALE,
     POWER,
     PUMP,
     Q_LAM,
@@ -537,14 +535,14 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
             block[SEI_SCALE + k] * (1.0 + block[SEI_EXTRA + k]) * c.sei_current * active_n * reaction
         )
         block[SEI_DIFFUSION + k] = c.sei_rate_over_diffusivity * length * reaction * exp(-c.e_sei_diffusion * inverse_t)
-        block[PLATE + k] = block[PLATING_SCALE + k] * c.plating_current * active_n
-        block[STRIP + k] = block[PLATING_SCALE + k] * c.stripping * active_n
+        block[PLATE + k] = c.plating_current * active_n
+        block[STRIP + k] = c.stripping * active_n
         block[DYING + k] = c.dead_rate * c.sei_initial / length
         block[SPREAD_OHM + k] = 1.5 * ohmic_n
         block[SPREAD_SALT + k] = c.spread_salt * slower_pores
         wet(block, k, c)
-        block[LAM_N + k] = block[LAM_SCALE + k] * c.lam_n * exp(c.e_lam_n * inverse_t)
-        block[LAM_P + k] = block[LAM_SCALE + k] * c.lam_p * exp(c.e_lam_p * inverse_t)
+        block[LAM_N + k] = c.lam_n * exp(c.e_lam_n * inverse_t)
+        block[LAM_P + k] = c.lam_p * exp(c.e_lam_p * inverse_t)
         block[THERMAL_RESISTANCE + k] = 1.0 / (c.cooling * block[COOLING_SCALE + k])
         block[DECAY_T + k] = exp(-dt * c.cooling * block[COOLING_SCALE + k] / c.heat_capacity)
         block[SENSE_N + k] = dt * inv_q_n + block[GAIN_N + k] * STATIC_WEIGHT

@@ -106,8 +106,6 @@ COOLING_SCALE: Final = _rows()  # factor on h A
 COOLING_HEALTH: Final = _rows()  # share of the active cooling that is left, 1 to 0
 FILM_SCALE: Final = _rows()  # factor on the SEI's resistivity
 SEI_SCALE: Final = _rows()  # factor on the SEI's rate; 0 switches it off
-PLATING_SCALE: Final = _rows()  # factor on the rate of plating and stripping
-LAM_SCALE: Final = _rows()  # factor on the loss of active material
 AMBIENT: Final = _rows()  # air around the cell [K]
 
 # --- VEHICLE --------------------------------------------------------------------------------------------------------

@@ -574,6 +574,13 @@ def build_model(cell: CellParameters) -> CellModel:
     return model._replace(x_full=float(full[0]), x_empty=float(empty[0]), series=series)
 
 
+def acting(model: CellModel, *, plating: bool, lam: bool) -> CellModel:
+    """The cell without the mechanisms that are switched off."""
+    if not plating:
+        model = model._replace(plating_current=0.0, stripping=0.0)
+    return model if lam else model._replace(lam_n=0.0, lam_p=0.0)
+
+
 def in_pack(model: CellModel) -> CellModel:
     """A cell that has its share of a pack's thermal mass, and exchanges heat with the air as slowly as a pack does."""
     half = np.array([0.5 * (model.x_full + model.x_empty)])

@@ -201,7 +201,8 @@ CHAYAMBUKA2022: Final[CellParameters] = replace(
         conductivity_activation_J_mol=0.0,
         bruggeman=1.5,
     ),
-    sei=replace(CHEN2020.sei, rate_m_s=1e-40),  # as good as none
+    # As good as none: a ten-billionth of graphite's.
+    sei=replace(CHEN2020.sei, rate_m_s=6.6e-27, ec_diffusivity_m2_s=1.3e-31),
     plating=None,
     lam_negative=None,
     lam_positive=None,
