@@ -99,6 +99,7 @@ AI2022 = replace(
     does_not_claim=(
         "currents between graphite and silicon (both are one kind of particle)",
         "how fast silicon moves from one branch to the other (assumed)",
+        "the capacity that is printed on the cell: the set holds 5.7 Ah between 2.5 and 4.2 V",
         "aging of silicon: aging constants are those of chen2020",
         *CHEN2020.does_not_claim[1:],
     ),

@@ -143,7 +143,7 @@ CHAYAMBUKA2022: Final[CellParameters] = replace(
         "aging: none is modelled",
         "any influence of temperature: all was measured at 25 degC; heat capacity and cooling are those of the layers",
         "1C and above (see above)",
-        "a cell that is made: it is one pair of electrodes from the laboratory",
+        "a cell that is made, or a vehicle's: it is one pair of electrodes from the laboratory",
     ),
     nominal_capacity_Ah=3e-3,
     voltage_min_V=2.0,

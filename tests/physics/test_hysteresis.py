@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from physics import CellParameters, load_cell, simulate_cell, simulate_protocol
+from physics import CellParameters, FleetPhysics, draw_population, load_cell, simulate_cell, simulate_protocol
 from physics.cell import rested_block
 from physics.layout import CAPACITY_REFRESH_S, LANES
 from physics.modal import cell_model, stoichiometry_limits
@@ -91,6 +91,15 @@ def test_a_gap_of_nothing_changes_nothing() -> None:
     one, other = (simulate_cell(c, current, initial_soc=0.6) for c in (cell, also))
     np.testing.assert_array_equal(one.voltage_V, other.voltage_V)
     np.testing.assert_array_equal(one.temperature_C, other.temperature_C)
+
+
+@pytest.mark.parametrize("name", [*CELLS, "chayambuka2022"])
+def test_a_fleet_of_them(name: str, cycles: list[np.ndarray]) -> None:
+    fleet = FleetPhysics(draw_population(1, np.arange(20), name), cycles=cycles, start_s=1_767_225_600 + 6 * 3600)
+    told = fleet.advance(3600, 60)
+    for column, values in told.items():
+        if np.asarray(values).dtype.kind == "f":
+            assert np.isfinite(values).all(), column
 
 
 def test_nonsense_is_refused() -> None:
