@@ -33,7 +33,15 @@ import numpy as np
 from physics.cells import load_cell
 from physics.constants import COLDEST_C, FARADAY, HOTTEST_C, KELVIN
 from physics.modal import cell_model
-from physics.parameters import CellParameters, Curve, ElectrodeParameters, ElectrolyteParameters, FloatArray
+from physics.parameters import (
+    BetweenBranches,
+    CellParameters,
+    Curve,
+    ElectrodeParameters,
+    ElectrolyteParameters,
+    FloatArray,
+    HysteresisParameters,
+)
 
 AGING_FROM: Final = "okane2022"
 _SECTIONS: Final = ("Cell", "Electrolyte", "Negative electrode", "Positive electrode", "Separator")
@@ -44,8 +52,12 @@ _STILL_AIR: Final = 10.0
 _ADIABATIC: Final = 1e-4  # [W/m2K], instead of 0: it is a divisor
 _ISOTHERMAL: Final = 1e7
 CONTACT: Final = "Contact resistance [Ohm]"
-_BRANCH: Final = re.compile(r"(Negative|Positive) electrode (lithiation|delithiation) OCP \[V\]")
+EXCHANGE: Final = "electrode relative reaction rate"
+"""After "Negative" or "Positive", under User-defined, because BPX knows constants only: a factor of stoichiometry."""
+_READ: Final = re.compile(rf"(Negative|Positive) (electrode (lithiation|delithiation) OCP \[V\]|{EXCHANGE})")
 _LARGEST_MISFIT_V: Final = 0.02
+_DECAY: Final = 1000.0  # of a hysteresis whose file has none: all but at once, on the other branch within 1 % of charge
+_OFF_MIDDLE_V: Final = 0.005
 _PLAUSIBLE: Final = {
     "Thickness [m]": (1e-7, 1e-2),
     "Particle radius [m]": (1e-9, 1e-3),
@@ -137,14 +149,16 @@ class Divided:
 
 
 @dataclass(frozen=True)
-class Mean:
-    """The mean of two curves."""
+class Weighted:
+    """The sum of two curves, each times its weight."""
 
     one: Curve
     other: Curve
+    weights: tuple[float, float]
 
     def __call__(self, x: FloatArray) -> FloatArray:
-        return np.asarray(0.5 * (self.one(x) + self.other(x)), dtype=np.float64)
+        a, b = self.weights
+        return np.asarray(a * self.one(x) + b * self.other(x), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -158,6 +172,8 @@ class BpxCell:
     """Between the cut-offs, 0 to 1. None: the file does not say."""
     initial_C: float | None = None
     ambient_C: float | None = None
+    initial_hysteresis: BetweenBranches = (None, None)
+    """Of the negative and the positive electrode, -1 (lithiation branch) to 1 (delithiation)."""
 
 
 def load_bpx(path: Path | str) -> BpxCell:
@@ -183,13 +199,14 @@ def load_bpx(path: Path | str) -> BpxCell:
     try:
         parameters = _cell(path.name.removesuffix(".json").removesuffix(".bpx"), parsed, notes)
         start = _start(parsed, parameters)
+        between = _initial_hysteresis(parsed.state)
     except ValueError as error:
         raise BpxError(f"{path}: {error}") from None
     if legacy:  # `bpx` fills in a state of charge, and temperatures where the file has none
         start["initial_soc"] = None
         for name, key in (("initial_C", "Initial temperature [K]"), ("ambient_C", "Ambient temperature [K]")):
             start[name] = start[name] if key in dated else None
-    return BpxCell(parameters, tuple(notes), **start)
+    return BpxCell(parameters, tuple(notes), **start, initial_hysteresis=between)
 
 
 def _start(parsed: Any, cell: CellParameters) -> dict[str, float | None]:
@@ -215,6 +232,18 @@ def _start(parsed: Any, cell: CellParameters) -> dict[str, float | None]:
         x = n.minimum_stoichiometry + soc * (n.maximum_stoichiometry - n.minimum_stoichiometry)
         start["initial_soc"] = min(max((x - model.x_empty) / (model.x_full - model.x_empty), 0.0), 1.0)
     return start
+
+
+def _initial_hysteresis(state: Any) -> BetweenBranches:
+    """Where the file's State starts both electrodes between their branches."""
+    initial = state.initial_conditions if state is not None else None
+    if initial is None:
+        return None, None
+    negative, positive = initial.initial_hysteresis_state_negative, initial.initial_hysteresis_state_positive
+    for which, value in (("Negative", negative), ("Positive", positive)):
+        if value is not None and not (isinstance(value, (int, float)) and -1.0 <= value <= 1.0):
+            raise BpxError(f"State, Initial hysteresis state: {which} electrode: expected -1 to 1, got {value!r}")
+    return negative, positive
 
 
 # --- before validation: what the package would report in many lines, or execute -------------------------------------
@@ -378,9 +407,11 @@ def _energy(section: Any, field: str, what: str, missing: list[str]) -> float:
     return float(value or 0.0)
 
 
-def _ocp(section: Any, where: str, own: Mapping[str, Any], notes: list[str]) -> Curve:
-    """Open-circuit potential. Some files leave `OCP [V]` constant and give the branches of its hysteresis instead, in
-    fields of their own (BPX 1.1) or, before there were any, under User-defined with PyBaMM's names."""
+def _ocp(
+    section: Any, where: str, own: Mapping[str, Any], notes: list[str]
+) -> tuple[Curve, HysteresisParameters | None]:
+    """Open-circuit potential and its hysteresis. The branches of a hysteresis have fields of their own (BPX 1.1) or,
+    before there were any, stand under User-defined with PyBaMM's names; some files leave `OCP [V]` constant then."""
     curve = _curve(section.ocp, f"{where}, OCP [V]", 0.0, 1.0)
     branches = {}
     for field, name in ((section.ocp_lith, "lithiation"), (section.ocp_delith, "delithiation")):
@@ -393,20 +424,66 @@ def _ocp(section: Any, where: str, own: Mapping[str, Any], notes: list[str]) -> 
                 raise BpxError(f"User-defined, {key}: {error}") from None
         if value is not None:
             branches[name] = _curve(value, key, 0.0, 1.0)
-    values = curve(np.linspace(section.minimum_stoichiometry, section.maximum_stoichiometry, 65))
+    x = np.linspace(section.minimum_stoichiometry, section.maximum_stoichiometry, 65)
+    values = curve(x)
     constant = float(np.ptp(values)) < 1e-9
+    if len(branches) == 2:
+        middle, hysteresis = _hysteresis(section.gamma_hys, where, branches, x, notes)
+        off = float(np.abs(middle(x) - values).max())
+        if not constant and off > _OFF_MIDDLE_V:
+            notes.append(
+                f"{where}: OCP [V] is up to {1e3 * off:.0f} mV off the middle of its branches; the branches count"
+            )
+        return middle, hysteresis
     if constant and branches:
-        taken = f"{'the mean of ' if len(branches) == 2 else ''}its {' and '.join(branches)} branch"
-        notes.append(f"{where}: OCP [V] is the constant {values[0]:g}; taken as {taken} (hysteresis is not modelled)")
-        curves = list(branches.values())
-        return Mean(curves[0], curves[-1])
+        ((name, branch),) = branches.items()
+        notes.append(f"{where}: OCP [V] is the constant {values[0]:g}; taken as its {name} branch, the only one")
+        return branch, None
     if constant and abs(values[0]) < 1e-9:
         raise BpxError(
             f"{where}, OCP [V]: expected a formula, a table, or branches of a hysteresis; got the constant 0"
         )
     if branches:
-        notes.append(f"{where}: hysteresis is not modelled; its one open-circuit potential is used")
-    return curve
+        notes.append(f"{where}: a hysteresis needs two branches, there is one; OCP [V] is used")
+    return curve, None
+
+
+def _hysteresis(
+    decay: Any, where: str, branches: Mapping[str, Curve], x: FloatArray, notes: list[str]
+) -> tuple[Curve, HysteresisParameters | None]:
+    """The middle of two branches, and the hysteresis between them (None where they are the same). `x`: as far as the
+    electrode is used."""
+    lithiation, delithiation = branches["lithiation"], branches["delithiation"]
+    middle = Weighted(lithiation, delithiation, (0.5, 0.5))
+    half_gap = Weighted(lithiation, delithiation, (-0.5, 0.5))
+    halves = half_gap(x)
+    if float(np.abs(halves).max()) < 1e-6:
+        return middle, None
+    if float(halves.mean()) < 0.0:
+        raise BpxError(
+            f"{where}: expected the delithiation branch of its OCP above the lithiation branch, got it"
+            f" {-2e3 * halves.mean():.1f} mV below on average"
+        )
+    if decay is None:
+        notes.append(f"{where}: no decay constant of its hysteresis in the file; taken as {_DECAY:g}")
+        decay = _DECAY
+    if not (math.isfinite(decay) and decay > 0.0):
+        raise BpxError(f"{where}, OCP hysteresis decay constant: expected a positive number, got {decay!r}")
+    return middle, HysteresisParameters(half_gap_V=half_gap, decay=float(decay))
+
+
+def _relative_exchange(where: str, own: Mapping[str, Any]) -> Curve | None:
+    """Factor on the reaction rate constant; None where the file has none."""
+    key = where.replace("electrode", EXCHANGE)
+    value = own.get(key)
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            _checked_expression(value)
+        except BpxError as error:
+            raise BpxError(f"User-defined, {key}: {error}") from None
+    return _positive_curve(value, f"User-defined, {key}", 0.5, 1.0)[0]
 
 
 def _electrode(
@@ -426,7 +503,7 @@ def _electrode(
     middle = 0.5 * (low + high)
     curve, diffusivity = _positive_curve(section.diffusivity, f"{where}, Diffusivity [m2.s-1]", middle, 1.0, floor=1e-4)
     varies = not isinstance(section.diffusivity, (int, float))
-    ocp = _ocp(section, where, own, notes)
+    ocp, hysteresis = _ocp(section, where, own, notes)
     if section.dudt is None:
         notes.append(f"{where}: no entropic change in the file; taken as 0")
     entropic = _curve(section.dudt or 0.0, f"{where}, Entropic change coefficient [V.K-1]", 0.0, 1.0)
@@ -462,6 +539,8 @@ def _electrode(
         ocp_V=ocp,
         entropic_change_V_K=entropic,
         relative_diffusivity=Divided(curve, diffusivity) if varies else None,
+        relative_exchange=_relative_exchange(where, own),
+        hysteresis=hysteresis,
     )
 
 
@@ -553,7 +632,7 @@ def _cell(name: str, parsed: Any, notes: list[str]) -> CellParameters:
     efficiency = (n.transport_efficiency, s.transport_efficiency, p.transport_efficiency)
     electrolyte = _electrolyte(file.electrolyte, float(c_0), efficiency, notes)
     thermal = _thermal(cell, state, notes)
-    if unread := sorted(name for name in own if name != CONTACT and not _BRANCH.fullmatch(name)):
+    if unread := sorted(name for name in own if name != CONTACT and not _READ.fullmatch(name)):
         notes.append(f"User-defined parameters are left out: {', '.join(unread)}")
     density, heat_capacity = thermal.density_kg_m3, thermal.heat_capacity_J_kgK
     donor = load_cell(AGING_FROM)
@@ -599,12 +678,13 @@ def _cell(name: str, parsed: Any, notes: list[str]) -> CellParameters:
 
 
 def _compare_limits(cell: CellParameters, n: Any, p: Any, notes: list[str]) -> None:
-    """Compare the open-circuit voltages at the stoichiometry limits with the cut-offs."""
-    for what, cut, x_n, x_p in (
-        ("full", cell.voltage_max_V, n.maximum_stoichiometry, p.minimum_stoichiometry),
-        ("empty", cell.voltage_min_V, n.minimum_stoichiometry, p.maximum_stoichiometry),
+    """Compare the open-circuit voltages at the stoichiometry limits with the cut-offs: after a charge and after a
+    discharge."""
+    for what, cut, x_n, x_p, side in (
+        ("full", cell.voltage_max_V, n.maximum_stoichiometry, p.minimum_stoichiometry, 1.0),
+        ("empty", cell.voltage_min_V, n.minimum_stoichiometry, p.maximum_stoichiometry, -1.0),
     ):
-        ocv = float(cell.positive.ocp_V(np.array([x_p]))[0] - cell.negative.ocp_V(np.array([x_n]))[0])
+        ocv = _on_branch(cell.positive, x_p, side) - _on_branch(cell.negative, x_n, -side)
         if not math.isfinite(ocv) or ocv <= 0.0:
             raise BpxError(
                 f"expected an open-circuit voltage above 0 at the {what} cell's stoichiometries, got {ocv:g} V"
@@ -614,3 +694,10 @@ def _compare_limits(cell: CellParameters, n: Any, p: Any, notes: list[str]) -> N
                 f"at its {what} stoichiometries the cell rests at {ocv:.3f} V, its cut-off is {cut:g} V;"
                 " charge counts between the cut-offs"
             )
+
+
+def _on_branch(e: ElectrodeParameters, x: float, state: float) -> float:
+    """Open-circuit potential of an electrode in this state of its hysteresis [V]."""
+    at = np.array([x])
+    gap = e.hysteresis.half_gap_V(at)[0] if e.hysteresis else 0.0
+    return float(e.ocp_V(at)[0] + state * gap)

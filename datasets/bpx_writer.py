@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from datasets.bpx_file import CONTACT
+from datasets.bpx_file import CONTACT, EXCHANGE
 from datasets.log.durable import replace_file
 from physics.constants import FARADAY
 from physics.modal import TABLE_CELLS, cell_model
@@ -73,12 +73,21 @@ def _contents(cell: CellParameters, title: str, description: str) -> dict[str, A
                 "Porosity": cell.separator_porosity,
                 "Transport efficiency": efficiency_s,
             },
-            "User-defined": {CONTACT: cell.contact_resistance_Ohm + film},
+            "User-defined": {CONTACT: cell.contact_resistance_Ohm + film} | _relative_exchange(cell),
         },
         "State": {
             "Initial conditions": {"Initial electrolyte concentration [mol.m-3]": c_0},
             "Thermal environment": {"Heat transfer coefficient [W.m-2.K-1]": cell.heat_transfer_W_m2K},
         },
+    }
+
+
+def _relative_exchange(cell: CellParameters) -> dict[str, Any]:
+    x = np.linspace(0.0, 1.0, TABLE_CELLS + 1)
+    return {
+        f"{name} {EXCHANGE}": _table(e.relative_exchange, x)
+        for name, e in (("Negative", cell.negative), ("Positive", cell.positive))
+        if e.relative_exchange is not None
     }
 
 
@@ -91,6 +100,14 @@ def _electrode(
     diffusivity: Any = e.diffusivity_m2_s
     if relative is not None:
         diffusivity = _table(lambda s: e.diffusivity_m2_s * relative(s), x)
+    hysteresis: dict[str, Any] = {}
+    if e.hysteresis is not None:
+        half = e.hysteresis.half_gap_V
+        hysteresis = {
+            "OCP (lithiation) [V]": _table(lambda s: e.ocp_V(s) - half(s), x),
+            "OCP (delithiation) [V]": _table(lambda s: e.ocp_V(s) + half(s), x),
+            "OCP hysteresis decay constant": e.hysteresis.decay,
+        }
     return {
         "Thickness [m]": e.thickness_m,
         "Porosity": e.porosity,
@@ -104,6 +121,7 @@ def _electrode(
         "Diffusivity [m2.s-1]": diffusivity,
         "Diffusivity activation energy [J.mol-1]": e.diffusivity_activation_J_mol,
         "OCP [V]": _table(e.ocp_V, x),
+        **hysteresis,
         "Entropic change coefficient [V.K-1]": _table(e.entropic_change_V_K, x),
         "Reaction rate constant [mol.m-2.s-1]": e.exchange_rate
         * e.max_concentration_mol_m3

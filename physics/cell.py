@@ -42,10 +42,10 @@ from physics.layout import (
     FLAG_RANGE,
     FLAG_VOLTAGE,
     HEAT,
-    LAM_SCALE,
+    HYSTERESIS_N,
+    HYSTERESIS_P,
     LANES,
     PLATED,
-    PLATING_SCALE,
     POWER,
     Q_LAM,
     Q_SEI,
@@ -69,12 +69,12 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.modal import CellModel, cell_model
-from physics.parameters import CellParameters, FloatArray
-from physics.population import aged_limits
+from physics.modal import CellModel, acting, cell_model
+from physics.parameters import BetweenBranches, CellParameters, FloatArray
+from physics.population import aged_limits, usual_branches
 
 _NO_LIMIT_V: Final = 1e3
-PROFILE_ROWS: Final = 17  # that `run_profile` writes
+PROFILE_ROWS: Final = 19  # that `run_profile` writes
 WITHIN_V: Final = 1e-3  # how well `step_within_limits` meets a voltage limit
 _TRIALS: Final = 40
 _SPENT_V: Final = 1.0  # how far a spent surface counts as beyond the limit
@@ -99,6 +99,10 @@ class CellResult(Mapping[str, Any]):
     sei_thickness_m: FloatArray
     stoichiometry_n: FloatArray
     stoichiometry_p: FloatArray
+    hysteresis_n: FloatArray
+    """Between the branches of the negative open-circuit potential: -1 lithiation, 1 delithiation. Without effect where
+    the electrode has no hysteresis."""
+    hysteresis_p: FloatArray
     plated_C: FloatArray
     """Reversibly plated lithium as charge [C]."""
     dead_C: FloatArray
@@ -125,6 +129,13 @@ class CellResult(Mapping[str, Any]):
     def keys(self) -> Any:
         """Names of the arrays."""
         return [field.name for field in fields(self)]
+
+
+def check_branches(hysteresis: BetweenBranches) -> None:
+    """ValueError where a state is not from -1 to 1."""
+    for state in hysteresis:
+        if state is not None and not -1.0 <= state <= 1.0:
+            raise ValueError(f"initial_hysteresis must be from -1 to 1, got {state}")
 
 
 @kernel
@@ -222,7 +233,7 @@ def run_profile(
     out: FloatArray,
 ) -> None:
     """Drive all lanes of a block, which are alike, through demands of shape (n,) between v_low and v_high [V]; lane 0
-    goes to `out`, shape (17, n)."""
+    goes to `out`, shape (PROFILE_ROWS, n)."""
     work, before = np.zeros(WORK_SIZE), np.empty(ROWS)
     work[DT : DT + LANES] = dt
     work[VOLTAGE_LOW : VOLTAGE_LOW + LANES] = v_low
@@ -256,6 +267,8 @@ def run_profile(
         out[14, tick] = block[ACTIVE_N]
         out[15, tick] = block[ACTIVE_P]
         out[16, tick] = block[Q_LAM]
+        out[17, tick] = block[HYSTERESIS_N]
+        out[18, tick] = block[HYSTERESIS_P]
         out[11, tick] = 1.0 * block[FLAG_RANGE] + 2.0 * block[FLAG_VOLTAGE] + 4.0 * block[FLAG_POWER]
 
 
@@ -285,16 +298,16 @@ def rested_block(
     *,
     soc: float,
     temperature_C: float,
+    hysteresis: BetweenBranches = (None, None),
     sei_thickness_m: float | None = None,
     capacity_scale: float = 1.0,
     resistance_scale: float = 1.0,
     sei: bool = True,
-    plating: bool = True,
-    lam: bool = True,
     dry_out: bool = True,
 ) -> FloatArray:
     """A block of 128 equal cells at rest at their ambient temperature, shape (BLOCK_SIZE,)."""
     block = np.zeros(BLOCK_SIZE)
+    h_n, h_p = (usual if given is None else given for usual, given in zip(usual_branches(soc), hysteresis, strict=True))
     film = model.sei_initial if sei_thickness_m is None else sei_thickness_m
     inventory, x_full, x_empty = (float(v[0]) for v in aged_limits(model, np.array([film])))
     x_n = x_empty + soc * (x_full - x_empty)
@@ -303,6 +316,8 @@ def rested_block(
         X_P: (inventory - model.q_n * x_n) / model.q_p,
         X_FULL: x_full,
         X_EMPTY: x_empty,
+        HYSTERESIS_N: h_n,
+        HYSTERESIS_P: h_p,
         TEMPERATURE: temperature_C + KELVIN,
         AMBIENT: temperature_C + KELVIN,
         Q_SEI: film / model.sei_length,
@@ -314,8 +329,6 @@ def rested_block(
         COOLING_SCALE: 1.0,
         FILM_SCALE: 1.0,
         SEI_SCALE: 1.0 if sei else 0.0,
-        PLATING_SCALE: 1.0 if plating else 0.0,
-        LAM_SCALE: 1.0 if lam else 0.0,
     }
     for offset, value in values.items():
         block[offset : offset + LANES] = value
@@ -330,6 +343,7 @@ def simulate_cell(
     initial_soc: float = 0.9,
     ambient_C: float = 25.0,
     *,
+    initial_hysteresis: BetweenBranches = (None, None),
     sei: bool = True,
     plating: bool = True,
     lam: bool = True,
@@ -346,6 +360,9 @@ def simulate_cell(
     step_s            [s]
     initial_soc       0 to 1, between the cell's own voltage limits at rest
     ambient_C         air around the cell [degC]; the cell loses heat to it by `heat_transfer_W_m2K`
+    initial_hysteresis   between the branches of the open-circuit potentials, negative and positive: -1 lithiation, 1
+                      delithiation. Default: on the branches of a charge where full, of a discharge where empty, in
+                      proportion between
     sei, plating, lam False switches off SEI growth, lithium plating or loss of active material
     dry_out           False: its electrolyte suffices for any film
     voltage_limits    True: the cell's limits cut the current, as a battery management system would; False: they do not
@@ -367,7 +384,8 @@ def simulate_cell(
     for name, scale in (("capacity_scale", capacity_scale), ("resistance_scale", resistance_scale)):
         if not 0.01 <= scale <= 100.0:
             raise ValueError(f"{name} must be from 0.01 to 100, got {scale}")
-    model = cell_model(cell)
+    check_branches(initial_hysteresis)
+    model = acting(cell_model(cell), plating=plating, lam=lam)
     thickest = model.porosity_n / model.area_n
     if sei_thickness_m is not None and not model.sei_initial <= sei_thickness_m <= thickest:
         raise ValueError(
@@ -378,12 +396,11 @@ def simulate_cell(
         model,
         soc=initial_soc,
         temperature_C=ambient_C,
+        hysteresis=initial_hysteresis,
         sei_thickness_m=sei_thickness_m,
         capacity_scale=capacity_scale,
         resistance_scale=resistance_scale,
         sei=sei,
-        plating=plating,
-        lam=lam,
         dry_out=dry_out,
     )
     limits = (model.voltage_min, model.voltage_max) if voltage_limits else (0.0, _NO_LIMIT_V)
@@ -404,6 +421,8 @@ def simulate_cell(
         sei_thickness_m=out[7] * model.sei_length / out[14],
         stoichiometry_n=out[8],
         stoichiometry_p=out[9],
+        hysteresis_n=out[17],
+        hysteresis_p=out[18],
         plated_C=area * out[12],
         dead_C=area * out[13],
         active_n=out[14],

@@ -96,8 +96,9 @@ from physics.layout import (
     FLAG_RANGE,
     HABIT,
     HOT_SHARE,
+    HYSTERESIS_N,
+    HYSTERESIS_P,
     K_STUCK,
-    LAM_SCALE,
     LANES,
     LEAK,
     MASS,
@@ -112,7 +113,6 @@ from physics.layout import (
     PARALLEL,
     PARKED_W,
     PLATED,
-    PLATING_SCALE,
     POWER_LEFT,
     Q_LAM,
     Q_SEI,
@@ -148,7 +148,7 @@ from physics.modal import CellModel, cell_model, in_pack, instant_resistance
 from physics.pack import age_pack, pack_extremes, usable_share
 from physics.parameters import FloatArray
 from physics.policy import Policy
-from physics.population import Population, aged_limits, draw_owners, is_flat
+from physics.population import Population, aged_limits, draw_owners, is_flat, usual_branches
 from physics.rng import Keys
 from physics.sensors import DEFAULT_SENSORS, PROFILES, Sensors
 from physics.vehicle import (
@@ -495,13 +495,16 @@ def first_group(population: Population, of: npt.NDArray[np.int64], cell: str, se
     x_n = x_empty + p.initial_soc[of] * (x_full - x_empty)
     put(X_N, x_n)
     put(X_P, (inventory - model.q_n * x_n) / model.q_p)
+    h_n, h_p = usual_branches(p.initial_soc[of])
+    put(HYSTERESIS_N, h_n)
+    put(HYSTERESIS_P, h_p)
     put(X_FULL, x_full)
     put(X_EMPTY, x_empty)
     put(Q_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(PACK_SEI, p.sei_thickness_m[of] / model.sei_length)
     put(WHOLE_AREA, model.area * p.capacity_scale[of])
     put(RESERVE, p.electrolyte_reserve[of])
-    for offset in (PLATING_SCALE, LAM_SCALE, COOLING_SCALE, COOLING_HEALTH, TRACE_END, POWER_LEFT):
+    for offset in (COOLING_SCALE, COOLING_HEALTH, TRACE_END, POWER_LEFT):
         put(offset, 1.0)
     put(MODE, CHARGING)
     put(WARM_TO, KELVIN + HEAT_BELOW_C)

@@ -58,6 +58,8 @@ from physics.layout import (
     GAIN_N,
     GAIN_P,
     HEAT,
+    HYSTERESIS_N,
+    HYSTERESIS_P,
     INSIDE,
     INV_Q_N,
     INV_Q_P,
@@ -65,7 +67,6 @@ from physics.layout import (
     KINETIC_P,
     LAM_N,
     LAM_P,
-    LAM_SCALE,
     LANES,
     LEAK,
     OCP_N,
@@ -74,7 +75,6 @@ from physics.layout import (
     PARTICLE_MODES,
     PLATE,
     PLATED,
-    PLATING_SCALE,
     POWER,
     PUMP,
     Q_LAM,
@@ -296,6 +296,40 @@ def _look_up(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 
 
 @inner
+def along(pieces: FloatArray, electrode: int, x: float) -> tuple[float, float]:
+    """Value and slope at x of `CellModel.gaps` or `exchange`. `electrode` 0: negative, 1: positive."""
+    k = electrode * (2 * TABLE_CELLS) + 2 * int(clip(x, 0.0, 0.9999999) * TABLE_CELLS)
+    slope = pieces[k + 1]
+    return pieces[k] + slope * x, slope
+
+
+@inner
+def towards_branch(h: float, given: float, decay: float) -> float:
+    """State of a hysteresis after its electrode gave this much lithium, as stoichiometry (took it, where below 0)."""
+    branch = 1.0 if given > 0.0 else -1.0
+    moved: float = branch + exp(-0.5 * decay * abs(given)) * (h - branch)
+    return moved
+
+
+@inner
+def follow_hysteresis(block: FloatArray, work: FloatArray, c: CellModel) -> None:
+    """Correct what `_look_up` found midway; only for cells with a hysteresis. Its states follow the step's charge."""
+    for k in range(LANES):
+        dt = work[DT + k]
+        i = (block[CURRENT + k] + block[LEAK + k] * block[VOLTAGE + k]) / block[AREA + k]
+        h_n = towards_branch(block[HYSTERESIS_N + k], dt * work[FLUX_N + k] * block[INV_Q_N + k], c.decay_n)
+        h_p = towards_branch(block[HYSTERESIS_P + k], -dt * i * block[INV_Q_P + k], c.decay_p)
+        gap_n, slope_n = along(c.gaps, 0, work[SURFACE_N + k])
+        gap_p, slope_p = along(c.gaps, 1, work[SURFACE_P + k])
+        work[OCP_N + k] += h_n * gap_n
+        work[OCP_P + k] += h_p * gap_p
+        work[SLOPE_N + k] += h_n * slope_n
+        work[SLOPE_P + k] += h_p * slope_p
+        block[HYSTERESIS_N + k] = h_n
+        block[HYSTERESIS_P + k] = h_p
+
+
+@inner
 def _voltage_heat_and_aging(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """Last third: voltage, heat, side reactions, counters, flags."""
     t_ref, transport = c.t_ref, c.transport
@@ -407,7 +441,18 @@ def step_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
     """
     _currents_and_lithium(block, work, c)
     _look_up(block, work, c)
+    if c.gaps.size > 0:
+        follow_hysteresis(block, work, c)
     _voltage_heat_and_aging(block, work, c)
+
+
+@inner
+def surface_without_current(block: FloatArray, lane: int, x_row: int, w_row: int) -> float:
+    """Surface stoichiometry, less its quasi-static part."""
+    surface: float = block[x_row + lane]
+    for mode in range(PARTICLE_MODES):
+        surface += block[w_row + mode * LANES + lane]
+    return surface
 
 
 @inner
@@ -416,10 +461,7 @@ def effective_diffusivity(
 ) -> float:
     """D/D_ref of a particle whose diffusivity depends on stoichiometry, for its modes: bilinear in x and x_surf, from
     the tables of `modal.steady_diffusivity`. `table` 0: negative, 1: positive."""
-    x = block[x_row + lane]
-    surface = x
-    for mode in range(PARTICLE_MODES):
-        surface += block[w_row + mode * LANES + lane]
+    x, surface = block[x_row + lane], surface_without_current(block, lane, x_row, w_row)
     at_x, at_surface = GRID_CELLS * clip(x, 0.0, 0.9999999), GRID_CELLS * clip(surface, 0.0, 0.9999999)
     row, column = int(at_x), int(at_surface)
     k = 8 * TABLE_CELLS + (table * (GRID_CELLS + 1) + row) * (GRID_CELLS + 1) + column
@@ -443,6 +485,14 @@ def vary_diffusivity(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         work[SCRATCH_P + k] *= relative
         block[GAIN_P + k] /= relative
         block[SENSE_P + k] = work[DT + k] * block[INV_Q_P + k] + block[GAIN_P + k] * STATIC_WEIGHT
+
+
+@inner
+def vary_exchange(block: FloatArray, c: CellModel) -> None:
+    """The same for cells whose exchange rates depend on stoichiometry."""
+    for k in range(LANES):
+        block[KINETIC_N + k] /= along(c.exchange, 0, surface_without_current(block, k, X_N, W_N))[0]
+        block[KINETIC_P + k] /= along(c.exchange, 1, surface_without_current(block, k, X_P, W_P))[0]
 
 
 @inner
@@ -485,14 +535,14 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
             block[SEI_SCALE + k] * (1.0 + block[SEI_EXTRA + k]) * c.sei_current * active_n * reaction
         )
         block[SEI_DIFFUSION + k] = c.sei_rate_over_diffusivity * length * reaction * exp(-c.e_sei_diffusion * inverse_t)
-        block[PLATE + k] = block[PLATING_SCALE + k] * c.plating_current * active_n
-        block[STRIP + k] = block[PLATING_SCALE + k] * c.stripping * active_n
+        block[PLATE + k] = c.plating_current * active_n
+        block[STRIP + k] = c.stripping * active_n
         block[DYING + k] = c.dead_rate * c.sei_initial / length
         block[SPREAD_OHM + k] = 1.5 * ohmic_n
         block[SPREAD_SALT + k] = c.spread_salt * slower_pores
         wet(block, k, c)
-        block[LAM_N + k] = block[LAM_SCALE + k] * c.lam_n * exp(c.e_lam_n * inverse_t)
-        block[LAM_P + k] = block[LAM_SCALE + k] * c.lam_p * exp(c.e_lam_p * inverse_t)
+        block[LAM_N + k] = c.lam_n * exp(c.e_lam_n * inverse_t)
+        block[LAM_P + k] = c.lam_p * exp(c.e_lam_p * inverse_t)
         block[THERMAL_RESISTANCE + k] = 1.0 / (c.cooling * block[COOLING_SCALE + k])
         block[DECAY_T + k] = exp(-dt * c.cooling * block[COOLING_SCALE + k] / c.heat_capacity)
         block[SENSE_N + k] = dt * inv_q_n + block[GAIN_N + k] * STATIC_WEIGHT
@@ -500,6 +550,8 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
         block[SENSE_E + k] = c.static_e_n - c.static_e_p
     if c.varying_diffusivity:
         vary_diffusivity(block, work, c)
+    if c.exchange.size > 0:
+        vary_exchange(block, c)
     for mode in range(PARTICLE_MODES):
         row = mode * LANES
         for k in range(LANES):
@@ -521,7 +573,8 @@ def refresh_cells(block: FloatArray, work: FloatArray, c: CellModel) -> None:
 
 @inner
 def rest_cells(block: FloatArray, c: CellModel) -> None:
-    """Put cells at rest: modes relaxed, no current, voltage at equilibrium at their temperature; as wet as they are."""
+    """Put cells at rest: modes relaxed, no current, voltage at equilibrium at their temperature; as wet as they are and
+    as far between the branches of a hysteresis."""
     for row in range(PARTICLE_MODES):
         for k in range(LANES):
             block[W_N + row * LANES + k] = 0.0
@@ -544,11 +597,16 @@ def rest_cells(block: FloatArray, c: CellModel) -> None:
         block[CURRENT + k] = 0.0
         block[DRIFT + k] = 0.0
         block[Q_SIDE + k] = 0.0
+    if c.gaps.size > 0:
+        for k in range(LANES):
+            gap_n, gap_p = along(c.gaps, 0, block[X_N + k])[0], along(c.gaps, 1, block[X_P + k])[0]
+            block[VOLTAGE + k] += block[HYSTERESIS_P + k] * gap_p - block[HYSTERESIS_N + k] * gap_n
 
 
 @inner
 def capacity_of(block: FloatArray, k: int, c: CellModel) -> None:
-    """Follow one cell's stoichiometries at the voltage limits (at rest, 25 degC) as it ages: one Newton step.
+    """Follow one cell's stoichiometries at the voltage limits (as in `modal.stoichiometry_limits`) as it ages: one
+    Newton step.
 
     From one refresh to the next they move by less than 1e-6, so one step from the last value is exact to rounding.
     Plated lithium counts as cyclable, because a discharge strips it.
@@ -561,6 +619,14 @@ def capacity_of(block: FloatArray, k: int, c: CellModel) -> None:
         target = c.voltage_max if upper == 1 else c.voltage_min
         ocp_n, slope_n = lookup(c.tables, 0, x)
         ocp_p, slope_p = lookup(c.tables, 1, (inventory - q_n * x) / q_p)
+        if c.gaps.size > 0:
+            side = 1.0 if upper == 1 else -1.0
+            gap_n, gap_slope_n = along(c.gaps, 0, x)
+            gap_p, gap_slope_p = along(c.gaps, 1, (inventory - q_n * x) / q_p)
+            ocp_n -= side * gap_n
+            ocp_p += side * gap_p
+            slope_n -= side * gap_slope_n
+            slope_p += side * gap_slope_p
         newton = (target - ocp_p + ocp_n) / (-slope_n - slope_p * q_n / q_p)
         x = clip(x + clip(newton, -0.01, 0.01), X_SURFACE_MIN, 1.0 - X_SURFACE_MIN)
         if upper == 1:

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from physics.cell import WITHIN_V, rested_block, step_within_limits, surface_spent, take_back
+from physics.cell import WITHIN_V, check_branches, rested_block, step_within_limits, surface_spent, take_back
 from physics.cells import load_cell
 from physics.compiled import kernel
 from physics.constants import COLDEST_C, HOTTEST_C, KELVIN, LARGEST_C_RATE
@@ -55,7 +55,7 @@ from physics.layout import (
     X_P,
 )
 from physics.modal import CellModel, cell_model
-from physics.parameters import CellParameters, FloatArray
+from physics.parameters import BetweenBranches, CellParameters, FloatArray
 from physics.protocol import Kind, Step, checked_protocol, parse_protocol
 
 _MOST_CYCLES: Final = 1_000_000
@@ -454,6 +454,7 @@ def simulate_protocol(
     initial_soc: float | None = None,
     *,
     initial_C: float | None = None,
+    initial_hysteresis: BetweenBranches = (None, None),
     step_s: float = 10.0,
     rest_step_s: float = 60.0,
     longest_step_h: float | None = None,
@@ -471,6 +472,7 @@ def simulate_protocol(
     initial_soc       0 to 1, between the cell's own voltage limits at rest; default: full, or empty where the first
                       step (rests aside) charges
     initial_C         of the cell at the start [degC]; default: as the air
+    initial_hysteresis   as for `simulate_cell`
     step_s            longest time step while current flows [s]
     rest_step_s       longest time step at rest [s], where the scheme is exact except for the film's growth
     longest_step_h    a protocol step without a time of its own that has not met its end by then is ended; `endings`
@@ -497,12 +499,14 @@ def simulate_protocol(
     if initial_soc is None:
         initial_soc = initial_soc_for(steps)
     _check("initial_soc", initial_soc, 0.0, 1.0)
+    check_branches(initial_hysteresis)
     kept = {number if number > 0 else cycles + 1 + number for number in keep}
     model = cell_model(parameters)
     block = rested_block(
         model,
         soc=initial_soc,
         temperature_C=initial_C,
+        hysteresis=initial_hysteresis,
         capacity_scale=capacity_scale,
         resistance_scale=resistance_scale,
     )

@@ -55,6 +55,8 @@ CHARGE_TRANSFER: Final = _rows()  # overpotentials of both electrodes at the end
 ASINH_N: Final = _rows()  # argument of the overpotential's asinh for a cell current of 1 A
 ASINH_P: Final = _rows()
 DRIFT: Final = _rows()  # change of V in a step at unchanged current [V]
+HYSTERESIS_N: Final = _rows()  # between the branches of open-circuit potential: -1 lithiation, 1 delithiation
+HYSTERESIS_P: Final = _rows()
 X_FULL: Final = _rows()  # negative stoichiometry at the upper voltage limit, at rest
 X_EMPTY: Final = _rows()  # and at the lower
 COUNTED: Final = _rows()  # charge through the terminals since the BMS last counted, + discharge [C]
@@ -104,8 +106,6 @@ COOLING_SCALE: Final = _rows()  # factor on h A
 COOLING_HEALTH: Final = _rows()  # share of the active cooling that is left, 1 to 0
 FILM_SCALE: Final = _rows()  # factor on the SEI's resistivity
 SEI_SCALE: Final = _rows()  # factor on the SEI's rate; 0 switches it off
-PLATING_SCALE: Final = _rows()  # factor on the rate of plating and stripping
-LAM_SCALE: Final = _rows()  # factor on the loss of active material
 AMBIENT: Final = _rows()  # air around the cell [K]
 
 # --- VEHICLE --------------------------------------------------------------------------------------------------------

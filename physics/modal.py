@@ -74,6 +74,14 @@ class CellModel(NamedTuple):
     """U_n, U_p, dU_n/dT, dU_p/dT in linear pieces, flat: (table, piece, value at 0 and slope). Where
     `varying_diffusivity`, `steady_diffusivity` of both electrodes follows."""
     varying_diffusivity: bool
+    gaps: FloatArray
+    """Half of the gap between the branches of U_n and of U_p, in linear pieces, flat: (electrode, piece, value at 0 and
+    slope). Empty where neither electrode has a hysteresis."""
+    exchange: FloatArray
+    """Factors on both electrodes' exchange rates, in such pieces. Empty where neither depends on stoichiometry."""
+    decay_n: float
+    """Of the hysteresis' state."""
+    decay_p: float
     area: float
     q_n: float
     q_p: float
@@ -343,6 +351,23 @@ def cell_tables(cell: CellParameters) -> FloatArray:
     return np.concatenate([part.reshape(-1) for part in parts])
 
 
+def _both(negative: Curve | None, positive: Curve | None, without: Curve) -> FloatArray:
+    """Linear pieces of a curve of each electrode, flat: (electrode, piece, value at 0 and slope). `without`: stands for
+    one that is None; nothing where both are."""
+    if negative is None and positive is None:
+        return np.empty(0)
+    return np.concatenate([_lines(curve or without).reshape(-1) for curve in (negative, positive)])
+
+
+def half_gap(model: CellModel, electrode: int, x: FloatArray) -> FloatArray:
+    """From midway to a branch of U_n (`electrode` 0) or U_p (1) [V], vectorised."""
+    if model.gaps.size == 0:
+        return np.zeros(np.shape(x))
+    pieces = model.gaps.reshape(2, TABLE_CELLS, 2)[electrode]
+    k = np.clip((np.asarray(x) * TABLE_CELLS).astype(np.int64), 0, TABLE_CELLS - 1)
+    return np.asarray(pieces[k, 0] + pieces[k, 1] * x, dtype=np.float64)
+
+
 def table_value(model: CellModel, table: int, x: FloatArray) -> FloatArray:
     """What the kernel reads from a table (0: U_n, 1: U_p, 2: dU_n/dT, 3: dU_p/dT), vectorised."""
     pieces = model.tables[: 8 * TABLE_CELLS].reshape(2, TABLE_CELLS, 2, 2)[table % 2, :, table // 2]
@@ -353,23 +378,27 @@ def table_value(model: CellModel, table: int, x: FloatArray) -> FloatArray:
 def stoichiometry_limits(
     model: CellModel, inventory: FloatArray, active_n: FloatArray | float = 1.0, active_p: FloatArray | float = 1.0
 ) -> tuple[FloatArray, FloatArray]:
-    """Negative stoichiometries at the upper and lower voltage limit at rest (25 degC), by bisection.
+    """Negative stoichiometries at the upper and lower voltage limit at rest (25 degC), by bisection. With a
+    hysteresis: after a charge to the upper and after a discharge to the lower.
 
     `inventory`: cyclable lithium as charge, shape (n,) [C/m2]; `active_n`, `active_p`: active material left.
     """
     q_n, q_p = model.q_n * np.asarray(active_n), model.q_p * np.asarray(active_p)
 
-    def solve(voltage: float) -> FloatArray:
+    def solve(voltage: float, side: float) -> FloatArray:
         # The cell voltage rises with x_n: the positive electrode empties as the negative fills.
         low = np.maximum(0.0, (inventory - q_p) / q_n)
         high = np.minimum(1.0, inventory / q_n)
         for _ in range(60):
             x = 0.5 * (low + high)
-            ocv = table_value(model, 1, (inventory - q_n * x) / q_p) - table_value(model, 0, x)
+            x_p = (inventory - q_n * x) / q_p
+            ocv = table_value(model, 1, x_p) - table_value(model, 0, x)
+            if model.gaps.size:
+                ocv += side * (half_gap(model, 1, x_p) + half_gap(model, 0, x))
             low, high = np.where(ocv < voltage, x, low), np.where(ocv < voltage, high, x)
         return np.asarray(0.5 * (low + high), dtype=np.float64)
 
-    return solve(model.voltage_max), solve(model.voltage_min)
+    return solve(model.voltage_max, 1.0), solve(model.voltage_min, -1.0)
 
 
 def instant_resistance(
@@ -396,7 +425,8 @@ def instant_resistance(
 
 
 def equilibrium_voltage(model: CellModel, x_n: FloatArray, inventory: FloatArray) -> FloatArray:
-    """Voltage at rest and 25 degC at a negative stoichiometry and lithium inventory [C/m2], both of shape (n,)."""
+    """Voltage at rest and 25 degC at a negative stoichiometry and lithium inventory [C/m2], both of shape (n,). With a
+    hysteresis: midway between its branches."""
     x_p = (inventory - model.q_n * x_n) / model.q_p
     return np.asarray(table_value(model, 1, x_p) - table_value(model, 0, x_n), dtype=np.float64)
 
@@ -455,6 +485,14 @@ def build_model(cell: CellParameters) -> CellModel:
     model = CellModel(
         tables=cell_tables(cell),
         varying_diffusivity=_varying_diffusivity(cell),
+        gaps=_both(
+            n.hysteresis.half_gap_V if n.hysteresis else None,
+            p.hysteresis.half_gap_V if p.hysteresis else None,
+            np.zeros_like,
+        ),
+        exchange=_both(n.relative_exchange, p.relative_exchange, np.ones_like),
+        decay_n=n.hysteresis.decay if n.hysteresis else 0.0,
+        decay_p=p.hysteresis.decay if p.hysteresis else 0.0,
         area=cell.area_m2,
         q_n=_charge(n),
         q_p=_charge(p),
@@ -534,6 +572,13 @@ def build_model(cell: CellParameters) -> CellModel:
     middle = equilibrium_voltage(model, 0.5 * (full + empty), np.array([model.inventory]))[0]
     series = float(max(1, round(PACK_VOLTAGE_V / middle)))
     return model._replace(x_full=float(full[0]), x_empty=float(empty[0]), series=series)
+
+
+def acting(model: CellModel, *, plating: bool, lam: bool) -> CellModel:
+    """The cell without the mechanisms that are switched off."""
+    if not plating:
+        model = model._replace(plating_current=0.0, stripping=0.0)
+    return model if lam else model._replace(lam_n=0.0, lam_p=0.0)
 
 
 def in_pack(model: CellModel) -> CellModel:

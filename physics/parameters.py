@@ -15,6 +15,21 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 Curve = Callable[[FloatArray], FloatArray]
+BetweenBranches = tuple[float | None, float | None]
+"""State of the hysteresis of the negative and of the positive electrode, -1 (lithiation) to 1 (delithiation). None: as
+`population.usual_branches`."""
+
+
+@dataclass(frozen=True)
+class HysteresisParameters:
+    """Hysteresis of an open-circuit potential with one state h (Axen et al. 2022, J. Energy Storage 48, 103985, as in
+    PyBaMM's "one-state hysteresis"): U = midway + h `half_gap_V`, from the lithiation branch, h = -1, to the
+    delithiation branch, h = 1. While the stoichiometry rises by dx, dh = -`decay` (1 + h)/2 dx; while it falls by dx,
+    dh = `decay` (1 - h)/2 dx."""
+
+    half_gap_V: Curve
+    """Half of delithiation less lithiation branch, of stoichiometry."""
+    decay: float
 
 
 @dataclass(frozen=True)
@@ -40,11 +55,16 @@ class ElectrodeParameters:
     density_kg_m3: float
     heat_capacity_J_kgK: float
     ocp_V: Curve
-    """Open-circuit potential against Li/Li+ at the reference temperature, of stoichiometry."""
+    """Open-circuit potential against Li/Li+ at the reference temperature, of stoichiometry. With a hysteresis: midway
+    between its branches."""
     entropic_change_V_K: Curve
     """dU/dT, of stoichiometry."""
     relative_diffusivity: Curve | None = None
     """D(x)/`diffusivity_m2_s`, of stoichiometry. None: 1."""
+    relative_exchange: Curve | None = None
+    """Factor on `exchange_rate`, of the surface's stoichiometry. None: 1."""
+    hysteresis: HysteresisParameters | None = None
+    """None: not modelled."""
 
     @property
     def specific_area_1_m(self) -> float:
@@ -181,6 +201,9 @@ class CellParameters:
         for part in (*parts, self.plating, self.lam_negative, self.lam_positive, self.dry_out):
             if part is not None:
                 _require_positive(part, f"{self.name}, {type(part).__name__}")
+        for electrode in (self.negative, self.positive):
+            if electrode.hysteresis is not None:
+                _require_positive(electrode.hysteresis, f"{self.name}, HysteresisParameters")
         if self.voltage_min_V >= self.voltage_max_V:
             raise ValueError(
                 f"{self.name}: voltage_min_V {self.voltage_min_V} must be below voltage_max_V {self.voltage_max_V}"

@@ -350,6 +350,12 @@ def _checked(keys: Keys, vehicles: IntArray) -> IntArray:
     return vehicle
 
 
+def usual_branches(soc: FloatArray | float) -> tuple[FloatArray | float, FloatArray | float]:
+    """State of the hysteresis of the negative and the positive electrode where nothing is known of the past: a full
+    cell has been charged, an empty one discharged, and between they are in proportion between."""
+    return 1.0 - 2.0 * soc, 2.0 * soc - 1.0
+
+
 def aged_limits(model: CellModel, sei_thickness_m: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """(inventory [C/m2], x_full, x_empty) of cells with films of this thickness, each of shape (n,)."""
     inventory = model.inventory - lost_lithium(model, sei_thickness_m)

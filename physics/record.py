@@ -37,7 +37,7 @@ from physics.layout import (
     X_N,
     X_P,
 )
-from physics.modal import CellModel, equilibrium_voltage
+from physics.modal import CellModel, acting, equilibrium_voltage
 from physics.parameters import FloatArray
 
 _NO_LIMIT_V: Final = 1e3
@@ -178,7 +178,8 @@ def play_record(
     dt         [s]
     rest_V     open-circuit voltage before the first step, at 25 degC
     """
-    block = rested_block(model, soc=0.5, temperature_C=float(temperature_C[0]), sei=False, plating=False, lam=False)
+    model = acting(model, plating=False, lam=False)
+    block = rested_block(model, soc=0.5, temperature_C=float(temperature_C[0]), sei=False)
     _rest_at(block, model, rest_V)
     out = np.empty(dt.size)
     run_record(block, dt, current_A, temperature_C + KELVIN, model, out)

@@ -34,6 +34,8 @@ class NaiveCell:
     dead: float = 0.0
     active_n: float = 1.0
     active_p: float = 1.0
+    h_n: float = 0.0
+    h_p: float = 0.0
     w_n: list[float] = field(default_factory=lambda: [0.0] * 6)
     w_p: list[float] = field(default_factory=lambda: [0.0] * 6)
     y: list[float] = field(default_factory=lambda: [0.0] * 3)
@@ -48,6 +50,13 @@ class NaiveCell:
     def table(self, which: int, x: float) -> float:
         k = min(int(x * TABLE_CELLS), TABLE_CELLS - 1)
         a, b = self.c.tables[: 8 * TABLE_CELLS].reshape(2, TABLE_CELLS, 2, 2)[which % 2, k, which // 2]
+        return float(a + b * x)
+
+    def half_gap(self, electrode: int, x: float) -> float:
+        if self.c.gaps.size == 0:
+            return 0.0
+        k = min(int(x * TABLE_CELLS), TABLE_CELLS - 1)
+        a, b = self.c.gaps.reshape(2, TABLE_CELLS, 2)[electrode, k]
         return float(a + b * x)
 
     def arrhenius(self, energy: float) -> float:
@@ -89,6 +98,13 @@ class NaiveCell:
         xs_n, xs_p = surface
         self.active_n -= dt * c.lam_n * self.arrhenius(c.e_lam_n) * max(self.x_n - xs_n, 0.0) ** 2
         self.active_p -= dt * c.lam_p * self.arrhenius(c.e_lam_p) * max(self.x_p - xs_p, 0.0) ** 2
+        # Hysteresis: lithium that an electrode gives moves it to its delithiation branch
+        for name, given, decay in (
+            ("h_n", i_n * dt / (c.q_n * self.active_n), c.decay_n),
+            ("h_p", -i * dt / (c.q_p * self.active_p), c.decay_p),
+        ):
+            branch = math.copysign(1.0, given)
+            setattr(self, name, branch + math.exp(-0.5 * decay * abs(given)) * (getattr(self, name) - branch))
         # Electrolyte
         faster = self.arrhenius(c.e_electrolyte)
         i_e = i / faster
@@ -101,8 +117,8 @@ class NaiveCell:
         # Voltage
         rt_f = GAS_CONSTANT * self.T / FARADAY
         entropy = self.table(2, xs_n), self.table(3, xs_p)
-        U_n = self.table(0, xs_n) + (self.T - c.t_ref) * entropy[0]
-        U_p = self.table(1, xs_p) + (self.T - c.t_ref) * entropy[1]
+        U_n = self.table(0, xs_n) + self.h_n * self.half_gap(0, xs_n) + (self.T - c.t_ref) * entropy[0]
+        U_p = self.table(1, xs_p) + self.h_p * self.half_gap(1, xs_p) + (self.T - c.t_ref) * entropy[1]
         m_n = active_n * self.arrhenius(c.e_kinetic_n) * series(c.sqrt_n, u_n) * math.sqrt(xs_n * (1 - xs_n))
         m_p = active_p * self.arrhenius(c.e_kinetic_p) * series(c.sqrt_p, u_p) * math.sqrt(xs_p * (1 - xs_p))
         z_n, z_p = c.kinetic_n * i_n / m_n, c.kinetic_p * i / m_p

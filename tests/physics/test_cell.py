@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from physics import FLAGS, UnknownCellError, load_cell, simulate_cell
 from physics.cell import PROFILE_ROWS, rested_block, run_profile
 from physics.layout import LANES
-from physics.modal import cell_model
+from physics.modal import acting, cell_model
 from tests.physics.naive import NaiveCell
 
 MODEL = cell_model(load_cell("chen2020"))
@@ -44,7 +44,7 @@ def test_heat_warms(current: np.ndarray, soc: float) -> None:
 
 
 @pytest.mark.parametrize("film_m", [None, 300e-9])
-@pytest.mark.parametrize("cell", ["chen2020", "prada2013"])
+@pytest.mark.parametrize("cell", ["chen2020", "prada2013", "ai2022", "dreyer2010"])
 @pytest.mark.parametrize("rate", [0.5, 2.0])
 def test_first_law(cell: str, film_m: float | None, rate: float) -> None:
     """From a state back to the same one, all net electrical energy has become heat. Out fast, back slowly."""
@@ -70,8 +70,8 @@ def test_one_long_step_equals_many_short_at_constant_current() -> None:
     hold = 1e12  # cooling so strong that the cell keeps its temperature
 
     def run(steps: int, dt: float) -> np.ndarray:
-        block = rested_block(MODEL, soc=0.6, temperature_C=25.0, sei=False, plating=False, lam=False)
-        model = MODEL._replace(cooling=MODEL.cooling * hold)
+        block = rested_block(MODEL, soc=0.6, temperature_C=25.0, sei=False)
+        model = acting(MODEL, plating=False, lam=False)._replace(cooling=MODEL.cooling * hold)
         current = np.full(steps, 2.0)
         out = np.empty((PROFILE_ROWS, steps))
         run_profile(block, current, current, 0.0 * current, 0.0, 1e3, 1, 1, dt, model, out)

@@ -147,7 +147,7 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_validation_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadInput, match="--only: expected one of electrical, aging, pack, got 'magic'"):
+    with pytest.raises(BadInput, match="--only: expected one of electrical, cells, aging, pack, got 'magic'"):
         validate_physics(only="magic")
 
     def absent(name: str) -> object:

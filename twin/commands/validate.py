@@ -22,7 +22,7 @@ def physics(
         bool, typer.Option("--quick", help="only 25 degC and 30 cycles, and no losses beyond 20 %")
     ] = False,
     only: Annotated[
-        str | None, typer.Option(metavar="electrical|aging|pack", help="compare only this part \\[default: all]")
+        str | None, typer.Option(metavar="electrical|cells|aging|pack", help="compare only this part \\[default: all]")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="new folder \\[default: runs/validate-physics-<time>]")

@@ -61,7 +61,16 @@ def cycle_cell(
     ambient_C, initial_C, initial_soc = _start(read, steps, ambient, soc, notes)
     folder = new_directory(out, f"cell-{stamp()}")
     kept = (1, (count + 1) // 2, -1)
-    result = simulate_protocol(parameters, steps, count, ambient_C, initial_soc, initial_C=initial_C, keep=kept)
+    result = simulate_protocol(
+        parameters,
+        steps,
+        count,
+        ambient_C,
+        initial_soc,
+        initial_C=initial_C,
+        initial_hysteresis=read.initial_hysteresis,
+        keep=kept,
+    )
     table = cycles_table(result)
     with filling(folder) as temporary:
         table.to_csv(temporary / "cycles.csv", index=False, float_format="%.9g")
@@ -77,6 +86,7 @@ def cycle_cell(
                     "ambient_C": ambient_C,
                     "initial_C": initial_C,
                     "initial_soc": initial_soc,
+                    "initial_hysteresis": read.initial_hysteresis,
                     "physics": physics_version(),
                     "complaints": result.complaints(),
                 },
