@@ -462,6 +462,31 @@ def test_bad_files(written: Callable[[Change], Path], change: Change, says: str)
     assert "cell.json" in str(caught.value)
 
 
+@pytest.mark.parametrize("where", [("Negative electrode", "OCP [V]"), ("Electrolyte", "Conductivity [S.m-1]")])
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "__import__('os').system('touch {}')",
+        "exp(open('{}', 'w'))",
+        "(lambda: open('{}', 'w'))()",
+        "[open('{}', 'w') for y in [1]]",
+        "exp(x); open('{}', 'w')",
+        "x.__class__",
+    ],
+)
+def test_no_formula_is_run_as_code(
+    written: Callable[[Change], Path], formula: str, where: tuple[str, str], tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace"
+
+    def change(values: Any) -> None:
+        values["Parameterisation"][where[0]][where[1]] = formula.format(trace)
+
+    with pytest.raises(BpxError, match="expected a formula"):
+        load_bpx(written(change))
+    assert not trace.exists()
+
+
 def test_no_file_and_no_json(tmp_path: Path) -> None:
     with pytest.raises(BpxError, match="cannot read it: No such file"):
         load_bpx(tmp_path / "none.json")
