@@ -240,7 +240,7 @@ class Shipper:
     def _ship_next(self, sink: Sink, log: _Log) -> bool:
         position = log.position = log.position or self._begun(sink, log)
         most = self._target.batch_rows
-        again, read_ns = position.known - position.cursor.position, time.time_ns()
+        again = position.known - position.cursor.position
         try:
             frames = log.reader.gather(min(most, again) if again > 0 else most)
         except LogDamaged as error:
@@ -249,6 +249,7 @@ class Shipper:
             self._status.oldest_due_ns[log.stream, log.shard] = frames[0].due_ns if frames else 0
         if not frames:
             return False
+        read_ns = time.time_ns()  # not before: a block may begin while we read
         receipt = position.deliver(sink, joined([frame.batch for frame in frames]))
         done_ns = time.time_ns()
         self._trace(log, frames, read_ns, done_ns)

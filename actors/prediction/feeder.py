@@ -342,11 +342,11 @@ class Feeder:
         self._open(feed)
         if len(self._asked) >= _IN_FLIGHT:
             self._log_answer(self._asked.popleft())
-        read_ns = time.time_ns()
         try:
             frame = feed.reader.read(_READ_ROWS)
         except LogDamaged as error:
             return self._passed(feed, error)
+        read_ns = time.time_ns()  # not before: a block may begin while we read
         if frame is None:
             return False
         rows = self._rows_to_predict(frame)
