@@ -2,9 +2,9 @@
 
 block                         from when its records were due to the end of the shard's work; one trace each
 |- compute, log               in the shard
-|- predict                    in the feeder, from reading to logging
+|- predict                    in the feeder, from what it has read to logging
 |  |- ask, log
-|  `- deliver to kafka ..     of its predictions, in the shipper: from reading to the acknowledgement
+|  `- deliver to kafka ..     of its predictions, in the shipper: from what it has read to the acknowledgement
 `- deliver to kafka ..        of its telemetry
 
 Its ids follow from the run's log, the shard and the moment at which the block was due, which both logs carry with each
@@ -49,7 +49,10 @@ def trace_plan(environ: Mapping[str, str], log_id: str) -> TracePlan | None:
     if not base or exporter == "none" or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
     if exporter not in ("", "otlp") or protocol == "grpc" or not base.startswith(("http://", "https://")):
-        raise ValueError("traces: expected OTLP over HTTP (OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318)")
+        came = " ".join(filter(None, [exporter, protocol, base]))
+        raise ValueError(
+            f"traces: expected OTLP over HTTP (OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318), got {came}"
+        )
     said = environ.get("OTEL_TRACES_SAMPLER_ARG", "0.01")
     try:
         share = float(said)

@@ -129,6 +129,7 @@ class Fleet:
         self._resumed: dict[str, Any] | None = None
         self._run_lock: RunLock | None = None
         self._targets = targets_of(settings.servers)
+        self._traces("")  # a variable that does not fit is told before there is a directory
         self._fed_page = next((target for target in self._targets if target.name == "mqtt"), None)
         if not settings.page.page_port:
             self._fed_page = None

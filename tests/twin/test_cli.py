@@ -135,6 +135,18 @@ def test_doctor_tells_a_kernel_that_schedules_sessions(
     assert says in found.says
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("OTEL_TRACES_EXPORTER", "jaeger"), ("OTEL_TRACES_SAMPLER_ARG", "lots")]
+)
+def test_traces_that_cannot_be_had_leave_nothing_behind(
+    variable: str, value: str, tmp_path: Path, twin: Twin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv(variable, value)
+    twin("run", "--out", tmp_path / "run").complaint(2, "expected", f"got {value}")
+    assert not (tmp_path / "run").exists()
+
+
 SERVERS = ("--kafka", "127.0.0.1:9", "--timescale", "postgresql://twin:hush@127.0.0.1:9/twin")
 
 

@@ -83,7 +83,7 @@ class KafkaTarget:
         target = cls(servers, payload=options.payload, config=options.kafka_config)
         if target.config:
             try:
-                Producer(target.properties(), logger=_client_log)
+                Producer(_properties(Path(target.config)), logger=_client_log)  # without servers it connects to none
             except KafkaException as error:
                 raise ValueError(
                     f"expected properties of Kafka's clients in {target.config}: {_words(error)}"
@@ -130,7 +130,7 @@ def _properties(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeError) as error:
-        raise ValueError(f"cannot read {path} ({getattr(error, 'strerror', None) or error})") from None
+        raise ValueError(f"kafka_config: cannot read {path} ({getattr(error, 'strerror', None) or error})") from None
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         name, equals, value = (part.strip() for part in line.partition("="))
@@ -156,7 +156,7 @@ def _translate(error: KafkaError, target: KafkaTarget) -> SinkRefused | SinkUnav
     if error.code() in _REFUSED:
         return SinkRefused(f"{target.where} refused us ({said}); check user, password, access rights and topics")
     if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
-        doubt = f", and takes it what {target.config} says (protocol, certificate)" if target.config else ""
+        doubt = f", and does it take what {target.config} says (protocol, certificate)" if target.config else ""
         return SinkUnavailable(f"{target.where} does not answer ({error.name()}); is the broker running there{doubt}?")
     return SinkUnavailable(f"{target.where} takes no records now ({said})")
 
