@@ -38,7 +38,7 @@ class MemoryTarget:
     lost: str = ""
     heard: float | None = None
     opened: int = 0
-    closed: int = 0
+    closed: list[Stream] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -95,4 +95,4 @@ class MemorySink:
         return Receipt(duplicates, tuple(dead))
 
     def close(self) -> None:
-        self._target.closed += 1
+        self._target.closed.append(self._stream)

@@ -107,7 +107,7 @@ def test_every_help_has_an_example_that_the_command_line_takes(words: tuple[str,
             "--data: nowhere/panasonic18650pf_capacity_checks.csv: cannot read it",
         ),
         (["validate", "cell"], "Missing option '--data'. Try: twin validate cell --help"),
-        (["validate", "physics", "--only", "x"], "--only: expected one of electrical, aging, pack, got 'x'"),
+        (["validate", "physics", "--only", "x"], "--only: expected one of electrical, cells, aging, pack, got 'x'"),
         # A setting of one command does not disturb another: TWIN_VEHICLES is 0 in all of these.
         (["archive", "--out", "nowhere"], "--mqtt: expected the broker to listen to"),
         (["consume"], "expected Kafka servers: --kafka host:port"),
