@@ -17,6 +17,7 @@ _TICK_S = 0.02
 
 class Proxy:
     """Listens on `port` and forwards to `target_port`, both on loopback; one thread a direction of each connection.
+    With a `listener` of another network, it is that one's `port`.
 
     with Proxy(server.port) as proxy:
         proxy.stall()      # nothing passes any more, connections stay; new ones are accepted and hang
@@ -29,7 +30,7 @@ class Proxy:
     A Kafka broker tells its clients where to connect: its own port in that answer is replaced by ours.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, listener: socket.socket | None = None) -> None:
         self._target_port = target_port
         self._lock = threading.Lock()
         self._flowing = threading.Event()
@@ -40,7 +41,7 @@ class Proxy:
         self.cuts = 0
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server((HOST, 0))
+        self._listener = listener or socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
         self._theirs, self._ours = (HOST.encode() + port.to_bytes(4) for port in (target_port, self.port))
         self._start(self._accept)

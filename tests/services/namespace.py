@@ -1,0 +1,78 @@
+"""A network of its own: what runs in it reaches nothing but itself and what a test lets in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from types import TracebackType
+from typing import Self
+
+from tests.services.base import ServiceUnavailable, apt_install, run
+
+
+class Namespace:
+    """A network namespace with loopback and no route out; `close` removes it.
+
+    `entered` goes before a command that is to run in it; `listener` is a socket in it for a thread of ours, so a server
+    of the test's own network can be had at the same address inside: `Proxy(port, listener)`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.install()
+        run(["ip", "netns", "add", name])
+        run(["ip", "-n", name, "link", "set", "lo", "up"])
+
+    @classmethod
+    def install(cls) -> None:
+        """`ip` and `nsenter`, and the right to use them; ServiceUnavailable otherwise."""
+        if os.geteuid() != 0:
+            raise ServiceUnavailable("network namespaces need root")
+        if shutil.which("ip") is None:
+            apt_install("iproute2", "ip")
+        allowed = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True)
+        if allowed.returncode:
+            raise ServiceUnavailable(f"no right to unshare namespaces: {allowed.stderr.decode().strip()}")
+
+    @property
+    def _path(self) -> str:
+        return f"/run/netns/{self.name}"
+
+    @property
+    def entered(self) -> list[str]:
+        """The words before a command. Not `ip netns exec`, which hides the machine's control groups."""
+        return ["nsenter", f"--net={self._path}", "--"]
+
+    def listener(self, host: str, port: int) -> socket.socket:
+        """A listening socket in the namespace. A socket stays where it was made: only its thread enters."""
+        made: list[socket.socket | OSError] = []
+
+        def make() -> None:
+            namespace = os.open(self._path, os.O_RDONLY)
+            try:
+                os.setns(namespace, os.CLONE_NEWNET)
+                made.append(socket.create_server((host, port)))
+            except OSError as error:
+                made.append(error)
+            finally:
+                os.close(namespace)
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        if isinstance(made[0], OSError):
+            raise made[0]
+        return made[0]
+
+    def close(self) -> None:
+        """Remove it; processes in it go on with what they have."""
+        run(["ip", "netns", "del", self.name])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
