@@ -59,7 +59,7 @@ def supervise(shards: int, seconds: float, folder: Path) -> dict[str, Any]:
         targets=(
             KafkaTarget(("127.0.0.1:9",)),
             MqttTarget("127.0.0.1", 9),
-            TimescaleTarget("127.0.0.1", 9, "twin", "twin"),
+            TimescaleTarget(("127.0.0.1:9",), "twin", "twin"),
         ),
         pool=PoolPlan("predictor", Path("bundle")),
     )

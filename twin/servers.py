@@ -24,6 +24,8 @@ def targets_of(servers: Servers) -> tuple[Target, ...]:
         retain=servers.mqtt_retain,
         clients=servers.mqtt_clients,
         connections=servers.timescale_connections,
+        partitions=servers.kafka_partitions or -1,
+        replication=servers.kafka_replication or -1,
         kafka_config=str(servers.kafka_config.absolute()) if servers.kafka_config else "",
     )
     found: list[Target] = []

@@ -451,15 +451,27 @@ class Servers(Group):
 
     title = "Servers"
 
-    kafka: KafkaServers = _setting("", "Kafka servers", default_text="off", environment="KAFKA_BOOTSTRAP_SERVERS")
+    kafka: KafkaServers = _setting(
+        "",
+        "Kafka servers, host:port[,host:port][/prefix of topics]",
+        default_text="off",
+        environment="KAFKA_BOOTSTRAP_SERVERS",
+    )
     kafka_config: Path | None = _setting(
         None,
         "file of properties for Kafka's clients, in librdkafka's names, on each node: security.protocol=SASL_SSL ..",
         default_text="none",
     )
+    kafka_partitions: int | None = _setting(
+        None, "partitions of a Kafka topic that is not there yet", default_text="the broker's", ge=1, le=10_000
+    )
+    kafka_replication: int | None = _setting(
+        None, "replicas of a Kafka topic that is not there yet", default_text="the broker's", ge=1, le=100
+    )
     mqtt: MqttUrl = _setting(
         "",
-        "MQTT broker, mqtt://[user:password@]host[:port]; with TLS mqtts://..[?cafile=FILE&certfile=FILE&keyfile=FILE]",
+        "MQTT broker, mqtt://[user:password@]host[:port][/root of topics]; with TLS "
+        "mqtts://..[?cafile=FILE&certfile=FILE&keyfile=FILE]",
         default_text="off",
         environment="MQTT_HOST, MQTT_PORT, MQTT_USER, MQTT_PASSWORD, MQTT_CAFILE, MQTT_CERTFILE, MQTT_KEYFILE",
     )
@@ -469,7 +481,7 @@ class Servers(Group):
     )
     timescale: DatabaseUrl = _setting(
         "",
-        "TimescaleDB or PostgreSQL, postgresql://user[:password]@host[:port]/database",
+        "TimescaleDB or PostgreSQL, postgresql://user[:password]@host[:port][,host:port]/database",
         default_text="off",
         environment="PG_HOST, PG_PORT, PG_USER, PG_PASSWORD, PG_DATABASE",
     )

@@ -388,7 +388,7 @@ def test_a_wait_for_cpus_after_the_loss_of_a_node_is_said(tmp_path: Path) -> Non
 
 
 def test_more_nodes_than_a_database_may_have_connections(tmp_path: Path) -> None:
-    target = TimescaleTarget("127.0.0.1", 9, "twin", "twin", connections=2)
+    target = TimescaleTarget(("127.0.0.1:9",), "twin", "twin", connections=2)
     with pytest.raises(FleetFailed, match="3 nodes need a database connection each"):
         started(tmp_path, InProcess(nodes=("a", "b", "c")), targets=(target,))
 

@@ -18,6 +18,7 @@ from actors.fleet.status import FleetStatus, SinkStatus
 from datasets.names import Payload
 from tests.services import Kafka, Mosquitto, Postgres
 from tests.services.base import free_ports
+from tests.services.replicated import KafkaCluster, PostgresPair
 from tests.support import HANG_S
 from twin import Fleet
 from twin.books.archive import Archive
@@ -107,16 +108,16 @@ class Scene:
 
     def __init__(
         self,
-        kafka: Kafka,
+        kafka: Kafka | KafkaCluster,
         mosquitto: Mosquitto,
-        postgres: Postgres,
+        postgres: Postgres | PostgresPair,
         database: str,
         folder: Path,
         run_id: str,
         payload: Payload,
     ) -> None:
         self.payload, self._rest_port = payload, free_ports(1)[0]
-        self.kafka, self.mosquitto, self.postgres, self.database = kafka, mosquitto, postgres, database
+        self.kafka, self.mosquitto, self.database = kafka, mosquitto, database
         self.run = folder / "run"
         self.archive_folder = folder / "archive"
         self.urls = {

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from tests.faults.scene import Scene
+from tests.services import Kafka, Postgres
 from tests.services.proxy import Proxy
 
 pytestmark = [
@@ -23,19 +24,19 @@ pytestmark = [
 ]
 
 
-def test_broker_killed_and_restarted(scene: Scene) -> None:
+def test_broker_killed_and_restarted(scene: Scene, kafka: Kafka) -> None:
     with scene.fleet() as running:
-        scene.kafka.kill()
+        kafka.kill()
         running.piling_up("kafka")
-        scene.kafka.restart().wait_ready()
+        kafka.restart().wait_ready()
         with scene.recovery("Kafka killed and restarted"):
             running.flowing("kafka")
     scene.balance()
 
 
-def test_broker_unreachable_for_longer_than_the_clients_timeouts(scene: Scene) -> None:
+def test_broker_unreachable_for_longer_than_the_clients_timeouts(scene: Scene, kafka: Kafka) -> None:
     """Packets vanish: nothing is refused, nothing is answered, until the client's patience is at its end."""
-    with Proxy(scene.kafka.port) as proxy:
+    with Proxy(kafka.port) as proxy:
         address = f"127.0.0.1:{proxy.port}"
         with scene.fleet(kafka=address, patience_s=5.0) as running:
             proxy.stall()
@@ -72,10 +73,10 @@ def test_broker_refuses_a_topic(scene: Scene) -> None:
     scene.balance()
 
 
-def test_connection_cut_in_mid_copy(scene: Scene) -> None:
+def test_connection_cut_in_mid_copy(scene: Scene, postgres: Postgres) -> None:
     """Ten times, each in the middle of a COPY's bytes: nothing of that batch is in the store, or all of it."""
-    with Proxy(scene.postgres.port) as proxy:
-        url = scene.database.replace(f":{scene.postgres.port}/", f":{proxy.port}/")
+    with Proxy(postgres.port) as proxy:
+        url = scene.database.replace(f":{postgres.port}/", f":{proxy.port}/")
         with scene.fleet(timescale=url) as running:
             longest = 0.0
             for number in range(10):
@@ -89,32 +90,32 @@ def test_connection_cut_in_mid_copy(scene: Scene) -> None:
         scene.balance(timescale=url)
 
 
-def test_database_killed_and_restarted(scene: Scene) -> None:
+def test_database_killed_and_restarted(scene: Scene, postgres: Postgres) -> None:
     with scene.fleet() as running:
-        scene.postgres.kill()
+        postgres.kill()
         running.waiting("timescale")
         running.piling_up("timescale")
-        scene.postgres.restart().wait_ready()
+        postgres.restart().wait_ready()
         with scene.recovery("database killed (SIGKILL) and restarted"):
             running.flowing("timescale")
     scene.balance()
 
 
 @contextlib.contextmanager
-def _administrator(scene: Scene) -> Iterator[psycopg2.extensions.cursor]:
-    with contextlib.closing(scene.postgres._admin()) as connection, connection.cursor() as cursor:
+def _administrator(postgres: Postgres) -> Iterator[psycopg2.extensions.cursor]:
+    with contextlib.closing(postgres._admin()) as connection, connection.cursor() as cursor:
         yield cursor
 
 
-def test_database_read_only(scene: Scene) -> None:
+def test_database_read_only(scene: Scene, postgres: Postgres) -> None:
     name = scene.database.rpartition("/")[2]
     with scene.fleet() as running:
-        with _administrator(scene) as cursor:
+        with _administrator(postgres) as cursor:
             cursor.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
             cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
         running.waiting("timescale")
         running.piling_up("timescale")
-        with _administrator(scene) as cursor:
+        with _administrator(postgres) as cursor:
             cursor.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
         with scene.recovery("database read-only, then writable"):
             running.flowing("timescale")

@@ -624,6 +624,28 @@ def test_kafka_topic_with_a_smaller_limit_than_ours(kafka: Kafka, run_id: str) -
     assert len(from_kafka(kafka.bootstrap_servers, "ev-telemetry", run_id, 19).ids) == 19
 
 
+def test_topics_of_ones_own(kafka: Kafka, mosquitto: Mosquitto, run_id: str, unique_name: Callable[[str], str]) -> None:
+    """Named, divided and rooted as somebody's servers want them; a topic that is there stays as it is."""
+    prefix, root = unique_name("fleet") + ".", f"plant/{unique_name('hall')}"
+    options = SinkOptions(partitions=3, replication=1)
+    target = KafkaTarget.parse(f"{kafka.bootstrap_servers}/{prefix}", options)
+    with opened(target) as sink:
+        sink.deliver(0, make_batch(5, range(4), run_id=run_id), 20)
+    with opened(replace(target, partitions=7)) as sink:
+        sink.deliver(0, make_batch(5, range(4, 5), run_id=run_id), 25)
+    found = AdminClient({"bootstrap.servers": kafka.bootstrap_servers}).list_topics(timeout=30).topics
+    assert len(found[f"{prefix}ev-telemetry"].partitions) == 3
+    assert len(from_kafka(kafka.bootstrap_servers, f"{prefix}ev-telemetry", run_id, 25).ids) == 25
+    assert f"{prefix}ev-telemetry" in target.check()
+    with pytest.raises(SinkRefused, match="REPLICATION_FACTOR"):
+        replace(target, prefix=f"{prefix}more.", replication=3).sink("log", "telemetry").open()
+    broker = MqttTarget.parse(f"mqtt://127.0.0.1:{mosquitto.port}/{root}", SinkOptions())
+    with closing(MqttWitness(mosquitto.port, f"{root}/telemetry/+")) as witness, opened(broker) as rooted:
+        rooted.deliver(0, make_batch(5, range(4), run_id=run_id), 20)
+        assert len(witness.wait_for(20).ids) == 20
+    assert {target.peer, broker.peer} == {f"{kafka.bootstrap_servers}/{prefix}", f"127.0.0.1:{mosquitto.port}/{root}"}
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "says"),
     [

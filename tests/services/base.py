@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 HOST = "127.0.0.1"
 _PREFIX = "ev-twin-services-"
@@ -111,6 +111,21 @@ def run(command: list[str], *, cwd: Path | None = None, run_as: str | None = Non
     if done.returncode:
         said = "\n".join(done.stdout.strip().splitlines()[-_LOG_LINES:])
         raise ServiceFailed(f"{command[0]} ended with {done.returncode}:\n{said}")
+
+
+def tied(
+    command: list[str], log: IO[bytes], death_signal: str | None = "KILL", **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a process that gets a signal when this one ends, however that happens; None: it outlives us."""
+    setpriv = shutil.which("setpriv")
+    # setpriv and not preexec_fn: Python warns of that, for good reasons, as soon as the process has threads.
+    if death_signal and setpriv is not None:
+        command = [setpriv, "--pdeathsig", death_signal, "--", *command]
+    return _PARENT.submit(
+        lambda: subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **options
+        )
+    ).result()
 
 
 def npm_install(what: str, recipe: Sequence[Path], folder: Path) -> None:
@@ -245,24 +260,15 @@ class Service(ABC):
             raise ServiceFailed(f"{self.name} is already running, pid {self._pid}")
         self.install()
         self._prepare()
-        command = self._command()
-        setpriv = shutil.which("setpriv")
-        # setpriv and not preexec_fn: Python warns of that, for good reasons, as soon as the process has threads.
-        if self.tied and setpriv is not None:
-            command = [setpriv, "--pdeathsig", self.death_signal, "--", *command]
         with open(self.log, "ab") as log:
-            child: subprocess.Popen[bytes] = _PARENT.submit(
-                lambda: subprocess.Popen(
-                    command,
-                    cwd=self.directory,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    env=os.environ | self._variables(),
-                    **_identity(self.run_as),
-                )
-            ).result()
+            child = tied(
+                self._command(),
+                log,
+                self.death_signal if self.tied else None,
+                cwd=self.directory,
+                env=os.environ | self._variables(),
+                **_identity(self.run_as),
+            )
         self._child, self._pid = child, child.pid
         return self
 

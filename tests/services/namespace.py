@@ -7,10 +7,21 @@ import shutil
 import socket
 import subprocess
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.services.base import ServiceUnavailable, apt_install, run
+
+_PREFIX = "ev-twin-"
+
+
+def _sweep() -> None:
+    """Remove what test runs left that were killed."""
+    for path in Path("/run/netns").glob(f"{_PREFIX}*-*"):
+        owner = path.name.removeprefix(_PREFIX).split("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            subprocess.run(["ip", "netns", "del", path.name], capture_output=True)
 
 
 class Namespace:
@@ -20,11 +31,12 @@ class Namespace:
     of the test's own network can be had at the same address inside: `Proxy(port, listener)`.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, label: str) -> None:
         self.install()
-        run(["ip", "netns", "add", name])
-        run(["ip", "-n", name, "link", "set", "lo", "up"])
+        _sweep()
+        self.name = f"{_PREFIX}{os.getpid()}-{label}"
+        run(["ip", "netns", "add", self.name])
+        run(["ip", "-n", self.name, "link", "set", "lo", "up"])
 
     @classmethod
     def install(cls) -> None:

@@ -24,9 +24,9 @@ from actors.delivery.sinks import SinkUnavailable
 from actors.delivery.sinks.mqtt import MqttTarget
 from actors.delivery.sinks.mqtt_connection import session_expiry
 from datasets.log.durable import append_file, cut_torn_line
+from datasets.schema import STREAMS
 from twin.books.messages import BASE64, FILE
 
-TOPICS = ("ev/battery/telemetry/+", "ev/battery/prediction/+")
 _FLUSH_S = 0.1
 _RETRY_S = 1.0
 _LOST_S = 86_400.0  # how long the broker keeps the session of an archive that vanished
@@ -89,7 +89,7 @@ class Archive:
         else:
             # What the broker has kept of each vehicle is old: an archive holds what came while it listened.
             live = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-            client.subscribe([(topic, live) for topic in TOPICS])
+            client.subscribe([(f"{self._target.topics(stream)}+", live) for stream in STREAMS])
 
     def _on_subscribe(
         self, _client: mqtt.Client, _data: object, _mid: int, answers: list[ReasonCode], _: Properties | None

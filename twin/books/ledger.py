@@ -384,7 +384,7 @@ def _ask(books: Books, peer: str, archive: Path | None) -> dict[Stream, Seen]:
 
     target = target_of(books.settings.servers, peer)
     if isinstance(target, KafkaTarget):
-        return peers.kafka(target.url, run_id, target.properties())
+        return peers.kafka(target.url, run_id, {target.topic(s): s for s in STREAMS}, target.properties())
     return peers.database(target.url, run_id)
 
 

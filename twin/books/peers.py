@@ -28,8 +28,8 @@ from datasets.codec import Malformed, decode
 from datasets.schema import STREAMS, Stream, vehicle_index
 from twin.books.messages import messages
 
-_TOPICS: dict[Stream, str] = {"telemetry": "ev-telemetry", "predictions": "ev-predictions"}
-_MQTT_TOPICS: dict[str, Stream] = {"ev/battery/telemetry": "telemetry", "ev/battery/prediction": "predictions"}
+# The level of an MQTT topic before the vehicle.
+_LEVELS: dict[str, Stream] = {"telemetry": "telemetry", "prediction": "predictions"}
 _SECURITY: Final = {
     "security.protocol": "security_protocol",
     "sasl.mechanism": "sasl_mechanism",
@@ -157,9 +157,13 @@ def _words(what: str, keys: np.ndarray) -> list[str]:
 
 
 def kafka(
-    servers: str, run_id: str, properties: Mapping[str, str] = MappingProxyType({}), patience_s: float = 30.0
+    servers: str,
+    run_id: str,
+    topics: Mapping[str, Stream],
+    properties: Mapping[str, str] = MappingProxyType({}),
+    patience_s: float = 30.0,
 ) -> dict[Stream, Seen]:
-    """Read both topics from their beginning to where they end now. PeerSilent where the broker does not answer.
+    """Read the topics from their beginning to where they end now. PeerSilent where the broker does not answer.
 
     `servers`: host:port[,host:port]. `properties`: in librdkafka's names; those of security count here.
     """
@@ -185,7 +189,7 @@ def kafka(
             f"Kafka at {servers} does not answer ({_named(error)}); is the broker running there?"
         ) from error
     try:
-        streams = {topic: stream for stream, topic in _TOPICS.items() if topic in consumer.topics()}
+        streams = {topic: stream for topic, stream in topics.items() if topic in consumer.topics()}
         parts = [
             TopicPartition(topic, n) for topic in streams for n in sorted(consumer.partitions_for_topic(topic) or ())
         ]
@@ -275,7 +279,7 @@ def archive(directory: Path, run_id: str) -> dict[Stream, Seen]:
     """What `twin archive` has written of the run."""
     found: dict[Stream, Seen] = {stream: Seen(ordered=True) for stream in STREAMS}
     for topic, payload in messages(directory):
-        stream = _MQTT_TOPICS.get(topic.rpartition("/")[0])
+        stream = _LEVELS.get(topic.split("/")[-2]) if "/" in topic else None
         if stream is None or not payload:  # an empty one has a broker forget what it kept; it is no record
             continue
         try:

@@ -28,7 +28,20 @@ _MARKER = "replay.json"
 _TELL_S = 5.0
 
 
-@takes(Clock, Servers, only=("pace", *ADDRESSES, "mqtt_retain", "mqtt_clients", "payload", "drain_timeout"))
+@takes(
+    Clock,
+    Servers,
+    only=(
+        "pace",
+        *ADDRESSES,
+        "kafka_partitions",
+        "kafka_replication",
+        "mqtt_retain",
+        "mqtt_clients",
+        "payload",
+        "drain_timeout",
+    ),
+)
 def replay(
     directory: Annotated[Path, typer.Argument(help="a run directory")],
     *,

@@ -19,7 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.reasoncodes import ReasonCode
 
 from actors.delivery.sinks import SinkError
-from actors.delivery.sinks.mqtt import TOPICS, MqttTarget
+from actors.delivery.sinks.mqtt import MqttTarget
 from datasets.schema import STREAMS, Stream
 from twin.page.fleet_view import FleetView
 
@@ -32,15 +32,15 @@ _READS = 32  # most in one turn, so that what has come is shown and the broker i
 _LARGEST = 1 << 20  # no message of ours comes near; a longer one is no broker's of ours
 _PUBLISH, _QOS_AND_TYPE = 0x30, 0xF6
 _FIRST = "connecting"
-_PREFIXES = tuple((stream, TOPICS[stream].encode()) for stream in STREAMS)
 
 
 class _Client(mqtt.Client):
     """paho's, which makes five objects and four system calls of each message: three quarters of the whole cost of one.
     Here all that has come is read at once and messages are cut out of it; every other packet is paho's."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(self, target: MqttTarget) -> None:
+        super().__init__(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311, reconnect_on_failure=False)
+        self._prefixes = tuple((stream, target.topics(stream).encode()) for stream in STREAMS)
         self._held = b""
         self.drained = False
         self.came: dict[Stream, list[bytes]] = {stream: [] for stream in STREAMS}
@@ -70,7 +70,7 @@ class _Client(mqtt.Client):
             if data[at] & _QOS_AND_TYPE == _PUBLISH:
                 topic = body + 2
                 payload = topic + int.from_bytes(data[body:topic])
-                for stream, prefix in _PREFIXES:
+                for stream, prefix in self._prefixes:
                     if data.startswith(prefix, topic):
                         self.came[stream].append(data[payload:end])
             else:
@@ -136,7 +136,7 @@ class Reader:
     def _visit(self) -> str:
         """One connection, from its begin to its end. Returns why it ended."""
         where, answers = self._target.where, []
-        client = _Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311, reconnect_on_failure=False)
+        client = _Client(self._target)
         client.connect_timeout = _CONNECT_S
         client.on_connect = lambda _client, _data, _flags, answer, _properties: answers.append(answer)
         client.on_subscribe = lambda _client, _data, _mid, codes, _properties: answers.append(max(codes, key=_value))
@@ -152,7 +152,7 @@ class Reader:
         try:
             if not self._turn_until(client, answers, 1) or answers[0].is_failure:
                 return _refused(where, answers, "session")
-            client.subscribe([(f"{prefix}+", 0) for prefix in TOPICS.values()])
+            client.subscribe([(f"{self._target.topics(stream)}+", 0) for stream in STREAMS])
             if not self._turn_until(client, answers, 2) or answers[1].is_failure:
                 return _refused(where, answers[1:], "subscription")
             self.connected, self._since = True, time.monotonic()

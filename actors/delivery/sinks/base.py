@@ -41,13 +41,16 @@ class SinkRefused(SinkError):
 class SinkOptions:
     """What a target is told besides its address. `retain`: an MQTT broker keeps each vehicle's last record.
     `clients`: MQTT connections of a node, 0 for one a vehicle. `connections`: most database connections of a run.
-    `kafka_config`: the file of properties of Kafka's clients, "" for none."""
+    `kafka_config`: the file of properties of Kafka's clients, "" for none. `partitions`, `replication`: of Kafka topics
+    that are not there yet, -1 for the broker's own."""
 
     payload: Payload = "json"
     retain: bool = False
     clients: int = 1
     connections: int = 90
     kafka_config: str = ""
+    partitions: int = -1
+    replication: int = -1
 
 
 @dataclass(frozen=True)

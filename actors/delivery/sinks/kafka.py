@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from actors.delivery.sinks.base import BATCH_ROWS, DeadLetter, Receipt, SinkOptions, SinkRefused, SinkUnavailable, mask
 from datasets.codec import Messages, encode
@@ -38,6 +40,8 @@ _REFUSED = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     KafkaError.TOPIC_EXCEPTION,
     KafkaError.POLICY_VIOLATION,
+    KafkaError.INVALID_PARTITIONS,
+    KafkaError.INVALID_REPLICATION_FACTOR,
     KafkaError.INVALID_TIMESTAMP,
     KafkaError.INVALID_RECORD,
     KafkaError._UNKNOWN_TOPIC,
@@ -58,10 +62,12 @@ _client_log.setLevel(logging.CRITICAL + 1)
 
 @dataclass(frozen=True)
 class KafkaTarget:
-    """`bootstrap` is host:port[,host:port]. `config`: the file of its properties, "" for none. Only its path travels to
-    other processes; each reads it itself, since it may hold a password."""
+    """`bootstrap` is host:port[,host:port]. `prefix`: how the names of its topics begin. `config`: the file of its
+    properties, "" for none. Only its path travels to other processes; each reads it itself, since it may hold a
+    password. `partitions`, `replication`: of topics that are not there yet; -1 for what the broker takes."""
 
     bootstrap: tuple[str, ...]
+    prefix: str = ""
     patience_s: float = 30.0
     name: str = "kafka"
     rewind_s: float = 0.0
@@ -69,18 +75,34 @@ class KafkaTarget:
     keeps_position: bool = False
     payload: Payload = "json"
     config: str = ""
+    partitions: int = -1
+    replication: int = -1
 
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> KafkaTarget:
-        """From `127.0.0.1:9092[,host:port]`. A one-line ValueError for anything else, or a bad file of properties."""
-        servers = tuple(part.strip() for part in address.removeprefix("kafka://").split(","))
+        """From `127.0.0.1:9092[,host:port][/prefix]`. A one-line ValueError for anything else, or a bad file of
+        properties."""
+        place, _, prefix = address.removeprefix("kafka://").partition("/")
+        servers = tuple(part.strip() for part in place.split(","))
+        if not re.fullmatch(r"[A-Za-z0-9._-]{0,200}", prefix):
+            raise ValueError(
+                f"expected a beginning of topics' names of letters, digits, '.', '_' and '-' after Kafka's servers, "
+                f"got {mask(prefix)!r}"
+            )
         for server in servers:
             host, colon, port = server.rpartition(":")
             if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536) or set("/@") & set(
                 server
             ):
                 raise ValueError(f"expected Kafka servers as host:port[,host:port], got {mask(address)!r}")
-        target = cls(servers, payload=options.payload, config=options.kafka_config)
+        target = cls(
+            servers,
+            prefix,
+            payload=options.payload,
+            config=options.kafka_config,
+            partitions=options.partitions,
+            replication=options.replication,
+        )
         if target.config:
             try:
                 Producer(_properties(Path(target.config)), logger=_client_log)  # without servers it connects to none
@@ -106,8 +128,12 @@ class KafkaTarget:
 
     @property
     def peer(self) -> str:
-        """The servers in one order, however they were given."""
-        return ",".join(sorted(self.bootstrap))
+        """The servers in one order, however they were given, and the topics' prefix."""
+        return ",".join(sorted(self.bootstrap)) + (f"/{self.prefix}" if self.prefix else "")
+
+    def topic(self, stream: Stream) -> str:
+        """Where a stream's records go."""
+        return self.prefix + _TOPICS[stream]
 
     def for_nodes(self, nodes: int) -> KafkaTarget:
         return self
@@ -121,7 +147,7 @@ class KafkaTarget:
             brokers, topics = sink.metadata()
         finally:
             sink.close()
-        there = ", ".join(sorted(topics & set(_TOPICS.values()))) or "created with the first record"
+        there = ", ".join(sorted(topics & set(map(self.topic, _TOPICS)))) or "created with the first record"
         return f"{self.where}: {brokers} broker(s), topics: {there}"
 
 
@@ -203,7 +229,17 @@ class KafkaSink:
             self._said = error
 
     def open(self) -> None:
-        self.metadata()
+        _, topics = self.metadata()
+        target, topic = self._target, self._target.topic(self._stream)
+        if topic in topics or target.partitions == target.replication == -1:
+            return
+        admin = AdminClient({**target.properties()}, logger=_client_log)
+        made = admin.create_topics([NewTopic(topic, target.partitions, target.replication)], request_timeout=10.0)
+        try:
+            made[topic].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise _translate(error.args[0], target) from error
 
     def metadata(self) -> tuple[int, set[str]]:
         """Number of brokers and the topics. Raises SinkError if there is no answer."""
@@ -243,7 +279,7 @@ class KafkaSink:
 
     def _send(self, messages: Messages, rows: range | list[int], dead: list[DeadLetter]) -> None:
         """Hand over these rows and wait until each is answered. While the client's queue is full, wait for answers."""
-        topic, produce = _TOPICS[self._stream], self._producer.produce
+        topic, produce = self._target.topic(self._stream), self._producer.produce
         vehicles, ids, values = messages.vehicle_ids, messages.ids, messages.values
         for row in rows:
             while True:

@@ -41,12 +41,13 @@ from actors.delivery.sinks.mqtt_connection import CONNECT_TIMEOUT_S, Connection,
 from datasets.codec import encode
 from datasets.schema import SCHEMAS, Payload, Stream
 
-TOPICS: dict[Stream, str] = {"telemetry": "ev/battery/telemetry/", "predictions": "ev/battery/prediction/"}
-_STATUS = "ev/battery/status/"
+ROOT = "ev/battery"
+_TOPICS: dict[Stream, str] = {"telemetry": "telemetry", "predictions": "prediction"}
 _CLIENT: dict[Stream, str] = {"telemetry": "", "predictions": "-predictions"}
 _FAREWELL_S = 0.5
 _SESSION_EXPIRY_S = 24 * 3600
 _TURN_S = 0.1
+_ROOT_BYTES = 1000
 _PROBE_S = 1.0  # after so long without a sign of life we ask for one
 _WRITE_EVERY = 32  # messages between two looks at the network
 _PACKET_OVERHEAD = 16  # fixed header, lengths, packet id, no properties
@@ -60,12 +61,14 @@ _REFUSED = {0x87, 0x90}
 
 @dataclass(frozen=True)
 class MqttTarget:
-    """One broker. The password is not in repr. `retain`: the broker keeps the last record of each vehicle. `clients`:
+    """One broker. The password is not in repr. `root`: the topics are `<root>/telemetry/<vehicle_id>`,
+    `<root>/prediction/..`, `<root>/status/..`. `retain`: the broker keeps the last record of each vehicle. `clients`:
     connections of a node, 0 for one a vehicle. `tls`: encrypted, the broker's certificate checked against the file of
     authorities `cafile` or else the system's; `certfile` and `keyfile`: ours, PEM."""
 
     host: str
     port: int = 1883
+    root: str = ROOT
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
@@ -83,11 +86,15 @@ class MqttTarget:
 
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> MqttTarget:
-        """From `mqtt[s]://[user:password@]host[:port][?cafile=..&certfile=..&keyfile=..]`; anything else raises a
-        one-line ValueError."""
+        """From `mqtt[s]://[user:password@]host[:port][/root][?cafile=..&certfile=..&keyfile=..]`; anything else
+        raises a one-line ValueError."""
         url = split_url(address, ("mqtt", "mqtts"), "an MQTT URL like mqtt://[user:password@]127.0.0.1:1883")
-        if url.path.strip("/"):
-            raise ValueError(f"expected an MQTT URL without a path (topics are fixed), got {url.path!r} at its end")
+        root = unquote(url.path).removeprefix("/").removesuffix("/") or ROOT
+        if set(root) & set("+#\0") or root.startswith("$") or len(root.encode()) > _ROOT_BYTES:
+            raise ValueError(
+                f"expected the first levels of MQTT's topics, without +, #, a $ at the beginning or more than "
+                f"{_ROOT_BYTES} bytes, at the end of its URL, got {url.path!r}"
+            )
         assert url.hostname is not None
         tls = url.scheme == "mqtts"
         files = {name: path and str(Path(path).expanduser().absolute())
@@ -99,6 +106,7 @@ class MqttTarget:
         return cls(
             url.hostname,
             url.port or (8883 if tls else 1883),
+            root,
             unquote(url.username) if url.username else None,
             unquote(url.password) if url.password else None,
             tls,
@@ -112,11 +120,16 @@ class MqttTarget:
 
     @property
     def url(self) -> str:
-        """mqtt[s]://[user:password@]host:port[?cafile=..]."""
+        """mqtt[s]://[user:password@]host:port[/root][?cafile=..]."""
         secret = f":{quote(self.password, safe='')}" if self.password else ""
         user = f"{quote(self.user, safe='')}{secret}@" if self.user else ""
         files = urlencode({name: path for name in _FILES if (path := getattr(self, name))})
-        return f"mqtt{'s' if self.tls else ''}://{user}{self.host}:{self.port}{'?' if files else ''}{files}"
+        place = f"{self.host}:{self.port}{'' if self.root == ROOT else f'/{quote(self.root)}'}"
+        return f"mqtt{'s' if self.tls else ''}://{user}{place}{'?' if files else ''}{files}"
+
+    def topics(self, stream: Stream) -> str:
+        """What a vehicle's id is put behind."""
+        return f"{self.root}/{_TOPICS[stream]}/"
 
     @property
     def where(self) -> str:
@@ -125,8 +138,8 @@ class MqttTarget:
 
     @property
     def peer(self) -> str:
-        """host:port."""
-        return f"{self.host}:{self.port}"
+        """host:port, and the topics' root where it is another."""
+        return f"{self.host}:{self.port}{'' if self.root == ROOT else f'/{self.root}'}"
 
     def for_nodes(self, nodes: int) -> MqttTarget:
         return self
@@ -214,7 +227,7 @@ class MqttSink:
         will = None
         if not self._visit and self._stream == "telemetry":
             about = {"log_id": self._log_id, "part": self._part}
-            will = _will(f"{_STATUS}{self._log_id}/{self._part}", about)
+            will = _will(f"{self._target.root}/status/{self._log_id}/{self._part}", about)
         self._begin("", will)
         self._until(lambda: self._connections[0].accepted is not None or self._connections[0].lost, CONNECT_TIMEOUT_S)
         return self._connections[0].accepted
@@ -293,7 +306,7 @@ class MqttSink:
     def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
         messages, topic, retain = (
             encode(batch, self._stream, self._target.payload),
-            TOPICS[self._stream],
+            self._target.topics(self._stream),
             self._target.retain,
         )
         with self._using:
@@ -325,7 +338,7 @@ class MqttSink:
         if not new:
             return
         if self._own:
-            wills = [_will(f"{_STATUS}{v}", {"log_id": self._log_id, "vehicle_id": v}) for v in new]
+            wills = [_will(f"{self._target.root}/status/{v}", {"log_id": self._log_id, "vehicle_id": v}) for v in new]
             made = self._connect([(f"-{v}", will) for v, will in zip(new, wills, strict=True)])
             self._of |= dict(zip(new, made, strict=True))
         else:

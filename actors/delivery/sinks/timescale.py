@@ -58,8 +58,7 @@ _MIGRATION_LOCK = 0x45567477
 class TimescaleTarget:
     """One database. The password is not in repr. `connections`: the most of a whole run. `shared`: a node has one."""
 
-    host: str
-    port: int
+    servers: tuple[str, ...]  # host:port each; libpq takes the first that does what the options ask for
     user: str
     database: str
     password: str | None = field(default=None, repr=False)
@@ -74,21 +73,27 @@ class TimescaleTarget:
 
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> TimescaleTarget:
-        """From `postgresql://user[:password]@host[:port]/database`; anything else raises a one-line ValueError."""
-        url = split_url(
-            address,
-            ("postgresql", "postgres", "timescaledb"),
-            "a database URL like postgresql://twin@127.0.0.1/twin_data",
-        )
+        """From `postgresql://user[:password]@host[:port][,host:port]/database`; anything else raises a one-line
+        ValueError."""
+        scheme, slashes, rest = address.partition("://")
+        place, slash, path = rest.partition("/")
+        user, at, servers = place.rpartition("@")
+        urls = [
+            split_url(
+                f"{scheme}{slashes}{user}{at}{server}{slash}{path}",
+                ("postgresql", "postgres", "timescaledb"),
+                "a database URL like postgresql://twin@127.0.0.1/twin_data",
+            )
+            for server in servers.split(",")
+        ]
+        url = urls[0]
         database = url.path.strip("/")
         if not database or not url.username:
             missing = "database" if url.username else "user"
             raise ValueError(f"expected a {missing} in the database URL postgresql://user@host/database, got none")
-        assert url.hostname is not None
         password = unquote(url.password) if url.password else None
         return cls(
-            url.hostname,
-            url.port or 5432,
+            tuple(f"{url.hostname}:{url.port or 5432}" for url in urls),
             unquote(url.username),
             unquote(database),
             password,
@@ -99,16 +104,18 @@ class TimescaleTarget:
     @property
     def where(self) -> str:
         """The address as messages show it, without secrets."""
-        return f"database {self.database} at {self.host}:{self.port}"
+        return f"database {self.database} at {','.join(self.servers)}"
 
     @property
     def url(self) -> str:
         """The libpq URL, with the password if there is one."""
         secret = f":{quote(self.password, safe='')}" if self.password else ""
-        parameters = "&".join(filter(None, [self.options, f"connect_timeout={_CONNECT_TIMEOUT_S}"]))
+        hosts, ports = zip(*(server.rsplit(":", 1) for server in self.servers), strict=True)
+        # As parameters, since not every client takes several servers in front of the path.
+        named = [f"host={','.join(hosts)}", f"port={','.join(ports)}", f"connect_timeout={_CONNECT_TIMEOUT_S}"]
         return (
-            f"postgresql://{quote(self.user, safe='')}{secret}@{self.host}:{self.port}"
-            f"/{quote(self.database, safe='')}?{parameters}"
+            f"postgresql://{quote(self.user, safe='')}{secret}@/{quote(self.database, safe='')}?"
+            f"{'&'.join(filter(None, [self.options, *named]))}"
         )
 
     def connect(self) -> Connection:
@@ -128,8 +135,8 @@ class TimescaleTarget:
 
     @property
     def peer(self) -> str:
-        """host:port/database."""
-        return f"{self.host}:{self.port}/{self.database}"
+        """The servers in one order, however they were given, and the database."""
+        return f"{','.join(sorted(self.servers))}/{self.database}"
 
     def sink(self, log_id: str, stream: Stream, part: int = 0) -> TimescaleSink:
         return TimescaleSink(self, log_id, stream)

@@ -9,6 +9,7 @@ import shutil
 import uuid
 import warnings
 from base64 import urlsafe_b64encode
+from functools import cached_property
 from pathlib import Path
 from string import Template
 
@@ -32,6 +33,14 @@ class Kafka(Service):
 
     name = "kafka"
     _jars = cache_folder() / f"kafka-{VERSION}"
+
+    def __init__(self, *, tied: bool = True, directory: Path | None = None, port: int | None = None) -> None:
+        super().__init__(tied=tied, directory=directory, port=port)
+        self.cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+    @cached_property
+    def controller_port(self) -> int:
+        return free_ports(1)[0]
 
     @property
     def bootstrap_servers(self) -> str:
@@ -84,14 +93,12 @@ class Kafka(Service):
         if self._config.exists():
             return
         data = self.directory / "data"
-        [controller_port] = free_ports(1)
         template = Template((_HERE / "server.properties").read_text())
-        text = template.substitute(port=self.port, controller_port=controller_port, data=data)
+        text = template.substitute(port=self.port, controller_port=self.controller_port, data=data)
         self._config.write_text(self._written(text))
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         quick = ("-XX:TieredStopAtLevel=1", "-Xmx128m")
         storage_tool = self._java("kafka.tools.StorageTool", *quick)
-        run([*storage_tool, "format", f"--cluster-id={cluster}", "-c", str(self._config), *self._format()])
+        run([*storage_tool, "format", f"--cluster-id={self.cluster}", "-c", str(self._config), *self._format()])
 
     def _written(self, text: str) -> str:
         """The configuration, of its usual text."""
