@@ -45,6 +45,7 @@ from twin.settings import RunSettings, load_settings, parse_duration
 _log = logging.getLogger(__name__)
 
 _CONNECT_S = 5.0
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 _SAY_S = 10.0
 
 
@@ -261,14 +262,8 @@ class Fleet:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         shards = self.settings.processes.shards or os.cpu_count() or 1
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address := self.settings.processes.address:
-            try:
-                _expect_listener(address)
-                with _said_if_slow(f"Ray at {address}"):
-                    ray.init(address, **quiet)
-            except Exception as error:  # Ray raises many kinds, bare Exception among them
-                raise _no_cluster(address, error) from error
+            join_cluster(address)
         else:
             if math.isfinite(self.settings.clock.pace):
                 # By default Ray gives its workers low priority (niceness), but a live fleet has to be on time.
@@ -276,7 +271,7 @@ class Fleet:
             # Enough logical CPUs for every actor on a small machine; the operating system shares the real ones.
             cpus = shards + self.settings.pool.replicas + (os.cpu_count() or 1)
             # Not a cluster that already runs on this machine, as that is not ours.
-            _start_local(lambda: ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet))
+            _start_local(lambda: ray.init("local", num_cpus=cpus, include_dashboard=False, **_QUIET))
         self._owns_ray = True
 
     def _stop_ray(self) -> None:
@@ -421,6 +416,16 @@ def expect_cluster(address: str | None) -> None:
             _expect_listener(asked)
         except OSError as error:
             raise _no_cluster(asked, error) from error
+
+
+def join_cluster(address: str) -> None:
+    """Connect this process to the Ray cluster there. RunFailed where it cannot, in one line."""
+    try:
+        _expect_listener(address)
+        with _said_if_slow(f"Ray at {address}"):
+            ray.init(address, **_QUIET)
+    except Exception as error:  # Ray raises many kinds, bare Exception among them
+        raise _no_cluster(address, error) from error
 
 
 def _no_cluster(address: str, error: Exception) -> RunFailed:

@@ -45,7 +45,7 @@ def test_a_cluster_asks_for_its_token_and_is_ours(path: Path) -> None:
     assert "--dashboard-host=127.0.0.1" in starts[0]
     assert config["file_mounts"]["~/.ray/auth_token"]
     assert (ROOT / "scripts" / "setup.sh").exists()
-    assert config["setup_commands"] == ["cd ~/ev-twin && scripts/setup.sh run"]
+    assert config["setup_commands"][0] == "cd ~/ev-twin && scripts/setup.sh run"
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def cluster() -> Iterator[dict[str, str]]:
     )  # fmt: skip
     try:
         wait_until(lambda: listens("127.0.0.1", dashboard) and listens(node, agent), look_s=0.2)
-        yield told
+        yield told | {"RAY_ADDRESS": f"{node}:{port}"}
     finally:
         head.terminate()
         head.wait(HANG_S)
@@ -95,3 +95,6 @@ def test_a_run_is_a_job(cluster: dict[str, str], twin: Twin, tmp_path: Path) -> 
     assert "400 records" in done.stdout
     counted = twin("ledger", run, "--verify")
     assert counted.code == 0, counted.out
+    doctor = [sys.executable, "-m", "twin", "doctor", "--rest-port", "65535", "--metrics-port", "0"]
+    asked = subprocess.run(doctor, capture_output=True, text=True, cwd=ROOT, env=cluster, timeout=HANG_S)
+    assert "1 nodes alive, 8 of 8 CPUs free" in asked.stdout, asked.stdout + asked.stderr

@@ -117,8 +117,8 @@ def test_a_fleet_on_machines_reached_by_ssh(
     pgpass.write_text(f"127.0.0.1:{postgres.port}:*:{postgres.user}:{postgres.password}\n")
     pgpass.chmod(0o600)
     urls: dict[str, Any] = {
-        "kafka": kafka.bootstrap_servers,
-        "mqtt": f"mqtt://127.0.0.1:{mosquitto.port}",
+        "kafka": f"{kafka.bootstrap_servers}/{unique_name('north')}.",
+        "mqtt": f"mqtt://127.0.0.1:{mosquitto.port}/{unique_name('north')}",
         "timescale": postgres_database.replace(f":{postgres.password}@", "@"),
     }
     run_id = unique_name("run")
@@ -142,7 +142,7 @@ def test_a_fleet_on_machines_reached_by_ssh(
         job = cluster.start(
             "env RAY_API_SERVER_ADDRESS=http://127.0.0.1:8265 ray job submit --working-dir . -- python -m twin run"
             f" --vehicles {_VEHICLES} --shards 3 --pace 1 --duration 1min --checkpoint-every 10s --run-id {run_id}"
-            f" --metrics-port 0 --quiet --out ~/run {options}"
+            f" --kafka-partitions 6 --metrics-port 0 --quiet --out ~/run {options}"
         )
         wait_until(
             lambda: _records(postgres_database) > 5 * _VEHICLES or job.poll() is not None, cluster.log, look_s=0.5

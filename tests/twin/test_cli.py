@@ -19,6 +19,7 @@ import yaml
 
 from datasets.log import read_all
 from tests.command import Answer, Twin, environment
+from tests.services.secured import Authority
 from tests.support import HANG_S, family, wait_until
 from twin.commands.doctor import examine
 from twin.settings import Given
@@ -121,11 +122,32 @@ def test_doctor_says_what_is_wrong_in_one_line_each(free_port: int) -> None:
     lines = result.out.strip().splitlines()
     assert result.code == 1
     assert [line.split()[1] for line in lines] == [
-        "folders", "kernel", "physics", "model", "rest", "kafka", "mqtt", "timescale",
+        "folders", "ray", "disk", "kernel", "physics", "model", "rest", "kafka", "mqtt", "timescale",
     ]  # fmt: skip
     assert [line.split()[1] for line in lines if line.startswith("WRONG")] == ["kafka"]
     assert "does not answer" in result.out
     assert not result.err
+
+
+def test_doctor_tells_what_has_no_room_and_what_is_out_of_date(tmp_path: Path) -> None:
+    """A log larger than its disk, a certificate that has ended, one that is none, a cluster that is not there."""
+    authority = Authority(tmp_path / "authority")
+    authority.issue("old", days=-1)
+    ours = authority.issue("twin", days=30)
+    (tmp_path / "none.pem").write_text("hello")
+    files = f"cafile={tmp_path / 'none.pem'}&certfile={ours}&keyfile={ours.with_suffix('.key')}"
+    (tmp_path / "kafka").write_text(f"ssl.ca.location={authority.folder / 'old.pem'}\n")
+    given = {
+        "vehicles": 10_000_000, "duration": "300d", "telemetry_every": "2s", "out": tmp_path / "runs" / "new",
+        "address": "127.0.0.1:9", "kafka": "127.0.0.1:9", "kafka_config": tmp_path / "kafka",
+        "mqtt": f"mqtts://127.0.0.1:9?{files}",
+    }  # fmt: skip
+    wrong = {f"{found.part}: {found.says}" for found in examine(Given(given).run()) if found.ok is False}
+    for words in ("ray: expected a Ray cluster", "disk: ", "old.pem ended on", "none.pem: no certificate"):
+        assert [said for said in wrong if words in said], wrong
+    [found] = [f for f in examine(Given(given | {"log_max_size": "1GB"}).run()) if f.part == "disk"]
+    assert found.ok
+    assert f"at {tmp_path};" in found.says
 
 
 @pytest.mark.parametrize(("setting", "says"), [("0\n", "each process by itself"), ("1\n", "sched_autogroup_enabled=0")])
