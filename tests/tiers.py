@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 _SERVICES = {
-    "alertmanager", "chromium", "grafana_schema", "kafka", "mlflow_server", "mosquitto", "postgres", "prometheus", "s3",
-    "timescaledb",
+    "alertmanager", "chromium", "docker", "grafana_schema", "kafka", "mlflow_server", "mosquitto", "postgres",
+    "prometheus", "s3", "timescaledb",
 }  # fmt: skip
 _CLUSTER = {"ray_cluster"}
 

@@ -1,5 +1,5 @@
 """Real servers for tests and for a person at the desk: Kafka, Mosquitto, PostgreSQL, TimescaleDB, S3,
-MLflow, Prometheus, Alertmanager, and Chromium; no container engine.
+MLflow, Prometheus, Alertmanager, Chromium, and a container engine of the tests' own.
 
     python -m tests.services install | start | stop | status
 
@@ -12,6 +12,7 @@ pytest fixtures are in `fixtures.py`, the command in `__main__.py`.
 from tests.services.alertmanager import Alertmanager
 from tests.services.base import Service, ServiceFailed, ServiceUnavailable
 from tests.services.chromium import Chromium
+from tests.services.docker import Docker
 from tests.services.grafana_schema import GrafanaSchema
 from tests.services.kafka import Kafka
 from tests.services.mlflow import MLflow
@@ -24,6 +25,6 @@ from tests.services.timescaledb import TimescaleDB
 ALL: tuple[type[Service], ...] = (Kafka, Mosquitto, Postgres, TimescaleDB, S3, MLflow, Prometheus)
 
 __all__ = [
-    "ALL", "S3", "Alertmanager", "Chromium", "GrafanaSchema", "Kafka", "MLflow", "Mosquitto", "Postgres", "Prometheus",
-    "Service", "ServiceFailed", "ServiceUnavailable", "TimescaleDB",
+    "ALL", "S3", "Alertmanager", "Chromium", "Docker", "GrafanaSchema", "Kafka", "MLflow", "Mosquitto", "Postgres",
+    "Prometheus", "Service", "ServiceFailed", "ServiceUnavailable", "TimescaleDB",
 ]  # fmt: skip

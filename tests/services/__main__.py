@@ -12,7 +12,16 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.services import ALL, Alertmanager, Chromium, GrafanaSchema, Service, ServiceFailed, ServiceUnavailable
+from tests.services import (
+    ALL,
+    Alertmanager,
+    Chromium,
+    Docker,
+    GrafanaSchema,
+    Service,
+    ServiceFailed,
+    ServiceUnavailable,
+)
 
 _PROJECT = Path(__file__).resolve().parents[2]
 # What the application's three sinks need; TimescaleDB is a bonus for whoever has Node.js.
@@ -68,7 +77,7 @@ type Kind = type[Service] | type[Chromium] | type[GrafanaSchema]
 
 
 def install(_: Desk, __: Sequence[str]) -> int:
-    kinds: tuple[Kind, ...] = (*ALL, Alertmanager, Chromium, GrafanaSchema)
+    kinds: tuple[Kind, ...] = (*ALL, Alertmanager, Chromium, GrafanaSchema, Docker)
     return _for_each(kinds, lambda kind: kind.install() or "installed")
 
 

@@ -17,6 +17,7 @@ from tests.services import (
     S3,
     Alertmanager,
     Chromium,
+    Docker,
     GrafanaSchema,
     Kafka,
     MLflow,
@@ -110,6 +111,12 @@ def prometheus(free_port: int, request: pytest.FixtureRequest) -> Iterator[Prome
     if "alertmanager" in request.fixturenames:
         service.telling(request.getfixturevalue("alertmanager").url.removeprefix("http://"))
     yield from _session(service)
+
+
+@pytest.fixture(scope="module")
+def docker() -> Iterator[Docker]:
+    """A container engine with the images that stand in; `.docker(...)` is its command line."""
+    yield from _session(Docker())
 
 
 @pytest.fixture(scope="module")

@@ -193,9 +193,11 @@ def kafka(
         parts = [
             TopicPartition(topic, n) for topic in streams for n in sorted(consumer.partitions_for_topic(topic) or ())
         ]
+        if not parts:  # no topic yet: nobody has delivered anything
+            return found
         consumer.assign(parts)
         consumer.seek_to_beginning(*parts)
-        unread = {part: end for part, end in (consumer.end_offsets(parts) if parts else {}).items() if end > 0}
+        unread = {part: end for part, end in consumer.end_offsets(parts).items() if end > 0}
         heard = time.monotonic()
         # Positions, not message offsets, because the last offset may be a transaction's marker, which is no message.
         while unread := {part: end for part, end in unread.items() if consumer.position(part) < end}:
