@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 OVERLAYS = ROOT / "cluster" / "kubernetes" / "overlays"
 NAMESPACE = ("--namespace", "ev-twin")
-LONG_S = 600.0
+LONG_S = 900.0
 VEHICLES = 60
 ROW = {"SoC": 0.6, "SoH": 0.92, "Battery_Voltage": 355, "Battery_Current": 20, "Battery_Temperature": 24,
        "Charge_Cycles": 300, "Power_Consumption": 7.1}  # fmt: skip
