@@ -146,11 +146,12 @@ def cluster(node: Node, kafka: Kafka) -> Cluster:
     return Cluster(node, f"{ADDRESS}:{proxy.port}")
 
 
-def test_the_server_takes_production_and_no_misspelling(cluster: Cluster) -> None:
+def test_the_server_takes_production_and_no_misspelling(node: Node) -> None:
+    node.kubectl("apply", "-f", str(OVERLAYS.parent / "base" / "namespace.yaml"))
     strictly = ("apply", "--dry-run=server", "--validate=strict")
-    assert "rayservice.ray.io/ev-twin" in cluster.node.kubectl(*strictly, "-k", str(OVERLAYS / "production"))
+    assert "rayservice.ray.io/ev-twin" in node.kubectl(*strictly, "-k", str(OVERLAYS / "production"))
     misspelt = run_of("other").replace('"entrypoint"', '"entrypiont"')
-    assert "entrypiont" in cluster.node.refused(*strictly, *NAMESPACE, "-f", "-", stdin=misspelt)
+    assert "entrypiont" in node.refused(*strictly, *NAMESPACE, "-f", "-", stdin=misspelt)
 
 
 def test_a_pod_with_more_rights_is_refused(cluster: Cluster) -> None:
