@@ -131,6 +131,11 @@ def test_images_and_versions_are_said(objects: list[Object]) -> None:
     assert {image.rpartition(":")[2] for image in images} == {__version__}
 
 
+def test_no_two_heads_have_one_service(objects: list[Object]) -> None:
+    """KubeRay calls a head's Service by the name of the RayCluster, or of the RayService."""
+    assert the("RayCluster", objects)["metadata"]["name"] != the("RayService", objects)["metadata"]["name"]
+
+
 def test_a_cluster_asks_for_its_token_and_grows(objects: list[Object]) -> None:
     for cluster in clusters(objects):
         assert cluster["authOptions"] == {"mode": "token", "secretName": "ev-twin"}

@@ -32,7 +32,7 @@ ROW = {"SoC": 0.6, "SoH": 0.92, "Battery_Voltage": 355, "Battery_Current": 20, "
        "Charge_Cycles": 300, "Power_Consumption": 7.1}  # fmt: skip
 _ASK = """
 import json, sys, urllib.request
-asked = urllib.request.Request("http://ev-twin-serve-svc.ev-twin:8000/predict", sys.argv[1].encode())
+asked = urllib.request.Request("http://ev-twin-predictor-serve-svc.ev-twin:8000/predict", sys.argv[1].encode())
 if len(sys.argv) > 2:
     asked.add_header("Authorization", "Bearer " + sys.argv[2])
 try:
@@ -149,7 +149,7 @@ def cluster(node: Node, kafka: Kafka) -> Cluster:
 def test_the_server_takes_production_and_no_misspelling(node: Node) -> None:
     node.kubectl("apply", "-f", str(OVERLAYS.parent / "base" / "namespace.yaml"))
     strictly = ("apply", "--dry-run=server", "--validate=strict")
-    assert "rayservice.ray.io/ev-twin" in node.kubectl(*strictly, "-k", str(OVERLAYS / "production"))
+    assert "rayservice.ray.io/ev-twin-predictor" in node.kubectl(*strictly, "-k", str(OVERLAYS / "production"))
     misspelt = run_of("other").replace('"entrypoint"', '"entrypiont"')
     assert "entrypiont" in node.refused(*strictly, *NAMESPACE, "-f", "-", stdin=misspelt)
 
@@ -170,7 +170,7 @@ def test_a_run_comes_to_its_end(cluster: Cluster) -> None:
 
 
 def test_the_predictor_answers_who_has_the_token(cluster: Cluster) -> None:
-    cluster.node.kubectl("wait", *NAMESPACE, "--for=condition=Ready", "rayservice/ev-twin", f"--timeout={LONG_S:g}s")
+    cluster.node.kubectl("wait", *NAMESPACE, "--for=condition=Ready", "rayservice/ev-twin-predictor", f"--timeout={LONG_S:g}s")
     pod = cluster.head
     assert cluster.within(pod, "python", "-c", _ASK, json.dumps(ROW)).strip() == "401"
     answer = json.loads(cluster.within(pod, "python", "-c", _ASK, json.dumps(ROW), "development"))
