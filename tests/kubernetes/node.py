@@ -116,7 +116,7 @@ class Node:
     def _hold(self) -> None:
         """A process whose mount and PID namespaces the others enter; with it, they end."""
         copies = self.folder / "sys"
-        script = ["set -e", "mount -t tmpfs tmpfs /run", "mkdir -p /run/netns"]
+        script = ["set -e", *(f"mount -t tmpfs tmpfs {path}" for path in ("/run", "/var/lib", "/var/log"))]
         for name in _MACHINE_WIDE:
             copy = copies / name.replace("/", "-")
             script += [f"cat /proc/sys/{name} > {copy}", f"mount --bind {copy} /proc/sys/{name}"]

@@ -170,7 +170,9 @@ def test_a_run_comes_to_its_end(cluster: Cluster) -> None:
 
 
 def test_the_predictor_answers_who_has_the_token(cluster: Cluster) -> None:
-    cluster.node.kubectl("wait", *NAMESPACE, "--for=condition=Ready", "rayservice/ev-twin-predictor", f"--timeout={LONG_S:g}s")
+    cluster.node.kubectl(
+        "wait", *NAMESPACE, "--for=condition=Ready", "rayservice/ev-twin-predictor", f"--timeout={LONG_S:g}s"
+    )
     pod = cluster.head
     assert cluster.within(pod, "python", "-c", _ASK, json.dumps(ROW)).strip() == "401"
     answer = json.loads(cluster.within(pod, "python", "-c", _ASK, json.dumps(ROW), "development"))
