@@ -170,7 +170,7 @@ class Node:
         self._start(
             "kube-controller-manager", kubeconfig, "--leader-elect=false", "--use-service-account-credentials",
             f"--service-account-private-key-file={f}/service-accounts.key",
-            f"--root-ca-file={f}/certificates/apiserver.crt",
+            f"--root-ca-file={f}/certificates/apiserver.crt", f"--flex-volume-plugin-dir={f}/volume-plugins",
         )  # fmt: skip
         self._start("kube-scheduler", kubeconfig, "--leader-elect=false")
         self._import_image()
