@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup setup-dev run quick test check docs site sbom bench watch services services-stop model lock
+.PHONY: help setup setup-dev run quick test check docs site sbom bench watch services services-stop kube-test model lock
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | expand -t 18
@@ -49,6 +49,9 @@ bench: setup-dev ## run every benchmark; JSON goes to benchmarks/results/
 watch: setup-dev ## a fleet in real time, its live page at http://127.0.0.1:8050 and a Prometheus: ARGS="--vehicles 5000"
 	@$(BIN)/python -m tests.services start mosquitto prometheus
 	@set -a; source .services/env; exec $(BIN)/twin run --pace 1 --duration 1d --page-port 8050 $(ARGS)
+
+kube-test: setup-dev      ## Kubernetes on this machine, with real pods: needs root; the first time, half an hour to compile
+	@$(BIN)/pytest tests/kubernetes/on_a_node.py $(ARGS)
 
 services: setup-dev       ## start Kafka, Mosquitto, PostgreSQL on free loopback ports; then source .services/env
 	@$(BIN)/python -m tests.services start

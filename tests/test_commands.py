@@ -55,9 +55,11 @@ ELSEWHERE: Final = {
     "prometheus": "tests/integration/test_prometheus.py",
     "curl": "tests/actors/test_rest.py",
     "psql": "tests/integration/test_consume.py",
+    "kubectl": "tests/kubernetes/on_a_node.py",
 }
 """The file that runs it, in small, against what it needs."""
-BY_HAND: Final = {"make setup-dev", "make quick", "make test", "make watch", "make services-stop", "grafana", "export",
+BY_HAND: Final = {"make setup-dev", "make quick", "make test", "make watch", "make services-stop", "make kube-test",
+                 "grafana", "export",
                  "source"}  # fmt: skip
 """What starts this test, what runs until it is stopped, what is a shell's own."""
 
@@ -78,7 +80,7 @@ class Command:
 
 def commands() -> Iterator[Command]:
     starts = re.compile(
-        r"(\.venv/bin/|\w+=\S+ )?(twin|make|ray|python|prometheus|curl|psql|grafana|export|source)\s+(?!:)\S"
+        r"(\.venv/bin/|\w+=\S+ )?(twin|make|ray|python|prometheus|curl|psql|kubectl|grafana|export|source)\s+(?!:)\S"
     )
     for page in PAGES:
         fenced = False

@@ -27,7 +27,7 @@ class Proxy:
 
     `sent`: bytes that clients have sent so far; `cuts`: how often a connection that was there has been reset.
 
-    A Kafka broker tells its clients where to connect: its own port in that answer is replaced by ours.
+    A Kafka broker tells its clients where to connect: its own address in that answer is replaced by ours.
     """
 
     def __init__(self, target_port: int, listener: socket.socket | None = None) -> None:
@@ -42,8 +42,10 @@ class Proxy:
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._threads: list[threading.Thread] = []
         self._listener = listener or socket.create_server((HOST, 0))
+        host: str = self._listener.getsockname()[0]
         self.port: int = self._listener.getsockname()[1]
-        self._theirs, self._ours = (HOST.encode() + port.to_bytes(4) for port in (target_port, self.port))
+        assert len(host) == len(HOST), "an address of another length would not fit where Kafka's answer has its own"
+        self._theirs, self._ours = HOST.encode() + target_port.to_bytes(4), host.encode() + self.port.to_bytes(4)
         self._start(self._accept)
 
     def _start(self, target: object, *arguments: object) -> None:

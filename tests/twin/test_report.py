@@ -14,6 +14,7 @@ import pytest
 
 from datasets.log import LogWriter, log_directory
 from datasets.log.cursor import Cursor, CursorFile
+from tests.command import Twin
 from tests.support import make_batch
 from twin.show.report import write_report
 
@@ -116,3 +117,15 @@ def test_a_browser_shows_it_without_asking_anybody(tmp_path: Path, chromium: Bro
     assert int(red) < 64 if scheme == "dark" else int(red) > 192
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()
+
+
+def test_without_telemetry_on_this_machine_there_is_none_and_the_run_ends_well(
+    twin: Twin, ray_cluster: None, tmp_path: Path
+) -> None:
+    """As on a cluster, where the log is on the nodes of the shards: here, because every record is lost on its way."""
+    run = tmp_path / "run"
+    options = ("--vehicles", 4, "--duration", "20s", "--no-predict", "--metrics-port", 0, "--drop", 1)
+    answer = twin("run", *options, "--out", run)
+    assert answer.code == 0, answer.err
+    assert "no report" in answer.err
+    assert not (run / "report.html").exists()

@@ -76,10 +76,19 @@ def run_to_its_end(fleet: Fleet, *, quiet: bool, report: bool) -> int:
         say(f"stopped; log sealed, cursors saved in {fleet.directory}")
         return 130
     if report:
-        from twin.show.report import write_report
-
-        typer.echo(f"report       {write_report(fleet.directory)}")
+        _report(fleet.directory)
     return 0
+
+
+def _report(directory: Path) -> None:
+    from twin.books.sealed import sealed
+    from twin.show.report import write_report
+
+    if sealed(directory, "telemetry"):
+        typer.echo(f"report       {write_report(directory)}")
+    else:
+        # In a cluster the log is on the disks of the nodes where the shards are.
+        say(f"no report, because {directory} on this machine holds no telemetry")
 
 
 def _summary(status: FleetStatus, directory: Path) -> None:
