@@ -36,7 +36,7 @@ def test_what_was_backed_up_is_restored_and_goes_on(
     name = postgres_database.rpartition("/")[2]
     postgres.drop_database(name)
     postgres.create_database(name)
-    restored = [programs / "pg_restore", "--no-owner", "-d", postgres_database, dump]
+    restored: list[str | Path] = [programs / "pg_restore", "--no-owner", "-d", postgres_database, dump]
     subprocess.run(restored, check=True, env=os.environ | {"PGOPTIONS": "-c client_min_messages=warning"})
 
     lost = twin("ledger", copy, *sink, "--verify")
