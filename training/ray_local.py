@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+
+@contextmanager
+def kept_sigterm() -> Iterator[None]:
+    """`ray.init` takes SIGTERM for itself, and a run would end in its middle. This gives it back to whoever had it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -25,12 +38,14 @@ def ray_started(address: str | None, cpus: int, *, dashboard: bool = False) -> I
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address := address or os.environ.get("RAY_ADDRESS"):
         try:
-            ray.init(address, **quiet)
+            with kept_sigterm():
+                ray.init(address, **quiet)
         except Exception as error:  # Ray raises many kinds
             why = " ".join(str(error).split())[:200]
             raise ConnectionError(f"expected a Ray cluster at {address}: {why}") from error
     else:
-        ray.init("local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
+        with kept_sigterm():
+            ray.init("local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
     try:
         yield
     finally:

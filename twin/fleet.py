@@ -34,6 +34,7 @@ from actors.traces import TracePlan, trace_plan
 from datasets.log.durable import make_directory
 from datasets.schema import vehicle_id, vehicle_index
 from physics import Fault, load_cell, physics_version
+from training.ray_local import kept_sigterm
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.model import chosen_model
@@ -396,7 +397,7 @@ def _start_local(start: Callable[[], object]) -> None:
     """Start Ray here; once more if it was too slow. RunFailed where it does not start."""
     for again in (False, True):
         try:
-            with _said_if_slow("Ray to start"):
+            with _said_if_slow("Ray to start"), kept_sigterm():
                 start()
             return
         except Exception as error:  # as above
@@ -422,7 +423,7 @@ def join_cluster(address: str) -> None:
     """Connect this process to the Ray cluster there. RunFailed where it cannot, in one line."""
     try:
         _expect_listener(address)
-        with _said_if_slow(f"Ray at {address}"):
+        with _said_if_slow(f"Ray at {address}"), kept_sigterm():
             ray.init(address, **_QUIET)
     except Exception as error:  # Ray raises many kinds, bare Exception among them
         raise _no_cluster(address, error) from error

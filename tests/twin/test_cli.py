@@ -232,7 +232,8 @@ def niceness(ancestor: int, command: bytes) -> list[int]:
 
 
 @pytest.mark.cluster
-def test_ctrl_c_seals_the_log_and_exits_130(tmp_path: Path, free_port: int) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])  # Ray takes the second for itself
+def test_a_signal_seals_the_log_and_exits_130(sent: signal.Signals, tmp_path: Path, free_port: int) -> None:
     out = tmp_path / "run"
     command = [
         sys.executable, "-m", "twin", "run", "--vehicles", "20", "--duration", "1h", "--pace", "10", "--shards", "2",
@@ -246,7 +247,7 @@ def test_ctrl_c_seals_the_log_and_exits_130(tmp_path: Path, free_port: int) -> N
     with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=HANG_S) as answer:
         metrics = answer.read().decode()
     assert niceness(running.pid, b"ray::ShardActor") == [os.nice(0)] * 2, "live records come in time on a busy machine"
-    running.send_signal(signal.SIGINT)
+    running.send_signal(sent)
     _, complaint = running.communicate(timeout=HANG_S)
     assert running.returncode == 130, complaint
     assert "Traceback" not in complaint

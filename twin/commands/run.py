@@ -96,7 +96,7 @@ def _summary(status: FleetStatus, directory: Path) -> None:
 
     rate = status.simulated_s / status.elapsed_s if status.elapsed_s else 0
     typer.echo(f"vehicles     {status.vehicles:,}, {human_time(status.simulated_s)} simulated")
-    typer.echo(f"took         {human_time(status.elapsed_s)}, {rate:,.0f}x real time")
+    typer.echo(f"took         {human_time(status.elapsed_s)}, {rate:,.{0 if rate >= 10 else 2}f}x real time")
     never = f", {status.sent.never:,} never sent" if status.sent.never else ""
     typer.echo(f"telemetry    {status.records:,} records{never}")
     typer.echo(f"predictions  {status.predictions:,}")
