@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup setup-dev run quick test check docs site sbom bench watch services services-stop kube-test model lock
+.PHONY: help setup setup-dev run quick test check docs site sbom bench watch services services-stop chaos kube-test model lock
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | expand -t 18
@@ -52,6 +52,10 @@ watch: setup-dev ## a fleet in real time, its live page at http://127.0.0.1:8050
 
 kube-test: setup-dev      ## Kubernetes on this machine, with real pods: needs root; the first time, half an hour to compile
 	@$(BIN)/pytest tests/kubernetes/on_a_node.py $(ARGS)
+
+chaos: setup-dev ## faults at random in a live run on three nodes, half an hour: ARGS="--seed 7 --minutes 10"
+	@$(BIN)/python -m tests.services install
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 services: setup-dev       ## start Kafka, Mosquitto, PostgreSQL on free loopback ports; then source .services/env
 	@$(BIN)/python -m tests.services start

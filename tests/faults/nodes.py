@@ -63,10 +63,10 @@ class Nodes:
         wait_until(lambda: alive() == 1, lambda: "the head did not come up")
         worker = shlex.join([*_RAY, "start", "--address", self.address, "--num-cpus", "3", "--block"])
         script = f"mount -t tmpfs -o size=1g tmpfs {shlex.quote(str(run_dir))} && exec {worker}"
-        alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script]
+        self._alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script]
         for number in range(count):
             # One after the other: two that start at once on one address choose the same ports.
-            self._workers.append(self._start(alone))
+            self._workers.append(self._start(self._alone))
             wait_until(lambda: alive() == 2 + number, lambda: f"{2 + number} nodes did not come up")  # noqa: B023
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
@@ -111,6 +111,17 @@ class Nodes:
         """Power off: every process of the node at once, and its disk."""
         self._workers[worker].kill()
         self._workers[worker].wait()
+
+    def renew(self, worker: int) -> None:
+        """Another node, with an empty disk, in the place of one that was killed."""
+        self._workers[worker] = self._start(self._alone)
+
+    def on(self, worker: int, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command that sees the node's disk and processes."""
+        outer = self._workers[worker].pid
+        first = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
+        into = ["nsenter", "--target", first, "--mount", "--pid", "--"]
+        return subprocess.run([*into, *words], capture_output=True, text=True)
 
     def close(self) -> None:
         """End all of it."""
