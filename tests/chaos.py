@@ -50,16 +50,13 @@ class Stage:
     """Everything that can fail, and how."""
 
     def __init__(self, stack: ExitStack, folder: Path, seed: int, vehicles: int, minutes: float) -> None:
-        self.servers: list[Service] = [Kafka(), Mosquitto(), Postgres()]
+        kafka, mosquitto, postgres = Kafka(), Mosquitto(), Postgres()
+        self.servers: list[Service] = [kafka, mosquitto, postgres]
         for server in self.servers:
             stack.callback(server.remove)
             server.start().wait_ready()
-        kafka, mosquitto, postgres = self.servers
-        assert isinstance(kafka, Kafka)
-        assert isinstance(mosquitto, Mosquitto)
-        assert isinstance(postgres, Postgres)
         run_id = f"chaos-{seed}"
-        self.scene = Scene(kafka, mosquitto, postgres, postgres.url(), folder, run_id, "json")
+        self.scene = Scene(kafka, mosquitto, postgres.url(), folder, run_id, "json")
         stack.callback(self.scene.archive.stop)
         self.links = [stack.enter_context(Proxy(server.port)) for server in self.servers]
         urls = self.scene.urls

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import ServiceUnavailable, TimescaleDB
-from tests.services.fixtures import unavailable
+from tests.services import TimescaleDB
+from tests.services.fixtures import needed
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "__init__")
@@ -43,10 +43,8 @@ def test_no_benchmark_is_forgotten() -> None:
 @pytest.mark.parametrize("file", [pytest.param(f, id=f.stem, marks=NEEDS.get(f.stem, (SERVERS, RAY))) for f in FILES])
 def test_it_runs_and_writes_what_it_measured(file: Path, tmp_path: Path) -> None:
     if file.stem == "sinks":
-        try:
+        with needed():
             TimescaleDB.install()
-        except ServiceUnavailable as error:
-            unavailable(str(error))
     command = [sys.executable, str(file), "--quick", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stdout + done.stderr

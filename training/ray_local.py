@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -10,12 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 
 
-@contextmanager
-def kept_sigterm() -> Iterator[None]:
-    """`ray.init` takes SIGTERM for itself, and a run would end in its middle. This gives it back to whoever had it."""
+def init_ray(address: str, **options: Any) -> None:
+    """`ray.init`, quietly, and without what it does beside: it takes SIGTERM for itself, and whoever has a handler of
+    his own would be cut off in mid-run."""
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     before = signal.getsignal(signal.SIGTERM)
     try:
-        yield
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     finally:
         if callable(before) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
@@ -33,19 +38,14 @@ def ray_started(address: str | None, cpus: int, *, dashboard: bool = False) -> I
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address := address or os.environ.get("RAY_ADDRESS"):
         try:
-            with kept_sigterm():
-                ray.init(address, **quiet)
+            init_ray(address)
         except Exception as error:  # Ray raises many kinds
             why = " ".join(str(error).split())[:200]
             raise ConnectionError(f"expected a Ray cluster at {address}: {why}") from error
     else:
-        with kept_sigterm():
-            ray.init("local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
+        init_ray("local", num_cpus=cpus, include_dashboard=dashboard)
     try:
         yield
     finally:

@@ -34,7 +34,7 @@ from actors.traces import TracePlan, trace_plan
 from datasets.log.durable import make_directory
 from datasets.schema import vehicle_id, vehicle_index
 from physics import Fault, load_cell, physics_version
-from training.ray_local import kept_sigterm
+from training.ray_local import init_ray
 from twin import __version__
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.model import chosen_model
@@ -46,7 +46,6 @@ from twin.settings import RunSettings, load_settings, parse_duration
 _log = logging.getLogger(__name__)
 
 _CONNECT_S = 5.0
-_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 _SAY_S = 10.0
 
 
@@ -260,8 +259,6 @@ class Fleet:
     def _start_ray(self) -> None:
         if ray.is_initialized():
             return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         shards = self.settings.processes.shards or os.cpu_count() or 1
         if address := self.settings.processes.address:
             join_cluster(address)
@@ -272,7 +269,7 @@ class Fleet:
             # Enough logical CPUs for every actor on a small machine; the operating system shares the real ones.
             cpus = shards + self.settings.pool.replicas + (os.cpu_count() or 1)
             # Not a cluster that already runs on this machine, as that is not ours.
-            _start_local(lambda: ray.init("local", num_cpus=cpus, include_dashboard=False, **_QUIET))
+            _start_local(lambda: init_ray("local", num_cpus=cpus, include_dashboard=False))
         self._owns_ray = True
 
     def _stop_ray(self) -> None:
@@ -397,7 +394,7 @@ def _start_local(start: Callable[[], object]) -> None:
     """Start Ray here; once more if it was too slow. RunFailed where it does not start."""
     for again in (False, True):
         try:
-            with _said_if_slow("Ray to start"), kept_sigterm():
+            with _said_if_slow("Ray to start"):
                 start()
             return
         except Exception as error:  # as above
@@ -423,8 +420,8 @@ def join_cluster(address: str) -> None:
     """Connect this process to the Ray cluster there. RunFailed where it cannot, in one line."""
     try:
         _expect_listener(address)
-        with _said_if_slow(f"Ray at {address}"), kept_sigterm():
-            ray.init(address, **_QUIET)
+        with _said_if_slow(f"Ray at {address}"):
+            init_ray(address)
     except Exception as error:  # Ray raises many kinds, bare Exception among them
         raise _no_cluster(address, error) from error
 

@@ -11,7 +11,7 @@ import pytest
 from datasets.names import Payload
 from tests.faults.scene import Scene
 from tests.recoveries import note_recoveries
-from tests.services import Kafka, Mosquitto, Postgres
+from tests.services import Kafka, Mosquitto
 
 # "vss" differs from "json" by names only.
 _PAYLOADS: tuple[Payload, ...] = ("json", "avro")
@@ -21,7 +21,6 @@ _PAYLOADS: tuple[Payload, ...] = ("json", "avro")
 def scene(
     kafka: Kafka,
     mosquitto: Mosquitto,
-    postgres: Postgres,
     postgres_database: str,
     tmp_path: Path,
     unique_name: Callable[[str], str],
@@ -29,7 +28,7 @@ def scene(
 ) -> Iterator[Scene]:
     # A fault does not care how a message is written: each is tried with one encoding, both with half of the faults.
     payload = _PAYLOADS[crc32(request.node.name.encode()) % len(_PAYLOADS)]
-    scene = Scene(kafka, mosquitto, postgres, postgres_database, tmp_path, unique_name("run"), payload)
+    scene = Scene(kafka, mosquitto, postgres_database, tmp_path, unique_name("run"), payload)
     yield scene
     scene.close()
     note_recoveries(request.node, scene.recoveries)

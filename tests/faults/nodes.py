@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.services.base import free_ports
+from tests.services.namespace import ALONE, first_inside
 from tests.support import listens, wait_until
 
 _RAY = [sys.executable, "-m", "ray.scripts.scripts"]
@@ -63,7 +64,7 @@ class Nodes:
         wait_until(lambda: alive() == 1, lambda: "the head did not come up")
         worker = shlex.join([*_RAY, "start", "--address", self.address, "--num-cpus", "3", "--block"])
         script = f"mount -t tmpfs -o size=1g tmpfs {shlex.quote(str(run_dir))} && exec {worker}"
-        self._alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script]
+        self._alone = [*ALONE, "bash", "-c", script]
         for number in range(count):
             # One after the other: two that start at once on one address choose the same ports.
             self._workers.append(self._start(self._alone))
@@ -118,9 +119,8 @@ class Nodes:
 
     def on(self, worker: int, *words: str) -> subprocess.CompletedProcess[str]:
         """A command that sees the node's disk and processes."""
-        outer = self._workers[worker].pid
-        first = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
-        into = ["nsenter", "--target", first, "--mount", "--pid", "--"]
+        first = first_inside(self._workers[worker].pid)
+        into = ["nsenter", "--target", f"{first}", "--mount", "--pid", "--"]
         return subprocess.run([*into, *words], capture_output=True, text=True)
 
     def close(self) -> None:

@@ -16,9 +16,9 @@ from actors.delivery.sinks import SinkOptions
 from actors.delivery.sinks.mqtt import MqttTarget
 from actors.fleet.status import FleetStatus, SinkStatus
 from datasets.names import Payload
-from tests.services import Kafka, Mosquitto, Postgres
+from tests.services import Kafka, Mosquitto
 from tests.services.base import free_ports
-from tests.services.replicated import KafkaCluster, PostgresPair
+from tests.services.replicated import KafkaCluster
 from tests.support import HANG_S
 from twin import Fleet
 from twin.books.archive import Archive
@@ -110,7 +110,6 @@ class Scene:
         self,
         kafka: Kafka | KafkaCluster,
         mosquitto: Mosquitto,
-        postgres: Postgres | PostgresPair,
         database: str,
         folder: Path,
         run_id: str,

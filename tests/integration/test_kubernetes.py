@@ -14,8 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.services.base import ServiceUnavailable
-from tests.services.fixtures import unavailable
+from tests.services.fixtures import needed
 from tests.services.kubernetes import KUBERNETES, Manifests
 from twin import __version__
 from twin.folders import ROOT
@@ -28,10 +27,8 @@ Object = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def manifests() -> Manifests:
-    try:
+    with needed():
         Manifests.install()
-    except ServiceUnavailable as error:
-        unavailable(str(error))
     return Manifests()
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from tests.command import Twin
 from tests.services import Postgres
-from tests.services.postgres import _binaries
 from twin.folders import ROOT
 
 pytestmark = [pytest.mark.services, pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster")]
@@ -25,10 +24,8 @@ def test_what_was_backed_up_is_restored_and_goes_on(
 ) -> None:
     run, copy, dump = tmp_path / "run", tmp_path / "elsewhere" / "run", tmp_path / "dump"
     sink = ("--timescale", postgres_database)
-    programs = _binaries()
-    assert programs is not None
     assert twin("run", *_FLEET, *sink, "--duration", "2min", "--out", run).code == 0
-    subprocess.run([programs / "pg_dump", "-Fc", "-f", dump, postgres_database], check=True, cwd=ROOT)
+    subprocess.run([postgres._program("pg_dump"), "-Fc", "-f", dump, postgres_database], check=True, cwd=ROOT)
     assert twin("resume", run, *sink, "--duration", "4min", "--metrics-port", 0).code == 0
 
     shutil.copytree(run, copy)
@@ -36,7 +33,7 @@ def test_what_was_backed_up_is_restored_and_goes_on(
     name = postgres_database.rpartition("/")[2]
     postgres.drop_database(name)
     postgres.create_database(name)
-    restored: list[str | Path] = [programs / "pg_restore", "--no-owner", "-d", postgres_database, dump]
+    restored: list[str | Path] = [postgres._program("pg_restore"), "--no-owner", "-d", postgres_database, dump]
     subprocess.run(restored, check=True, env=os.environ | {"PGOPTIONS": "-c client_min_messages=warning"})
 
     lost = twin("ledger", copy, *sink, "--verify")

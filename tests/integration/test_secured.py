@@ -20,8 +20,7 @@ from actors.delivery.sinks.kafka import KafkaTarget
 from actors.delivery.sinks.mqtt import MqttTarget
 from actors.delivery.sinks.timescale import TimescaleTarget
 from tests.command import Twin, environment
-from tests.services.base import ServiceUnavailable
-from tests.services.fixtures import unavailable
+from tests.services.fixtures import needed
 from tests.services.secured import PASSWORD, Authority, SecuredKafka, SecuredMosquitto, SecuredPostgres
 from tests.support import HANG_S, make_batch, wait_until
 from twin.commands.archive import archive_until
@@ -92,13 +91,12 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     )  # fmt: skip
     started = (servers.kafka, servers.mosquitto, servers.postgres, servers.old_postgres)
     try:
-        for service in started:
-            service.start()
+        with needed():
+            for service in started:
+                service.start()
         for service in started:
             service.wait_ready()
         yield servers
-    except ServiceUnavailable as error:
-        unavailable(str(error))
     finally:
         for service in started:
             service.remove()

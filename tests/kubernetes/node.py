@@ -25,9 +25,9 @@ from typing import Any, Self
 
 from physics.compiled import cache_folder
 from tests.kubernetes.programs import CNI, install
-from tests.services.base import ServiceFailed, run
+from tests.services.base import ServiceFailed, run, tied
 from tests.services.kubernetes import kuberay_definitions
-from tests.services.namespace import Namespace
+from tests.services.namespace import ALONE, Namespace, first_inside, remove_control_group
 from tests.support import HANG_S
 from twin import __version__
 from twin.folders import ROOT
@@ -101,7 +101,7 @@ class Node:
     def _begin(self) -> None:
         for name in ("etcd", "certificates", "containerd", "kubelet", "cni", "kernels", "sys"):
             (self.folder / name).mkdir(parents=True)
-        self.network = self._ends.enter_context(Namespace(f"kube-{os.getpid()}"))
+        self.network = self._ends.enter_context(Namespace("kube"))
         ip = ["ip", "-n", self.network.name]
         run([*ip, "link", "add", "node", "type", "bridge"])
         run([*ip, "address", "add", f"{ADDRESS}/24", "dev", "node"])
@@ -127,15 +127,12 @@ class Node:
             f"mount --bind {kubelet} {kubelet}", f"mount --make-shared {kubelet}",
             f"touch {self.folder}/held", "exec sleep infinity",
         ]  # fmt: skip
-        alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
-        holder = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *self.network.entered, *alone, "bash", "-c", "\n".join(script)],
-            start_new_session=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        with open(self.folder / "namespaces.log", "wb") as log:
+            holder = tied([*self.network.entered, *ALONE, "bash", "-c", "\n".join(script)], log)
         self._ends.callback(_end, holder)
         self._wait(lambda: (self.folder / "held").exists() or holder.poll() is not None, "namespaces")
-        children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
-        self._entered = ["nsenter", f"--mount=/proc/{children[0]}/ns/mnt", f"--pid=/proc/{children[0]}/ns/pid",
+        first = first_inside(holder.pid)
+        self._entered = ["nsenter", f"--mount=/proc/{first}/ns/mnt", f"--pid=/proc/{first}/ns/pid",
                          f"--net=/run/netns/{self.network.name}", "--"]  # fmt: skip
 
     def _configure(self) -> None:
@@ -242,14 +239,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _remove_control_groups() -> None:
     """The kubelet's, which are empty once its pods are dead."""
-    for top in Path("/sys/fs/cgroup").glob("*/kubepods"):
-        for folder, _, _ in os.walk(top, topdown=False):
-            for _ in range(50):
-                try:
-                    os.rmdir(folder)
-                    break
-                except OSError:
-                    time.sleep(0.1)
+    for group in Path("/sys/fs/cgroup").glob("*/kubepods"):
+        remove_control_group(group)
 
 
 def container_spec(default: dict[str, Any], kernels: Path) -> dict[str, Any]:

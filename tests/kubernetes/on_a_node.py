@@ -17,8 +17,7 @@ import yaml
 
 from tests.kubernetes.node import ADDRESS, KERNELS, Node
 from tests.services import Kafka
-from tests.services.base import ServiceUnavailable
-from tests.services.fixtures import unavailable
+from tests.services.fixtures import needed
 from tests.services.proxy import Proxy
 from twin.folders import ROOT
 
@@ -132,10 +131,8 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    try:
+    with needed():
         node = Node(tmp_path_factory.mktemp("node"))
-    except ServiceUnavailable as error:
-        unavailable(str(error))
     with node:
         yield node
 

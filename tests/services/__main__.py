@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.services import (
     ALL,
@@ -22,6 +23,10 @@ from tests.services import (
     ServiceFailed,
     ServiceUnavailable,
 )
+
+if TYPE_CHECKING:
+    from tests.services.hosts import Hosts
+    from tests.services.kubernetes import Manifests
 
 _PROJECT = Path(__file__).resolve().parents[2]
 # What the application's three sinks need; TimescaleDB is a bonus for whoever has Node.js.
@@ -73,11 +78,18 @@ class Desk:
             self.folder.rmdir()
 
 
-type Kind = type[Service] | type[Chromium] | type[GrafanaSchema]
+type Kind = type[Service] | type[Chromium] | type[GrafanaSchema] | type[Hosts] | type[Manifests]
 
 
 def install(_: Desk, __: Sequence[str]) -> int:
-    kinds: tuple[Kind, ...] = (*ALL, Alertmanager, Chromium, GrafanaSchema, Docker)
+    # They need more than the standard library, which is all that the other commands want.
+    from tests.services.hosts import Hosts
+    from tests.services.kubernetes import Manifests
+    from tests.services.replicated import Etcd, Patroni
+
+    kinds: tuple[Kind, ...] = (
+        *ALL, Alertmanager, Chromium, GrafanaSchema, Docker, Etcd, Patroni, Hosts, Manifests,
+    )  # fmt: skip
     return _for_each(kinds, lambda kind: kind.install() or "installed")
 
 

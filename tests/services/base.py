@@ -149,14 +149,17 @@ def apt_install(package: str, purpose: str) -> None:
     # RUNLEVEL=1 keeps the package's scripts from starting a daemon on the standard port.
     apt = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-q", "-y"]
     install = [*apt, "install", "--no-install-recommends", package]
-    try:
-        run(install)
-    except ServiceFailed:
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with open(cache_folder() / ".apt.lock", "w") as lock:  # two test processes may want something at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            run([*apt, "update"])
             run(install)
-        except ServiceFailed as error:
-            raise ServiceUnavailable(f"{wanted} (tried: {str(error).splitlines()[-1]})") from error
+        except ServiceFailed:
+            try:
+                run([*apt, "update"])
+                run(install)
+            except ServiceFailed as error:
+                raise ServiceUnavailable(f"{wanted} (tried: {str(error).splitlines()[-1]})") from error
 
 
 def _identity(run_as: str | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -40,12 +41,19 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def _session[S: Service](service: S) -> Iterator[S]:
+@contextmanager
+def needed() -> Iterator[None]:
+    """Where something in the block cannot be had here, it is `unavailable`."""
     try:
-        service.start().wait_ready()
+        yield
     except ServiceUnavailable as error:
         unavailable(str(error))
-    else:
+
+
+def _session[S: Service](service: S) -> Iterator[S]:
+    try:
+        with needed():
+            service.start().wait_ready()
         yield service
     finally:
         service.remove()
@@ -90,10 +98,8 @@ def mlflow_server(s3: S3) -> Iterator[MLflow]:
 @pytest.fixture(scope="session")
 def grafana_schema() -> GrafanaSchema:
     """Grafana's types; `.complaints()` of the compiler about dashboards."""
-    try:
+    with needed():
         GrafanaSchema.install()
-    except ServiceUnavailable as error:
-        unavailable(str(error))
     return GrafanaSchema()
 
 
@@ -122,10 +128,8 @@ def docker() -> Iterator[Docker]:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """A browser; `.new_page()`. It lives for one module: while it does, its event loop runs in the tests' thread."""
-    try:
+    with needed():
         Chromium.install()
-    except ServiceUnavailable as error:
-        unavailable(str(error))
     with Chromium.started() as browser:
         yield browser
 

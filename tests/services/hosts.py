@@ -19,9 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from physics.compiled import cache_folder
 from tests.services.base import ServiceFailed, apt_install, run, tied
-from tests.services.namespace import Namespace
+from tests.services.namespace import ALONE, Namespace, first_inside
 from tests.services.proxy import Proxy
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +41,7 @@ PasswordAuthentication no
 _INIT = """\
 set -euo pipefail
 hostname "$2"
-mount --make-rprivate /
+{binds}
 mount --rbind "$1/home" {home}
 mount -t tmpfs -o size=8g tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
@@ -70,22 +69,21 @@ class Host:
 
     def start(self, runs: str) -> None:
         """Switch it on; `runs` is its first process and ends with it."""
+        from physics.compiled import cache_folder
+
         places = {self.home / "ev-twin" / ".venv": Path(sys.prefix)}
         places[self.home / ".cache" / "ev-battery-twin"] = cache_folder().parent
         for path in {_ROOT, Path(sys.prefix), Path(sys.base_prefix)}:  # where its own folders would hide them
             for hidden, ours in ((_HOME, self.home), (Path("/tmp"), self.folder / "tmp")):
                 if path.is_relative_to(hidden):
                     places[ours / path.relative_to(hidden)] = path
-        binds = ""
-        for place, path in places.items():
+        for place in places:
             place.mkdir(parents=True, exist_ok=True)
-            binds += f"mount --bind {shlex.quote(str(path))} {shlex.quote(str(place))}\n"
-        script = _INIT.format(home=shlex.quote(str(_HOME))).replace("mount --rbind", f"{binds}mount --rbind", 1)
-        alone = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        binds = "\n".join(shlex.join(["mount", "--bind", str(path), str(place)]) for place, path in places.items())
+        script = _INIT.format(home=shlex.quote(str(_HOME)), binds=binds)
+        first = ["bash", "-c", script, "init", str(self.folder), self.name, runs]
         with open(self.folder / "log", "ab") as log:
-            self._process = tied(
-                [*self.network.entered, *alone, "bash", "-c", script, "init", str(self.folder), self.name, runs], log
-            )
+            self._process = tied([*self.network.entered, *ALONE, "--uts", *first], log)
 
     @property
     def _init(self) -> int:
@@ -93,10 +91,10 @@ class Host:
         assert self._process is not None
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self._process.poll() is None:
-            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+            first = first_inside(self._process.pid)
             # Until its last command, it has yet to mount.
-            if children and b"init" not in Path(f"/proc/{children[0]}/cmdline").read_bytes().split(b"\0"):
-                return int(children[0])
+            if first is not None and b"init" not in Path(f"/proc/{first}/cmdline").read_bytes().split(b"\0"):
+                return first
             time.sleep(0.05)
         raise ServiceFailed(f"{self.name} did not start: {(self.folder / 'log').read_text()}")
 
@@ -131,6 +129,8 @@ def _new_key(path: Path) -> None:
 class Hosts:
     """`count` machines that a key opens, and the desk before them; `servers` are ports of this machine's loopback that
     each has on its own loopback too."""
+
+    name = "hosts"
 
     def __init__(self, count: int, folder: Path, servers: Iterable[int] = ()) -> None:
         self.install()

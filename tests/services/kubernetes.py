@@ -46,6 +46,7 @@ def go(*arguments: str, cwd: Path | None = None, **variables: str) -> str:
 class Manifests:
     """Reads kustomizations, and says what is wrong with manifests of KubeRay's kinds."""
 
+    name = "manifests"
     folder = cache_folder() / "manifests"
 
     @classmethod

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from tests.services.base import ServiceUnavailable, apt_install, run
 
+ALONE: Final = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""The words before a command that is to have mounts and processes of its own, which end with it and with us."""
 _PREFIX = "ev-twin-"
 
 
@@ -22,6 +26,26 @@ def _sweep() -> None:
         owner = path.name.removeprefix(_PREFIX).split("-")[0]
         if owner.isdigit() and not Path(f"/proc/{owner}").exists():
             subprocess.run(["ip", "netns", "del", path.name], capture_output=True)
+
+
+def first_inside(alone: int) -> int | None:
+    """The first process of those that `ALONE`, as process `alone`, has begun; by its number outside. None before."""
+    children = Path(f"/proc/{alone}/task/{alone}/children").read_text().split()
+    return int(children[0]) if children else None
+
+
+def remove_control_group(group: Path) -> None:
+    """Remove a control group and those in it. One whose processes were just killed is busy for a moment."""
+    deadline = time.monotonic() + 10.0
+    for folder, _, _ in os.walk(group, topdown=False):
+        while True:
+            try:
+                os.rmdir(folder)
+                break
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
 
 class Namespace:
@@ -45,7 +69,7 @@ class Namespace:
             raise ServiceUnavailable("network namespaces need root")
         if shutil.which("ip") is None:
             apt_install("iproute2", "ip")
-        allowed = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True)
+        allowed = subprocess.run([*ALONE, "--net", "true"], capture_output=True)
         if allowed.returncode:
             raise ServiceUnavailable(f"no right to unshare namespaces: {allowed.stderr.decode().strip()}")
 

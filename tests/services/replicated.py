@@ -55,6 +55,8 @@ class KafkaCluster:
                 f"{other}@{HOST}:{voter.controller_port}" for other, voter in enumerate(self.brokers, 1)
             )
 
+    install = _Broker.install
+
     def __enter__(self) -> Self:
         for broker in self.brokers:
             broker.start()
@@ -126,7 +128,7 @@ class Etcd(Service):
                 raise ServiceFailed("etcd is not healthy")
 
 
-class Member(Postgres):
+class Patroni(Postgres):
     """One PostgreSQL and the Patroni that starts, promotes and demotes it."""
 
     name = "patroni"
@@ -216,11 +218,15 @@ class PostgresPair:
     def __init__(self) -> None:
         self._etcd = Etcd()
         password = secrets.token_urlsafe(18)
-        self.members = [Member(number, self._etcd.port, password) for number in (1, 2)]
+        self.members = [Patroni(number, self._etcd.port, password) for number in (1, 2)]
+
+    @classmethod
+    def install(cls) -> None:
+        """What it is made of; ServiceUnavailable when that cannot be had."""
+        for kind in (Etcd, Patroni):
+            kind.install()
 
     def __enter__(self) -> Self:
-        for kind in (Etcd, Member):
-            kind.install()
         self._etcd.start().wait_ready()
         for member in self.members:
             member.start()
@@ -256,6 +262,6 @@ class PostgresPair:
         """Whether one leads and the other follows in step."""
         return sorted(member.role() for member in self.members) == ["leader", "sync_standby"]
 
-    def leader(self) -> Member | None:
+    def leader(self) -> Patroni | None:
         """The member that leads, None while there is none."""
         return next((member for member in self.members if member.role() == "leader"), None)

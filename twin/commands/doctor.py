@@ -67,6 +67,8 @@ class Finding:
 
 def examine(settings: RunSettings) -> Iterator[Finding]:
     """Look at everything these settings would use."""
+    import psycopg2
+
     from actors.delivery.sinks import SinkError
     from actors.delivery.sinks.timescale import TimescaleTarget
     from twin.servers import targets_of
@@ -88,7 +90,7 @@ def examine(settings: RunSettings) -> Iterator[Finding]:
             yield Finding(name, None, f"off; switch it on with --{name}")
     for target in targets.values():
         if isinstance(target, TimescaleTarget):
-            with suppress(SinkError):  # said above
+            with suppress(SinkError, psycopg2.Error):  # said above
                 yield _clock(target)
         for file in _certificates_of(target):
             yield _certificate(file)

@@ -28,20 +28,13 @@ _MARKER = "replay.json"
 _TELL_S = 5.0
 
 
-@takes(
-    Clock,
-    Servers,
-    only=(
-        "pace",
-        *ADDRESSES,
-        "kafka_partitions",
-        "kafka_replication",
-        "mqtt_retain",
-        "mqtt_clients",
-        "payload",
-        "drain_timeout",
-    ),
-)
+_TAKEN = (
+    "pace", *ADDRESSES, "kafka_partitions", "kafka_replication", "mqtt_retain", "mqtt_clients", "payload",
+    "drain_timeout",
+)  # fmt: skip
+
+
+@takes(Clock, Servers, only=_TAKEN)
 def replay(
     directory: Annotated[Path, typer.Argument(help="a run directory")],
     *,

@@ -6,14 +6,12 @@ and built stays in the cache folder, so only the first start is slow.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +27,7 @@ from tests.services.base import (
     run,
 )
 from tests.services.kafka import VERSION, Kafka
-from tests.services.namespace import Namespace
+from tests.services.namespace import ALONE, Namespace, remove_control_group
 
 _HERE: Final = Path(__file__).parent
 _ROOT: Final = _HERE.parents[2]
@@ -124,9 +122,8 @@ class Docker(Service):
 
     def _command(self) -> list[str]:
         # The processes of containers end with the first one of their namespace, dockerd, however that ends.
-        alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         return [
-            *self.inside, *alone, "dockerd", f"--data-root={self._folder / 'data'}",
+            *self.inside, *ALONE, "dockerd", f"--data-root={self._folder / 'data'}",
             f"--exec-root={self.directory / 'exec'}", f"--pidfile={self.directory / 'pid'}",
             f"--host=unix://{self.directory}/docker.sock", f"--cgroup-parent=/{self.directory.name}",
             "--bip=10.231.0.1/24", "--default-address-pool=base=10.232.0.0/16,size=24",
@@ -149,7 +146,7 @@ class Docker(Service):
             self._namespace.close()
             self._namespace = None
         for group in Path("/sys/fs/cgroup").glob(f"*/{self.directory.name}"):
-            _remove_group(group)
+            remove_control_group(group)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -161,20 +158,6 @@ class Docker(Service):
         if done.returncode:
             raise ServiceFailed(f"docker {arguments[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout
-
-
-def _remove_group(group: Path) -> None:
-    """Remove a control group and those in it. One whose processes were just killed is busy for a moment."""
-    deadline = time.monotonic() + 10.0
-    for folder, _, _ in os.walk(group, topdown=False):
-        while True:
-            try:
-                os.rmdir(folder)
-                break
-            except OSError as error:
-                if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                    raise
-            time.sleep(0.05)
 
 
 class _Empty(Docker):

@@ -6,24 +6,19 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg2
 import pytest
 import yaml
 
-from actors.delivery.sinks import SinkOptions
-from actors.delivery.sinks.mqtt import MqttTarget
 from tests.command import environment
-from tests.recoveries import note_recoveries
-from tests.services import Kafka, Mosquitto, Postgres, ServiceUnavailable
-from tests.services.fixtures import unavailable
+from tests.faults.scene import Scene
+from tests.services import Kafka, Mosquitto, Postgres
+from tests.services.fixtures import needed
 from tests.services.hosts import Hosts
 from tests.support import HANG_S, wait_until
-from twin.books.archive import Archive
-from twin.books.ledger import Books, table, verify
 from twin.folders import ROOT
 
 pytestmark = [pytest.mark.services, pytest.mark.cluster, pytest.mark.timeout(1200)]
@@ -36,11 +31,9 @@ _VEHICLES = 5000
 @pytest.fixture
 def hosts(kafka: Kafka, mosquitto: Mosquitto, postgres: Postgres, tmp_path: Path) -> Iterator[Hosts]:
     """Three machines from which the servers can be reached, and a desk."""
-    try:
-        made = Hosts(3, tmp_path / "hosts", [kafka.port, mosquitto.port, postgres.port])
-    except ServiceUnavailable as error:
-        unavailable(str(error))
-    with made:
+    with needed():
+        Hosts.install()
+    with Hosts(3, tmp_path / "hosts", [kafka.port, mosquitto.port, postgres.port]) as made:
         yield made
 
 
@@ -102,33 +95,17 @@ def _records(database: str) -> int:
         return int(cursor.fetchone()[0])  # type: ignore[index]
 
 
-def test_a_fleet_on_machines_reached_by_ssh(
-    hosts: Hosts,
-    kafka: Kafka,
-    mosquitto: Mosquitto,
-    postgres: Postgres,
-    postgres_database: str,
-    tmp_path: Path,
-    unique_name: Callable[[str], str],
-    request: pytest.FixtureRequest,
-) -> None:
+def test_a_fleet_on_machines_reached_by_ssh(scene: Scene, hosts: Hosts, postgres: Postgres, tmp_path: Path) -> None:
     cluster = Cluster(hosts, tmp_path / "desk.log")
     pgpass = hosts.desk.home / ".pgpass"
     pgpass.write_text(f"127.0.0.1:{postgres.port}:*:{postgres.user}:{postgres.password}\n")
     pgpass.chmod(0o600)
-    urls: dict[str, Any] = {
-        "kafka": f"{kafka.bootstrap_servers}/{unique_name('north')}.",
-        "mqtt": f"mqtt://127.0.0.1:{mosquitto.port}/{unique_name('north')}",
-        "timescale": postgres_database.replace(f":{postgres.password}@", "@"),
-    }
-    run_id = unique_name("run")
-    archive = Archive(MqttTarget.parse(urls["mqtt"], SinkOptions()), tmp_path / "archive", f"archive-{run_id}", 0)
-    archive.start()
-    times: list[tuple[str, float]] = []
+    scene.urls["kafka"] += f"/{scene.run_id}."
+    scene.run = hosts.hosts[0].home / "run"
     began = time.monotonic()
 
     def took(what: str) -> None:
-        times.append((what, time.monotonic() - began))
+        scene.recoveries.append((what, time.monotonic() - began))
 
     cluster.run("ray get-auth-token --generate")
     cluster.run("RAY_UP_enable_autoscaler_v2=0 ray up -y ~/cluster.yaml")
@@ -137,32 +114,29 @@ def test_a_fleet_on_machines_reached_by_ssh(
     try:
         wait_until(lambda: cluster.alive() == 3, cluster.log, look_s=1.0)
         took("ray up: three nodes (since the beginning)")
-        assert "3 alive" in (said := cluster.run("ray exec ~/cluster.yaml 'ray status'")) or "Active" in said
-        options = " ".join(f"--{name} {url}" for name, url in urls.items())
+        assert "Active" in cluster.run("ray exec ~/cluster.yaml 'ray status'")
+        sinks = " ".join(scene.sinks).replace(f":{postgres.password}@", "@")
         job = cluster.start(
             "env RAY_API_SERVER_ADDRESS=http://127.0.0.1:8265 ray job submit --working-dir . -- python -m twin run"
-            f" --vehicles {_VEHICLES} --shards 3 --pace 1 --duration 1min --checkpoint-every 10s --run-id {run_id}"
-            f" --kafka-partitions 6 --metrics-port 0 --quiet --out ~/run {options}"
+            f" --vehicles {_VEHICLES} --shards 3 --pace 1 --duration 1min --checkpoint-every 10s"
+            f" --run-id {scene.run_id} --payload {scene.payload} --kafka-partitions 6 --metrics-port 0 --quiet"
+            f" --out ~/run {sinks}"
         )
-        wait_until(
-            lambda: _records(postgres_database) > 5 * _VEHICLES or job.poll() is not None, cluster.log, look_s=0.5
-        )
+        wait_until(lambda: _records(scene.database) > 5 * _VEHICLES or job.poll() is not None, cluster.log, look_s=0.5)
         assert job.poll() is None, cluster.log()
         lost = next(host for host in hosts.hosts[1:] if any("ShardActor" in line for line in host.processes()))
         lost.kill()
-        killed = time.monotonic()
-        wait_until(lambda: "goes on at step" in cluster.log() or job.poll() is not None, cluster.log)
-        times.append(("a machine of a ray cluster switched off (until its shard is back)", time.monotonic() - killed))
+        with scene.recovery("a machine of a Ray cluster switched off (until its shard is back)"):
+            wait_until(lambda: "goes on at step" in cluster.log() or job.poll() is not None, cluster.log)
         assert job.wait(2 * HANG_S) == 0, cluster.log()
     finally:
         dashboard.terminate()
         dashboard.wait()
+    assert "goes on at step" in cluster.log()
     [factor] = re.findall(r"([\d.]+)x real time", cluster.log())
-    times.append((f"a live run of {_VEHICLES:,} vehicles on three nodes, one lost: real-time factor", float(factor)))
-    archive.stop()
-    ledger = verify(Books(hosts.hosts[0].home / "run", urls | {"timescale": postgres_database}), tmp_path / "archive")
-    assert ledger.complete, "\n" + table(ledger)
-    assert {peer.sink for peer in ledger.verified} - {"log"} == set(urls)
+    what = f"a live run of {_VEHICLES:,} vehicles on three nodes, one lost: real-time factor"
+    scene.recoveries.append((what, float(factor)))
+    scene.balance()
     assert postgres.password not in cluster.log()
     began = time.monotonic()
     cluster.run("ray down -y ~/cluster.yaml")
@@ -173,4 +147,3 @@ def test_a_fleet_on_machines_reached_by_ssh(
         look_s=0.5,
     )
     took("ray down (until nothing of Ray runs)")
-    note_recoveries(request.node, times)
