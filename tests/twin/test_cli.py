@@ -46,6 +46,7 @@ def process(*arguments: str, **more: str) -> Answer:
         (["--timescale", "postgresql://u:hush@h:1,other:x/d"], ["--timescale", "***"]),
         (["--kafka", "h:9092/a b"], ["--kafka", "topics", "'a b'"]),
         (["--kafka-partitions", "0"], ["--kafka-partitions", "got '0'"]),
+        (["--mqtt", "mqtt://h/plant/#"], ["--mqtt", "# as %23"]),
         (["--mqtt", "mqtt://h/plant/+"], ["--mqtt", "topics", "'/plant/+'"]),
         (["--bundle", "/nowhere"], ["--bundle", "manifest.json"]),
         (["--predictor-model", "/nowhere"], ["--predictor-model", "manifest.json"]),

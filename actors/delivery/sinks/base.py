@@ -156,7 +156,7 @@ def split_url(text: str, schemes: tuple[str, ...], example: str) -> SplitResult:
         raise ValueError(f"{expected}, got {mask(text)!r} ({error})") from None
     if url.scheme not in schemes or not url.hostname or port == 0 or any(c.isspace() for c in text):
         raise ValueError(f"{expected}, got {mask(text)!r}")
-    if re.search(r"%(?![0-9A-Fa-f]{2})", url.query) or url.fragment:
+    if re.search(r"%(?![0-9A-Fa-f]{2})", url.query) or "#" in text:
         # A client would cut a password here, or complain and show it.
         raise ValueError(f"{expected}, with % written as %25 and # as %23, got {mask(text)!r}")
     return url
