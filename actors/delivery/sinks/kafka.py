@@ -67,7 +67,6 @@ class KafkaTarget:
     password. `partitions`, `replication`: of topics that are not there yet; -1 for what the broker takes."""
 
     bootstrap: tuple[str, ...]
-    prefix: str = ""
     patience_s: float = 30.0
     name: str = "kafka"
     rewind_s: float = 0.0
@@ -75,6 +74,7 @@ class KafkaTarget:
     keeps_position: bool = False
     payload: Payload = "json"
     config: str = ""
+    prefix: str = ""
     partitions: int = -1
     replication: int = -1
 
@@ -97,9 +97,9 @@ class KafkaTarget:
                 raise ValueError(f"expected Kafka servers as host:port[,host:port], got {mask(address)!r}")
         target = cls(
             servers,
-            prefix,
             payload=options.payload,
             config=options.kafka_config,
+            prefix=prefix,
             partitions=options.partitions,
             replication=options.replication,
         )

@@ -68,7 +68,6 @@ class MqttTarget:
 
     host: str
     port: int = 1883
-    root: str = ROOT
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
@@ -83,6 +82,7 @@ class MqttTarget:
     batch_rows: int = BATCH_ROWS
     keeps_position: bool = False
     payload: Payload = "json"
+    root: str = ROOT
 
     @classmethod
     def parse(cls, address: str, options: SinkOptions) -> MqttTarget:
@@ -106,7 +106,6 @@ class MqttTarget:
         return cls(
             url.hostname,
             url.port or (8883 if tls else 1883),
-            root,
             unquote(url.username) if url.username else None,
             unquote(url.password) if url.password else None,
             tls,
@@ -116,6 +115,7 @@ class MqttTarget:
             retain=options.retain,
             clients=options.clients,
             payload=options.payload,
+            root=root,
         )
 
     @property
