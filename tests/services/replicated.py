@@ -81,6 +81,12 @@ class KafkaCluster:
         found = self._admin().list_topics(topic, timeout=30).topics[topic]
         return {number: partition.leader for number, partition in found.partitions.items()}
 
+    def moved(self, topic: str, lost: _Broker) -> None:
+        """Wait until others lead all that `lost` led: a record may get through to the rest before that."""
+        wait_until(
+            lambda: lost.number not in self.leaders(topic).values(), lambda: f"{self.leaders(topic)}", look_s=0.2
+        )
+
     def settle(self, topic: str) -> None:
         """Let each partition be led by the first of its replicas again, once all have caught up."""
 
@@ -91,8 +97,12 @@ class KafkaCluster:
             return all(len(partition.isrs) == 3 for partition in found)
 
         wait_until(whole, lambda: f"replicas of {topic} did not come back", look_s=0.2)
-        parts = [TopicPartition(topic, number) for number in self.leaders(topic)]
-        admin.elect_leaders(ElectionType.PREFERRED, parts).result()
+        first = {
+            number: partition.replicas[0]
+            for number, partition in admin.list_topics(topic, timeout=30).topics[topic].partitions.items()
+        }
+        admin.elect_leaders(ElectionType.PREFERRED, [TopicPartition(topic, number) for number in first]).result()
+        wait_until(lambda: self.leaders(topic) == first, lambda: f"{self.leaders(topic)}, not {first}", look_s=0.2)
 
     def empty(self) -> None:
         """Nothing to do: it ends with its test."""
