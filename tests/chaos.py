@@ -231,7 +231,8 @@ def main() -> int:
         ledger = stage.scene.balance()
         counts = json.loads((stage.scene.run / "run.json").read_text())["counts"]
         print(f"nothing missing, nothing twice in the store: {counts['telemetry']:,} telemetry", end="")
-        print(f", {counts['predictions']:,} predictions at {len(ledger.verified) - 1} peers")
+        peers = ", ".join(sorted({peer.sink for peer in ledger.verified} - {"log"}))
+        print(f", {counts['predictions']:,} predictions at each of {peers}")
     return 0
 
 
