@@ -7,6 +7,7 @@ while something waits. Both say what waits for what.
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -23,17 +24,45 @@ Waits = Callable[[], Mapping[str, str]]
 
 
 class _Silent(WSGIRequestHandler):
+    timeout = 10.0  # [s] of a caller that says nothing
+
     def log_message(self, format: str, *args: Any) -> None:
         """A line a scrape would be noise."""
 
 
-class Exporter:
-    """Serves on `host:port` until closed. Raises OSError if the port is taken."""
+class _Server(ThreadingWSGIServer):
+    tls: ssl.SSLContext | None = None
 
-    def __init__(self, host: str, port: int, collector: Collector, waits: Waits, token: str = "") -> None:
+    def get_request(self) -> tuple[Any, Any]:
+        connection, peer = super().get_request()
+        if self.tls is not None:
+            # Hands are shaken in the thread of the request: a caller that does not would keep all others waiting.
+            connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, peer
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that hangs up, or speaks no TLS, is its own affair: no traceback."""
+
+
+class Exporter:
+    """Serves on `host:port` until closed, with TLS where `tls` names a certificate and its key. Raises OSError if the
+    port is taken."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        collector: Collector,
+        waits: Waits,
+        token: str = "",
+        tls: tuple[str, str] | None = None,
+    ) -> None:
         registry = CollectorRegistry()
         registry.register(collector)
-        self._server: Any = make_server(host, port, _pages(registry, waits, token), ThreadingWSGIServer, _Silent)
+        self._server: Any = make_server(host, port, _pages(registry, waits, token), _Server, _Silent)
+        if tls is not None:
+            self._server.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self._server.tls.load_cert_chain(*tls)
         self._thread = threading.Thread(target=self._server.serve_forever, name="exporter", daemon=True)
         self._thread.start()
         self.port: int = self._server.server_port

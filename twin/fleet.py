@@ -40,7 +40,7 @@ from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.model import chosen_model
 from twin.page.process import Beside
 from twin.run_directory import RunLock, new_directory, population_plan, save_run, stamp
-from twin.servers import adopt_old_cursors, check_targets, start_exporter, targets_of
+from twin.servers import adopt_old_cursors, check_targets, start_exporter, targets_of, tls_of
 from twin.settings import RunSettings, load_settings, parse_duration
 
 _log = logging.getLogger(__name__)
@@ -130,6 +130,7 @@ class Fleet:
         self._resumed: dict[str, Any] | None = None
         self._run_lock: RunLock | None = None
         self._targets = targets_of(settings.servers)
+        self._tls = tls_of(settings.encryption)
         self._traces("")  # a variable that does not fit is told before there is a directory
         self._fed_page = next((target for target in self._targets if target.name == "mqtt"), None)
         if not settings.page.page_port:
@@ -160,8 +161,8 @@ class Fleet:
         if self._fed_page is None:
             return ""
         if self._page is None:
-            self._page = Beside.start(self._fed_page, self.settings.page)
-        return self.settings.page.address
+            self._page = Beside.start(self._fed_page, self.settings.page, self._tls)
+        return f"{self.settings.encryption.scheme}://{self.settings.page.place}"
 
     def start(self) -> Self:
         """Check the sinks, make the run directory, start Ray and the shards. Called by `with`."""
@@ -195,7 +196,7 @@ class Fleet:
             self._figures = RayFigures(self.run_id, log_id)
             status = self._supervisor.status
             collector = FleetCollector(status, self.directory)
-            self._exporter = start_exporter(self.settings.processes, collector, lambda: status().waiting)
+            self._exporter = start_exporter(self.settings.processes, collector, lambda: status().waiting, self._tls)
             with _ray_failures(self.directory):
                 self._supervisor.start()
         except FleetFailed as error:
@@ -253,6 +254,7 @@ class Fleet:
             host=pool.rest_host,
             port=pool.rest_port,
             token=Secret(pool.api_token, "TWIN_API_TOKEN") if pool.api_token else None,
+            tls=self._tls,
             shared=bool(self.settings.processes.address) or ray.is_initialized(),
         )
 

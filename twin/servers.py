@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from actors.delivery.sinks.base import mask, unmasked
 from actors.exporter import Exporter, Waits
 from actors.secret import Secret
 from twin.errors import BadInput
-from twin.settings import PASSWORDS, Consumer, Processes, Servers
+from twin.settings import PASSWORDS, Consumer, Encryption, Processes, Servers
 
 
 def targets_of(servers: Servers) -> tuple[Target, ...]:
@@ -79,11 +80,38 @@ def check_targets(targets: Sequence[Target]) -> list[str]:
     return away
 
 
-def start_exporter(settings: Processes | Consumer, collector: Collector, waits: Waits) -> Exporter | None:
+def tls_of(encryption: Encryption) -> tuple[str, str] | None:
+    """The files of our certificate and its key, None for no TLS. BadInput where no server could use them."""
+    if encryption.tls_cert is None or encryption.tls_key is None:
+        return None
+    files = {"tls_cert": encryption.tls_cert.absolute(), "tls_key": encryption.tls_key.absolute()}
+    for name, file in files.items():
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise BadInput(f"--{name.replace('_', '-')}: cannot read {file} ({error.strerror})") from None
+    certificate, key = map(str, files.values())
+
+    def asked() -> str:
+        raise BadInput(f"--tls-key: expected a key without a passphrase, and {key} asks for one")
+
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, asked)
+    except ssl.SSLError as error:
+        said = (error.reason or "no PEM").replace("_", " ").lower()
+        raise BadInput(
+            f"--tls-cert: expected a certificate and its key (PEM), got {certificate} and {key}: {said}"
+        ) from None
+    return certificate, key
+
+
+def start_exporter(
+    settings: Processes | Consumer, collector: Collector, waits: Waits, tls: tuple[str, str] | None
+) -> Exporter | None:
     """Serve metrics and health; None for port 0. BadInput where the address is not available."""
     host, port = settings.metrics_host, settings.metrics_port
     try:
-        return Exporter(host, port, collector, waits, settings.metrics_token) if port else None
+        return Exporter(host, port, collector, waits, settings.metrics_token, tls) if port else None
     except OSError as error:
         raise BadInput(
             f"--metrics-port: cannot listen on {host}:{port} ({error.strerror}); choose another port, or 0 for off"

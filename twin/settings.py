@@ -619,6 +619,34 @@ class Processes(Group):
         return self
 
 
+class Encryption(Group):
+    """TLS of what a run serves itself: the REST interface, the metrics with health, the live page."""
+
+    title = "TLS of our own addresses"
+
+    tls_cert: Annotated[Path | None, Off(None)] = _setting(
+        None,
+        "certificate with its chain (PEM) of the REST interface, the metrics and the live page; REST needs it on "
+        "every node",
+        default_text="none: HTTP without encryption",
+    )
+    tls_key: Annotated[Path | None, Off(None)] = _setting(
+        None, "private key of tls_cert (PEM, without a passphrase)", default_text="none"
+    )
+
+    @property
+    def scheme(self) -> str:
+        """How our addresses begin."""
+        return "https" if self.tls_cert else "http"
+
+    @model_validator(mode="after")
+    def _both(self) -> Encryption:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, missing = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
+            raise ValueError(f"expected {missing}, because {given} is given")
+        return self
+
+
 class Page(Group):
     """The live page, beside a run or of its own (`twin watch`)."""
 
@@ -640,10 +668,10 @@ class Page(Group):
     page_vehicles: int = _setting(20_000, "most vehicles on the page, about 6 kB each", ge=1, le=1_000_000)
 
     @property
-    def address(self) -> str:
-        """Where a browser finds it."""
+    def place(self) -> str:
+        """Its host and port as a browser wants them."""
         host = f"[{self.page_host}]" if ":" in self.page_host else self.page_host
-        return f"http://{host}:{self.page_port}"
+        return f"{host}:{self.page_port}"
 
     @model_validator(mode="after")
     def _guarded(self) -> Page:
@@ -685,7 +713,7 @@ class Consumer(Group):
 
 
 RUN_GROUPS: tuple[type[Group], ...] = (
-    Population, Reporting, Clock, Servers, Log, Pool, ModelRegistry, Processes, Page,
+    Population, Reporting, Clock, Servers, Log, Pool, ModelRegistry, Processes, Page, Encryption,
 )  # fmt: skip
 GROUPS: tuple[type[Group], ...] = (*RUN_GROUPS, Consumer)
 
@@ -703,13 +731,14 @@ class RunSettings:
     registry: ModelRegistry
     processes: Processes
     page: Page
+    encryption: Encryption
 
     @property
     def groups(self) -> tuple[Group, ...]:
         """All groups, in the order of `RUN_GROUPS`."""
         return (
             self.population, self.reporting, self.clock, self.servers, self.log, self.pool, self.registry,
-            self.processes, self.page,
+            self.processes, self.page, self.encryption,
         )  # fmt: skip
 
     @property
@@ -807,6 +836,7 @@ class Given:
             registry=self.group(ModelRegistry),
             processes=self.group(Processes),
             page=self.group(Page),
+            encryption=self.group(Encryption),
         )
 
 

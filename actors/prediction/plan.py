@@ -33,8 +33,9 @@ class ModelPlan:
 class PoolPlan:
     """`name`: with Serve, of this run only. `bundle`: the model's folder, where `model` does not say that it is in a
     registry. `replicas`: (least, most), between which Serve scales. `queue`: most requests that wait for a replica;
-    REST callers beyond them are told to come again. `token`: the bearer token of REST callers, if any. `shared`: the
-    cluster outlives the run, and others may have pools on it."""
+    REST callers beyond them are told to come again. `token`: the bearer token of REST callers, if any. `tls`: the
+    files of REST's certificate and its key, on every node. `shared`: the cluster outlives the run, and others may have
+    pools on it."""
 
     name: str
     bundle: Path
@@ -44,6 +45,7 @@ class PoolPlan:
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = field(default=None, repr=False)
+    tls: tuple[str, str] | None = None
     shared: bool = False
 
     @property

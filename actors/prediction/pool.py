@@ -242,7 +242,10 @@ def deploy(plan: PoolPlan) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     if _get_global_client(raise_if_no_controller_running=False) is None:
         _started_by_us.set()
-    serve.start(http_options={"host": plan.host, "port": plan.port})
+    certificate, key = plan.tls or (None, None)
+    serve.start(
+        http_options={"host": plan.host, "port": plan.port, "ssl_keyfile": key, "ssl_certfile": certificate}
+    )
     _check_address(plan)
     serve.run(application(plan), name=plan.name, route_prefix=plan.route)
 
@@ -254,6 +257,11 @@ def _check_address(plan: PoolPlan) -> None:
     if there.host not in LOOPBACK and not plan.token:
         raise PermissionError(
             f"expected an api_token (TWIN_API_TOKEN), because Ray Serve of this cluster listens on {there.host}"
+        )
+    if plan.tls and not there.ssl_certfile:
+        raise PermissionError(
+            "expected Ray Serve of this cluster to have TLS, but it was started without; end it (serve shutdown), or "
+            "leave tls_cert and tls_key out"
         )
     if (there.host, there.port) != (plan.host, plan.port):
         _log.warning(

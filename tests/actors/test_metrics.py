@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +21,7 @@ from actors.fleet.status import FleetStatus, LogStatus, SinkStatus
 from actors.latency import BUCKETS_S, Latencies
 from datasets.log.cursor import Cursor
 from datasets.observed import Observation
+from tests.services.secured import Authority
 from tests.support import HANG_S
 
 STATUS = FleetStatus(
@@ -150,6 +153,32 @@ def test_health_says_that_it_lives_and_ready_whether_all_flows(free_port: int) -
         exporter.close()
     with pytest.raises(urllib.error.URLError):
         answer_of(exporter, "/health")
+
+
+def test_with_a_certificate_a_caller_who_says_nothing_keeps_nobody_waiting(
+    free_port: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither does one who speaks no TLS, or hangs up; and none of them is a traceback."""
+    ours, others = Authority(tmp_path / "ours"), Authority(tmp_path / "others")
+    certificate = ours.issue("server")
+    collector = FleetCollector(lambda: STATUS, Path())
+    files = (str(certificate), str(certificate.with_suffix(".key")))
+    exporter = Exporter("127.0.0.1", free_port, collector, dict, tls=files)
+    url = f"https://127.0.0.1:{free_port}/health"
+    try:
+        with socket.create_connection(("127.0.0.1", free_port)), socket.create_connection(
+            ("127.0.0.1", free_port)
+        ) as rude:
+            rude.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            trust = ssl.create_default_context(cafile=str(ours.ca))
+            with urllib.request.urlopen(url, timeout=HANG_S, context=trust) as answer:
+                assert answer.read().decode() == FLOWS
+            with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+                urllib.request.urlopen(url, context=ssl.create_default_context(cafile=str(others.ca)))
+            assert not rude.recv(100).startswith(b"HTTP")
+    finally:
+        exporter.close()
+    assert capfd.readouterr().err == ""
 
 
 def test_with_a_token_only_those_who_have_it_read_metrics(free_port: int) -> None:

@@ -11,7 +11,13 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 
 from tests.services.base import HOST, free_ports, run
@@ -48,6 +54,12 @@ class Authority:
             (self.folder / f"{name}{suffix}").write_bytes(content)
         (self.folder / f"{name}.key").chmod(0o600)
         return self.folder / f"{name}.pem"
+
+    def close(self, name: str, closed: str) -> None:
+        """`closed.key`: the key of `name` behind a passphrase."""
+        key = load_pem_private_key((self.folder / f"{name}.key").read_bytes(), None)
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSWORD.encode()))
+        (self.folder / f"{closed}.key").write_bytes(secret)
 
     def _signed(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, ca: bool, days: int) -> x509.Certificate:
         now = datetime.now(UTC)

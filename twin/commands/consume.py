@@ -10,7 +10,7 @@ import typer
 from twin.errors import BadInput, NotDelivered, RunFailed
 from twin.options import takes
 from twin.say import log_as, say
-from twin.settings import Consumer, Given, Servers
+from twin.settings import Consumer, Encryption, Given, Servers
 
 if TYPE_CHECKING:
     from actors.aggregates.consumer import ConsumePlan
@@ -20,7 +20,7 @@ EXAMPLE = "twin consume --kafka 127.0.0.1:9092 --timescale postgresql://twin@127
 _SERVERS = ("kafka", "kafka_config", "timescale")
 
 
-@takes(Servers, Consumer, only=(*_SERVERS, *Consumer.model_fields))
+@takes(Servers, Consumer, Encryption, only=(*_SERVERS, *Consumer.model_fields, *Encryption.model_fields))
 def consume(given: Given) -> None:
     """Compute fleet aggregates per simulated minute, from Kafka to Kafka and the database."""
     settings = given.group(Consumer)
@@ -61,9 +61,10 @@ def consume_until_stopped(given: Given, say: Callable[[str], None]) -> list[str]
     plan = plan_of(servers, settings)
     from actors.aggregates.consumer import ConsumerCollector, FleetConsumer, Undelivered
     from actors.delivery.sinks import SinkRefused
-    from twin.servers import check_targets, start_exporter
+    from twin.servers import check_targets, start_exporter, tls_of
     from twin.signals import stopped_by_signals
 
+    tls = tls_of(given.group(Encryption))
     exporter = None
     with stopped_by_signals() as stop:
         try:
@@ -73,6 +74,7 @@ def consume_until_stopped(given: Given, say: Callable[[str], None]) -> list[str]
                 settings,
                 ConsumerCollector(consumer),
                 lambda: {"consumer": consumer.waiting} if consumer.waiting else {},
+                tls,
             )
             consumer.run(stop)
         except SinkRefused as error:

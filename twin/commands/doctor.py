@@ -41,7 +41,8 @@ AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 _TAKEN = (
     "vehicles", "duration", "telemetry_every", "out", "log_max_size", "address", "cell", *ADDRESSES, "bundle",
-    "predictor_model", "predictor_cache", "tracking_uri", "registry_model", "rest_port", "metrics_port",
+    "predictor_model", "predictor_cache", "tracking_uri", "registry_model", "rest_port", "metrics_port", "tls_cert",
+    "tls_key",
 )  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def examine(settings: RunSettings) -> Iterator[Finding]:
 
     from actors.delivery.sinks import SinkError
     from actors.delivery.sinks.timescale import TimescaleTarget
-    from twin.servers import targets_of
+    from twin.servers import targets_of, tls_of
 
     yield _folders()
     yield _try("ray", lambda: _ray(settings.processes.address), TwinError)
@@ -82,6 +83,9 @@ def examine(settings: RunSettings) -> Iterator[Finding]:
     yield _port("rest", settings.pool.rest_host, settings.pool.rest_port)
     if settings.processes.metrics_port:
         yield _port("metrics", settings.processes.metrics_host, settings.processes.metrics_port)
+    if certificate := settings.encryption.tls_cert:
+        usable = _try("tls", lambda: str(tls_of(settings.encryption)), BadInput)
+        yield _certificate(certificate) if usable.ok else usable
     targets = {target.name: target for target in targets_of(settings.servers)}
     for name in LIVE_SINKS:
         if name in targets:

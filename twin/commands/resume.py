@@ -16,7 +16,7 @@ EXAMPLE = "twin resume runs/2026-11-24T20-41-38 --duration 12h"
 # Settings that decide neither the records nor where their log is.
 _CHANGEABLE = (
     "duration", "pace", *ADDRESSES, "accept_loss", "drain_timeout", "bundle", "predictor_model",
-    "tracking_uri", "rest_port", "address", "metrics_port", "log_format", "log_level",
+    "tracking_uri", "rest_port", "address", "metrics_port", "tls_cert", "tls_key", "log_format", "log_level",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,9 +46,15 @@ def listening_at(page: Page) -> Iterator[socket.socket]:
 
 
 def show(
-    target: Any, page: Page, at: socket.socket, stop: threading.Event, say: Callable[[str], object] = lambda _: None
+    target: Any,
+    page: Page,
+    tls: Sequence[str] | None,
+    at: socket.socket,
+    stop: threading.Event,
+    say: Callable[[str], object] = lambda _: None,
 ) -> None:
-    """Read the broker and serve the page until `stop`. `say` is told when the broker goes or comes."""
+    """Read the broker and serve the page until `stop`. `tls`: the files of a certificate and its key. `say` is told
+    when the broker goes or comes."""
     from twin.page.fleet_view import FleetView
     from twin.page.reader import Reader
     from twin.page.server import page_app, serve
@@ -57,7 +63,7 @@ def show(
     reader = Reader(target, view, say)
     reader.start()
     try:
-        serve(page_app(view, reader, page.page_token, page.page_silent), at, stop)
+        serve(page_app(view, reader, page.page_token, page.page_silent), tls, at, stop)
     finally:
         reader.stop()
 
@@ -75,7 +81,7 @@ class Beside:
         return self._child.pid
 
     @classmethod
-    def start(cls, target: Any, page: Page) -> Beside:
+    def start(cls, target: Any, page: Page, tls: Sequence[str] | None = None) -> Beside:
         """In a process beside this one. BadInput where the address is not available."""
         with listening_at(page) as at:
             child = subprocess.Popen(
@@ -86,7 +92,8 @@ class Beside:
                 cwd=ROOT,
             )
             assert child.stdin is not None
-            child.stdin.write(json.dumps({"url": target.url, "page": page.model_dump(mode="json")}).encode() + b"\n")
+            told = {"url": target.url, "page": page.model_dump(mode="json"), "tls": tls}
+            child.stdin.write(json.dumps(told).encode() + b"\n")
             child.stdin.flush()
         return cls(child, page)
 
@@ -113,4 +120,4 @@ def be_beside() -> None:
         stop.set()
 
     threading.Thread(target=until_the_run_ends, daemon=True).start()
-    show(MqttTarget.parse(told["url"], SinkOptions()), Page(**told["page"]), at, stop)
+    show(MqttTarget.parse(told["url"], SinkOptions()), Page(**told["page"]), told["tls"], at, stop)

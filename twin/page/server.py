@@ -16,7 +16,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,8 @@ class _Guard:
         if not (self._token and hmac.compare_digest(given.encode(), self._token.encode())):
             return _asks(request.headers, f"this is not the token; {_ASKS}")
         response = RedirectResponse("/", 303, headers=_HEADERS)
-        response.set_cookie(_COOKIE, self._cookie, httponly=True, samesite="strict")
+        encrypted = request.url.scheme == "https"
+        response.set_cookie(_COOKIE, self._cookie, httponly=True, samesite="strict", secure=encrypted)
         return response
 
 
@@ -227,11 +228,12 @@ def page_app(view: FleetView, reader: Reader, token: str, silent_s: float) -> AS
     return _Guard(Starlette(routes=routes, exception_handlers={404: nothing}), token)
 
 
-def serve(app: ASGIApp, at: socket.socket, stop: threading.Event) -> None:
-    """Until `stop`. The caller handles signals."""
+def serve(app: ASGIApp, tls: Sequence[str] | None, at: socket.socket, stop: threading.Event) -> None:
+    """Until `stop`. `tls`: the files of a certificate and its key. The caller handles signals."""
+    certificate, key = tls or (None, None)
     config = uvicorn.Config(
         app, log_level="error", access_log=False, lifespan="off", ws_max_size=4096, ws_per_message_deflate=False,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=1, ssl_certfile=certificate, ssl_keyfile=key,
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([at],), name="page-server", daemon=True)  # leaves signals alone
