@@ -4,6 +4,8 @@ COVESA VSS (`vss.py`), or Avro (`schema.avro_schema`).
 All forms carry the values of the log, which already have the resolution of the text form. Avro uses the standard's
 single-object encoding: the two bytes C3 01, the fingerprint of the schema, the record. `decode` tells them apart by the
 first two bytes and by the name of the vehicle's id. It returns a whole valid record or raises `Malformed`.
+Where a schema registry keeps the schemas, a message begins with 0 and four bytes of the schema's number there, which is
+Confluent's wire format (`registered`, `single_object`).
 `decode_columns` reads many at once.
 """
 
@@ -11,8 +13,9 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from json.encoder import encode_basestring
 from operator import itemgetter
@@ -40,6 +43,7 @@ from datasets.schema import (
 from datasets.vss import SIGNALS, VIN, named_here, renamed
 
 _AVRO_MARK = b"\xc3\x01"
+_REGISTERED = struct.Struct(">xI")
 _HEADER_BYTES = 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAME = re.compile(NAME_PATTERN)
@@ -127,6 +131,22 @@ def _messages(batch: pa.RecordBatch, values: list[bytes]) -> Messages:
     return Messages(vehicle_ids=vehicle.to_pylist(), ids=ids.to_pylist(), values=values)
 
 
+def registered(messages: Messages, number: int) -> Messages:
+    """Avro messages as those who have a schema registry read them; there their schema has this number."""
+    head = _REGISTERED.pack(number)
+    return replace(messages, values=[head + value[_HEADER_BYTES:] for value in messages.values])
+
+
+def schema_number(value: bytes) -> int | None:
+    """What number its schema has in a registry; None for a message that needs none."""
+    return _REGISTERED.unpack_from(value)[0] if value[:1] == b"\0" and len(value) >= _REGISTERED.size else None
+
+
+def single_object(value: bytes, fingerprint: bytes) -> bytes:
+    """The `registered` message as `decode` takes it. `fingerprint`: of its schema, 8 bytes."""
+    return _AVRO_MARK + fingerprint + value[_REGISTERED.size :]
+
+
 def decode(value: bytes, stream: Stream) -> dict[str, Any]:
     """The record in a message of either form: `schema` and the columns of `stream`, `ts` as a datetime in UTC.
 
@@ -135,6 +155,11 @@ def decode(value: bytes, stream: Stream) -> dict[str, Any]:
     reader = _READERS[stream]
     if value[:2] == _AVRO_MARK:
         return reader.from_avro(value)
+    if (number := schema_number(value)) is not None:
+        raise Malformed(
+            f"expected JSON or an Avro record, got one whose schema is number {number} of a registry; "
+            "name it by schema.registry.url in Kafka's file of properties"
+        )
     return reader.from_json(value)
 
 
@@ -191,7 +216,7 @@ class Reader:
         self._avro: dict[bytes, Any] = {}
         for older in range(1, version + 1):
             self._schema = avro_schema(stream, tuple(f for f in fields if f.since <= older))
-            self._print = _fingerprint(self._schema)
+            self._print = schema_fingerprint(self._schema)
             self._avro[self._print] = fastavro.parse_schema(self._schema)
         self._newest = self._avro[self._print]
         self._header = _AVRO_MARK + self._print
@@ -358,10 +383,10 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _fingerprint(schema: dict[str, Any]) -> bytes:
+def schema_fingerprint(schema: dict[str, Any]) -> bytes:
     """CRC-64-AVRO of the schema's canonical form, little-endian as the single-object encoding wants it."""
     return bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
 
 
 _READERS: dict[Stream, Reader] = {stream: Reader(stream, FIELDS[stream], SCHEMA_VERSION) for stream in STREAMS}
-_STREAM_OF = {_fingerprint(avro_schema(stream)): stream for stream in STREAMS}
+_STREAM_OF = {schema_fingerprint(avro_schema(stream)): stream for stream in STREAMS}

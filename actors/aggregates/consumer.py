@@ -34,7 +34,7 @@ from actors.aggregates.windows import WINDOW_VERSION, Key, Window, Windows, minu
 from actors.delivery.sinks import SinkRefused, SinkUnavailable
 from actors.delivery.sinks.kafka import KafkaTarget
 from actors.delivery.sinks.timescale import TimescaleTarget
-from datasets.codec import Malformed, decode
+from datasets.codec import Malformed, decode, schema_number, single_object
 from datasets.names import utc_text
 
 _log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 _BATCH = 2000
 _POLL_S = 0.2
 _FLUSH_S = 1.0
+_SCHEMAS = 1000  # of a registry that are remembered
 _LOADS = 64  # windows read back at a time, so that a batch of late records cannot fill the memory
 _RETRY_S = (0.2, 2.0)
 _ACK_S = 5.0
@@ -90,6 +91,8 @@ class FleetConsumer:
     def __init__(self, plan: ConsumePlan, say: Callable[[str], None] = _log.warning) -> None:
         self._plan = plan
         self._say = say
+        self._registry = plan.kafka.registry()
+        self._schemas: dict[int, bytes] = {}  # fingerprints by number
         self._config: dict[str, str | int | float | bool] = {**plan.kafka.properties(), "log_level": 0}
         self.windows = Windows(lateness_s=plan.lateness_s, idle_s=plan.idle_s, max_open=plan.max_open)
         self.waiting = ""  # what we wait for, while a server is down
@@ -343,7 +346,7 @@ class FleetConsumer:
         for read in messages:
             record: dict[str, Any] | Malformed
             try:
-                record = decode(read.message.value() or b"", "telemetry")
+                record = decode(self._plain(read.message.value() or b""), "telemetry")
             except Malformed as error:
                 record = error
             else:
@@ -356,6 +359,17 @@ class FleetConsumer:
                 stretch, unknown = [], set()
         if stretch:
             yield stretch, unknown
+
+    def _plain(self, value: bytes) -> bytes:
+        """As `decode` takes it: the registry, where there is one, says which schema a number stands for."""
+        if self._registry is None or (number := schema_number(value)) is None:
+            return value
+        if number not in self._schemas:
+            if len(self._schemas) >= _SCHEMAS:  # numbers of garbage
+                self._schemas.clear()
+            self._schemas[number] = self._patiently(partial(self._registry.fingerprint, number))
+        known = self._schemas[number]
+        return single_object(value, known) if known else value
 
     # ---- out
 

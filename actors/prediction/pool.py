@@ -243,9 +243,7 @@ def deploy(plan: PoolPlan) -> None:
     if _get_global_client(raise_if_no_controller_running=False) is None:
         _started_by_us.set()
     certificate, key = plan.tls or (None, None)
-    serve.start(
-        http_options={"host": plan.host, "port": plan.port, "ssl_keyfile": key, "ssl_certfile": certificate}
-    )
+    serve.start(http_options={"host": plan.host, "port": plan.port, "ssl_keyfile": key, "ssl_certfile": certificate})
     _check_address(plan)
     serve.run(application(plan), name=plan.name, route_prefix=plan.route)
 

@@ -166,9 +166,10 @@ def test_with_a_certificate_a_caller_who_says_nothing_keeps_nobody_waiting(
     exporter = Exporter("127.0.0.1", free_port, collector, dict, tls=files)
     url = f"https://127.0.0.1:{free_port}/health"
     try:
-        with socket.create_connection(("127.0.0.1", free_port)), socket.create_connection(
-            ("127.0.0.1", free_port)
-        ) as rude:
+        with (
+            socket.create_connection(("127.0.0.1", free_port)),
+            socket.create_connection(("127.0.0.1", free_port)) as rude,
+        ):
             rude.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
             trust = ssl.create_default_context(cafile=str(ours.ca))
             with urllib.request.urlopen(url, timeout=HANG_S, context=trust) as answer:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_all_that_a_run_serves(ours: Authority, mosquitto: Mosquitto, tmp_path: 
             return _status(f"https://{place}", _trust(ours), token) == 200
 
         for place, token in asked.items():
-            wait_until(lambda place=place, token=token: up(place, token), log.read_text)
+            wait_until(partial(up, place, token), log.read_text)
             with pytest.raises(ssl.SSLCertVerificationError):
                 _status(f"https://{place}", _trust(others), token)
             with contextlib.suppress(OSError):  # it hangs up
@@ -116,12 +117,12 @@ def test_what_no_server_could_use_is_one_line(
     ours.issue("other")
     ours.close("server", "closed")
     monkeypatch.chdir(ours.folder)
-    servers = {
+    servers: dict[str, list[object]] = {
         "run": ["--out", tmp_path / "run", "--no-predict"],
         "watch": ["--mqtt", "mqtt://127.0.0.1:9"],
         "consume": ["--kafka", "127.0.0.1:9", "--timescale", "postgresql://twin@127.0.0.1:9/twin_data"],
-    }[command]
-    twin(command, *servers, *given).complaint(2, says)
+    }
+    twin(command, *servers[command], *given).complaint(2, says)
     assert not (tmp_path / "run").exists()
 
 

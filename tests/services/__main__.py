@@ -86,9 +86,10 @@ def install(_: Desk, __: Sequence[str]) -> int:
     from tests.services.hosts import Hosts
     from tests.services.kubernetes import Manifests
     from tests.services.replicated import Etcd, Patroni
+    from tests.services.schema_registry import SchemaRegistry
 
     kinds: tuple[Kind, ...] = (
-        *ALL, Alertmanager, Chromium, GrafanaSchema, Docker, Etcd, Patroni, Hosts, Manifests,
+        *ALL, Alertmanager, Chromium, GrafanaSchema, Docker, Etcd, Patroni, SchemaRegistry, Hosts, Manifests,
     )  # fmt: skip
     return _for_each(kinds, lambda kind: kind.install() or "installed")
 

@@ -3,6 +3,8 @@
 At least once on the wire: a batch whose acknowledgement was lost is sent again. Consumers drop what they already have
 by the header `id` (run_id/vehicle_id/seq). A record larger than the broker takes is a dead letter.
 
+Where the file of properties names a schema registry, Avro messages have Confluent's wire format.
+
 The client is confluent-kafka (librdkafka), docs/decisions/0011-kafka-client.md.
 """
 
@@ -16,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -23,8 +26,11 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from actors.delivery.sinks.base import BATCH_ROWS, DeadLetter, Receipt, SinkOptions, SinkRefused, SinkUnavailable, mask
-from datasets.codec import Messages, encode
+from datasets.codec import Messages, encode, registered
 from datasets.schema import Payload, Stream
+
+if TYPE_CHECKING:
+    from actors.delivery.sinks.schema_registry import SchemaRegistry
 
 _TOPICS: dict[Stream, str] = {"telemetry": "ev-telemetry", "predictions": "ev-predictions"}
 _CONNECT_TIMEOUT_S = 5.0
@@ -53,6 +59,10 @@ _OURS = {
     "enable.auto.commit", "enable.auto.offset.store", "enable.partition.eof", "auto.offset.reset",
     "partition.assignment.strategy",
 }  # fmt: skip
+_REGISTRY = "schema.registry."
+_USER = "basic.auth."
+"""Of the registry: how Confluent's own files call what is `schema.registry.basic.auth.*` elsewhere."""
+
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
 
 # librdkafka logs every failed attempt to connect; we say once what we wait for.
@@ -110,11 +120,24 @@ class KafkaTarget:
                 raise ValueError(
                     f"expected properties of Kafka's clients in {target.config}: {_words(error)}"
                 ) from None
+            target.registry()
         return target
 
     def properties(self) -> dict[str, str]:
         """What every client of these servers is made with. ValueError where the file cannot be read as properties."""
         return {"bootstrap.servers": self.url} | (_properties(Path(self.config)) if self.config else {})
+
+    def registry(self) -> SchemaRegistry | None:
+        """The schema registry that the file of properties names. ValueError where it cannot be read."""
+        found = _registry_properties(Path(self.config)) if self.config else {}
+        if not found:
+            return None
+        from actors.delivery.sinks.schema_registry import SchemaRegistry  # its client takes a while to load
+
+        try:
+            return SchemaRegistry(found)
+        except ValueError as error:
+            raise ValueError(f"{self.config}: {error}") from None
 
     @property
     def url(self) -> str:
@@ -148,10 +171,31 @@ class KafkaTarget:
         finally:
             sink.close()
         there = ", ".join(sorted(topics & set(map(self.topic, _TOPICS)))) or "created with the first record"
-        return f"{self.where}: {brokers} broker(s), topics: {there}"
+        registry = self.registry() if self.payload == "avro" else None
+        schemas = f"; {registry.check()}" if registry is not None else ""
+        return f"{self.where}: {brokers} broker(s), topics: {there}{schemas}"
 
 
 def _properties(path: Path) -> dict[str, str]:
+    """Those of Kafka's clients."""
+    return {name: value for name, value in _lines(path).items() if not name.startswith((_REGISTRY, _USER))}
+
+
+def _registry_properties(path: Path) -> dict[str, str]:
+    """Those of the schema registry's clients, in their own names; none where no registry is named."""
+    lines = _lines(path)
+    found = {
+        name.removeprefix(_REGISTRY): value for name, value in lines.items() if name.startswith((_REGISTRY, _USER))
+    }
+    source = f"{_USER}credentials.source"
+    if found.pop(source, "USER_INFO") not in ("USER_INFO", "URL"):
+        raise ValueError(f"{path}: expected USER_INFO or URL in {source}")
+    if found and not found.get("url"):
+        raise ValueError(f"{path}: expected schema.registry.url beside {', '.join(sorted(found))}")
+    return found
+
+
+def _lines(path: Path) -> dict[str, str]:
     """`name=value` a line, as librdkafka's other clients read it; # begins a comment line."""
     try:
         lines = path.read_text().splitlines()
@@ -193,11 +237,13 @@ class KafkaSink:
     def __init__(self, target: KafkaTarget, log_id: str, stream: Stream) -> None:
         self._target = target
         self._stream = stream
+        self._schema = -1  # its number in the registry, where there is one and it was asked
         self._failed: list[tuple[bytes, KafkaError]] = []  # of one batch: value (the report lacks headers), why
         self._said: KafkaError | None = None  # the last error that is not about one message
         self._closing = threading.Event()
         try:
             properties = target.properties()
+            self._registry = target.registry() if target.payload == "avro" else None
         except ValueError as error:  # on this node
             raise SinkRefused(f"{target.where}: {error}") from None
         self._producer = Producer(
@@ -231,6 +277,8 @@ class KafkaSink:
     def open(self) -> None:
         _, topics = self.metadata()
         target, topic = self._target, self._target.topic(self._stream)
+        if self._registry is not None:
+            self._schema = self._registry.number(topic, self._stream)
         if topic in topics or target.partitions == target.replication == -1:
             return
         admin = AdminClient({**target.properties()}, logger=_client_log)
@@ -257,6 +305,8 @@ class KafkaSink:
 
     def deliver(self, shard: int, batch: pa.RecordBatch, position: int) -> Receipt:
         messages = encode(batch, self._stream, self._target.payload)
+        if self._registry is not None:
+            messages = registered(messages, self._schema)
         dead: list[DeadLetter] = []
         self._failed = []
         try:
