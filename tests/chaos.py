@@ -33,7 +33,9 @@ from tests.support import HANG_S, wait_until
 
 NODES = 3
 _WARM_UP_S = 20.0
-_BACKLOG = re.compile(r'^ev_sink_backlog_records\{[^}]*sink="(\w+)"[^}]*\} (\S+)$', re.MULTILINE)
+_BACKLOG = re.compile(r"^ev_sink_backlog_records\{[^}]*\} (\S+)$", re.MULTILINE)
+_SIMULATED = re.compile(r"^ev_simulated_seconds (\S+)$", re.MULTILINE)
+_LATE_S = 4.0  # two periods of telemetry
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,15 @@ class Stage:
             )
         stack.callback(self.driver.kill)
 
-    def backlog(self) -> float:
-        """The largest backlog of a sink; nan while the run does not say."""
+    def look(self) -> tuple[float, float]:
+        """The largest backlog of a sink, and what the last shard has simulated; nan while the run does not say."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=5) as answer:
-                found = _BACKLOG.findall(answer.read().decode())
+                said = answer.read().decode()
         except OSError:
-            return float("nan")
-        return max((float(value) for _, value in found), default=float("nan"))
+            said = ""
+        backlog = max(map(float, _BACKLOG.findall(said)), default=float("nan"))
+        return backlog, min(map(float, _SIMULATED.findall(said)), default=float("nan"))
 
     # Each begins when it is entered and is mended when it is left.
 
@@ -176,13 +179,17 @@ def schedule(seed: int, seconds: float) -> list[Fault]:
 
 
 def play(stage: Stage, faults: list[Fault], calm: float, say: Callable[[str], None]) -> list[tuple[str, float]]:
-    """All faults, one after the other. Seconds from the end of each until no sink had more than `calm` records left."""
-    seen: list[tuple[float, float]] = []
+    """All faults, one after the other. Seconds from the end of each until no sink had more than `calm` records left and
+    no shard was late."""
+    seen: list[tuple[float, float, float]] = []
     over = threading.Event()
+    _, simulated = stage.look()
+    start = time.monotonic() - simulated
 
     def watch() -> None:
         while not over.wait(0.5):
-            seen.append((time.monotonic(), stage.backlog()))
+            backlog, simulated = stage.look()
+            seen.append((time.monotonic(), backlog, time.monotonic() - start - simulated))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -194,7 +201,7 @@ def play(stage: Stage, faults: list[Fault], calm: float, say: Callable[[str], No
                 time.sleep(fault.lasts)
             now = time.monotonic()
             ended.append((f"{fault.kind} {fault.whom}, {now - began:.0f} s", now))
-            say(f"{ended[-1][0]}; backlog {stage.backlog():,.0f}")
+            say(f"{ended[-1][0]}; backlog {stage.look()[0]:,.0f}")
             time.sleep(fault.pause)
             if stage.driver.poll() is not None:
                 say(f"the run ended before its time, with {stage.driver.returncode}")
@@ -203,8 +210,9 @@ def play(stage: Stage, faults: list[Fault], calm: float, say: Callable[[str], No
     finally:
         over.set()
         watcher.join()
+    well = [at for at, left, late in seen if left <= calm and late <= _LATE_S]
     last = seen[-1][0] if seen else 0.0
-    return [(what, next((at for at, left in seen if at > end and left <= calm), last) - end) for what, end in ended]
+    return [(what, next((at for at in well if at > end), last) - end) for what, end in ended]
 
 
 def main() -> int:
@@ -218,7 +226,7 @@ def main() -> int:
     print(f"seed {given.seed}: {what}", flush=True)
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, ExitStack() as stack:
         stage = Stage(stack, Path(folder), given.seed, given.vehicles, given.minutes)
-        wait_until(lambda: stage.backlog() >= 0 or stage.driver.poll() is not None, stage.log.read_text)
+        wait_until(lambda: stage.look()[0] >= 0 or stage.driver.poll() is not None, stage.log.read_text)
         time.sleep(_WARM_UP_S)
         # Two periods of telemetry and what is predicted meanwhile are always on their way.
         recoveries = play(stage, faults, 3.0 * given.vehicles, lambda line: print(line, flush=True))

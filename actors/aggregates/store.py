@@ -54,10 +54,9 @@ class WindowStore:
         try:
             if self._connection is None:
                 self._connection = self._target.connect()
-                with self._connection, self._connection.cursor() as cursor:
-                    # UTC: in a zone west of it the first minutes of year 1 would come back as years BC.
-                    cursor.execute(f"SET statement_timeout = {_STATEMENT_TIMEOUT_MS}; SET timezone = 'UTC'")
             with self._connection, self._connection.cursor() as cursor:
+                # UTC: in a zone west of it the first minutes of year 1 would come back as years BC.
+                cursor.execute(f"SET LOCAL statement_timeout = {_STATEMENT_TIMEOUT_MS}; SET LOCAL timezone = 'UTC'")
                 return work(cursor)
         except psycopg2.Error as error:
             self.close()

@@ -80,6 +80,16 @@ class Nodes:
             start_new_session=True,
         )
 
+    @property
+    def head(self) -> int:
+        """The head's process; all others of the head are below it."""
+        return self._head.pid
+
+    @property
+    def workers(self) -> list[int]:
+        """Of each worker node the process that all its others are below."""
+        return [worker.pid for worker in self._workers]
+
     @contextlib.contextmanager
     def _watched(self) -> Iterator[Callable[[], int]]:
         """How many nodes are alive, by a process that looks all the time: it has to bear the cluster's token."""

@@ -85,11 +85,12 @@ def install(_: Desk, __: Sequence[str]) -> int:
     # They need more than the standard library, which is all that the other commands want.
     from tests.services.hosts import Hosts
     from tests.services.kubernetes import Manifests
+    from tests.services.pgbouncer import PgBouncer
     from tests.services.replicated import Etcd, Patroni
     from tests.services.schema_registry import SchemaRegistry
 
     kinds: tuple[Kind, ...] = (
-        *ALL, Alertmanager, Chromium, GrafanaSchema, Docker, Etcd, Patroni, SchemaRegistry, Hosts, Manifests,
+        *ALL, Alertmanager, Chromium, GrafanaSchema, Docker, Etcd, Patroni, PgBouncer, SchemaRegistry, Hosts, Manifests,
     )  # fmt: skip
     return _for_each(kinds, lambda kind: kind.install() or "installed")
 

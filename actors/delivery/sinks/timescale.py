@@ -51,6 +51,7 @@ _ROW_ERRORS = (psycopg2.DataError, psycopg2.IntegrityError, psycopg2.errors.Prog
 _warned: set[str] = set()
 _SURELY_THE_TABLE = 20  # this many rows refused and none taken: the table is wrong, not the records
 # Any number will do, but all processes that migrate one database must use the same.
+_POOLER = "unsupported startup parameter"
 _MIGRATION_LOCK = 0x45567477
 
 
@@ -120,11 +121,22 @@ class TimescaleTarget:
 
     def connect(self) -> Connection:
         """A new connection. A failure raises a one-line SinkUnavailable or SinkRefused."""
-        limit = f"-c statement_timeout={round(self.patience_s * 1000)}"
+        limit = f"-c statement_timeout={self.limit_ms}"
         try:
-            return psycopg2.connect(self.url, application_name="ev-twin", options=limit)
+            try:
+                return psycopg2.connect(self.url, application_name="ev-twin", options=limit)
+            except psycopg2.OperationalError as error:
+                if _POOLER not in str(error):
+                    raise
+            # The pooler ends a statement whose client has gone.
+            return psycopg2.connect(self.url, application_name="ev-twin")
         except psycopg2.Error as error:
             raise _translate(error, self) from error
+
+    @property
+    def limit_ms(self) -> int:
+        """Of a statement, in milliseconds."""
+        return round(self.patience_s * 1000)
 
     def for_nodes(self, nodes: int) -> TimescaleTarget:
         if nodes > self.connections:
@@ -214,17 +226,21 @@ def migrate(target: TimescaleTarget) -> bool:
             cursor.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'")
             timescale = cursor.fetchone() != (0,)
             missing = _missing(cursor, timescale, target)
+            cursor.execute("SELECT setting::bigint FROM pg_settings WHERE name = 'statement_timeout'")
+            pooled = cursor.fetchone() != (target.limit_ms,)
     except psycopg2.Error as error:
         raise _translate(error, target) from error
     if missing:
-        _apply(target, timescale)
+        _apply(target, timescale, pooled)
     if not timescale and target.where not in _warned:
         _warned.add(target.where)
         _log.warning("%s has no TimescaleDB extension: plain tables, no compression, no retention", target.where)
     return timescale
 
 
-def _apply(target: TimescaleTarget, timescale: bool) -> None:
+def _apply(target: TimescaleTarget, timescale: bool, pooled: bool) -> None:
+    """`pooled`: what a session is told does not last, since a pooler (PgBouncer) gives each transaction any of its
+    connections."""
     try:
         backend = get_backend(target.url)
     except psycopg2.Error as error:
@@ -232,14 +248,24 @@ def _apply(target: TimescaleTarget, timescale: bool) -> None:
     try:
         # yoyo opens a second connection for each migration. Ours is in autocommit, so one can serve for all.
         backend.copy = lambda: nullcontext(backend)
-        # yoyo's own lock is a row, which a killed process leaves behind forever. This lock ends with the connection.
-        backend.execute("SELECT pg_advisory_lock(:key)", {"key": _MIGRATION_LOCK})
-        backend.break_lock()
-        backend.apply_migrations(backend.to_apply(_migrations(timescale)))
+        with _alone(target) if pooled else nullcontext():
+            # yoyo's own lock is a row, which a killed process leaves behind forever. This one ends with the connection.
+            if not pooled:
+                backend.execute("SELECT pg_advisory_lock(:key)", {"key": _MIGRATION_LOCK})
+            backend.break_lock()
+            backend.apply_migrations(backend.to_apply(_migrations(timescale)))
     except psycopg2.Error as error:
         raise _translate(error, target) from error
     finally:
         backend.connection.close()
+
+
+@contextmanager
+def _alone(target: TimescaleTarget) -> Iterator[None]:
+    """The lock of migrations, held by a transaction of its own."""
+    with closing(target.connect()) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+        yield
 
 
 class _Line:
@@ -306,7 +332,7 @@ class TimescaleSink:
     def _insert(self, cursor: Cursor, batch: pa.RecordBatch) -> Receipt:
         """Insert all rows that the table accepts and does not have yet; halve the batch where a row is refused."""
         stream, names = self._stream, _names(self._stream)
-        cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS staging_{stream} (LIKE {stream}) ON COMMIT DELETE ROWS")
+        cursor.execute(f"CREATE TEMPORARY TABLE staging_{stream} (LIKE {stream}) ON COMMIT DROP")
         accepted, seen = 0, 0
         sums: list[list[Row]] = []
         dead: list[DeadLetter] = []
