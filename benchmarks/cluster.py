@@ -109,7 +109,8 @@ def main() -> None:
     options.add_argument("--vehicles", type=int, default=1250, help="a node [default: 1250]")
     options.add_argument("--seconds", type=float, default=60.0, help="measured, of each [default: 60]")
     arguments = options.parse_args()
-    sizes, vehicles, seconds = (1, 2, 4), arguments.vehicles, arguments.seconds
+    sizes: tuple[int, ...] = (1, 2, 4)
+    vehicles, seconds = arguments.vehicles, arguments.seconds
     if arguments.quick:
         sizes, vehicles, seconds = (1,), 20, 4.0
     rows: list[dict[str, Any]] = []
