@@ -80,6 +80,9 @@ class Host:
         for place in places:
             place.mkdir(parents=True, exist_ok=True)
         binds = "\n".join(shlex.join(["mount", "--bind", str(path), str(place)]) for place, path in places.items())
+        # What is installed here is of an older lock file where a machine's set-up wants to change it.
+        kept = shlex.quote(str(self.home / "ev-twin" / ".venv"))
+        binds += f"\nmount -o remount,bind,ro {kept}"
         script = _INIT.format(home=shlex.quote(str(_HOME)), binds=binds)
         first = ["bash", "-c", script, "init", str(self.folder), self.name, runs]
         with open(self.folder / "log", "ab") as log:
