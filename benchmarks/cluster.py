@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg2
 
 from benchmarks import parser, results_of
 from tests.command import environment
 from tests.faults.nodes import Nodes
 from tests.services import Kafka, Mosquitto, Postgres
 from tests.services.base import free_ports
-from tests.support import wait_until
+from tests.support import records_in, wait_until
 
 _PERIOD_S = 2.0
 _WARM_UP_RECORDS = 10
@@ -44,17 +43,6 @@ def _work_s(pids: list[int]) -> float:
                 continue
             found += times.user + times.system
     return found
-
-
-def _delivered(url: str) -> int:
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass('telemetry') IS NOT NULL")
-        [(there,)] = cursor.fetchall()
-        if not there:
-            return 0
-        cursor.execute("SELECT count(*) FROM telemetry")
-        [(records,)] = cursor.fetchall()
-        return int(records)
 
 
 def live(nodes: int, a_node: int, seconds: float) -> dict[str, Any]:
@@ -82,16 +70,16 @@ def live(nodes: int, a_node: int, seconds: float) -> dict[str, Any]:
             )  # fmt: skip
         stack.callback(driver.kill)
         wait_until(
-            lambda: _delivered(postgres.url()) > _WARM_UP_RECORDS * vehicles or driver.poll() is not None,
+            lambda: records_in(postgres.url()) > _WARM_UP_RECORDS * vehicles or driver.poll() is not None,
             log.read_text,
             look_s=0.5,
         )
         if driver.poll() is not None:
             raise SystemExit(log.read_text())
-        began, records = time.monotonic(), _delivered(postgres.url())
+        began, records = time.monotonic(), records_in(postgres.url())
         workers, rest = _work_s(cluster.workers), _work_s([cluster.head, driver.pid])
         time.sleep(seconds)
-        took, records = time.monotonic() - began, _delivered(postgres.url()) - records
+        took, records = time.monotonic() - began, records_in(postgres.url()) - records
         workers, rest = _work_s(cluster.workers) - workers, _work_s([cluster.head, driver.pid]) - rest
     return {
         "nodes": nodes,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import psycopg2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -130,3 +131,15 @@ def family(parents: dict[int, int], root: int) -> set[int]:
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
     return found
+
+
+def records_in(database: str) -> int:
+    """How much telemetry is stored there by now."""
+    with contextlib.closing(psycopg2.connect(database)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('telemetry') IS NOT NULL")
+        [(there,)] = cursor.fetchall()
+        if not there:
+            return 0
+        cursor.execute("SELECT count(*) FROM telemetry")
+        [(records,)] = cursor.fetchall()
+        return int(records)

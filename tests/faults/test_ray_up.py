@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg2
 import pytest
 import yaml
 
@@ -18,7 +17,7 @@ from tests.faults.scene import Scene
 from tests.services import Kafka, Mosquitto, Postgres
 from tests.services.fixtures import needed
 from tests.services.hosts import Host, Hosts
-from tests.support import HANG_S, wait_until
+from tests.support import HANG_S, records_in, wait_until
 from twin.folders import ROOT
 
 pytestmark = [pytest.mark.services, pytest.mark.cluster, pytest.mark.timeout(1200)]
@@ -87,20 +86,11 @@ class Cluster:
         return int(self.run(ask).strip() or 0)
 
 
-def _records(database: str) -> int:
-    with psycopg2.connect(database) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass('telemetry') IS NOT NULL")
-        if not cursor.fetchone()[0]:  # type: ignore[index]
-            return 0
-        cursor.execute("SELECT count(*) FROM telemetry")
-        return int(cursor.fetchone()[0])  # type: ignore[index]
-
-
 def _arrived(scene: Scene, records: int, cluster: Cluster, job: subprocess.Popen[bytes]) -> tuple[int, float]:
     """How many there are, and when, as soon as there are more than `records`."""
-    wait_until(lambda: _records(scene.database) > records or job.poll() is not None, cluster.log, look_s=0.5)
+    wait_until(lambda: records_in(scene.database) > records or job.poll() is not None, cluster.log, look_s=0.5)
     assert job.poll() is None, cluster.log()
-    return _records(scene.database), time.monotonic()
+    return records_in(scene.database), time.monotonic()
 
 
 def _proxies(scene: Scene, hosts: Hosts) -> None:

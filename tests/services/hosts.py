@@ -59,6 +59,7 @@ class Host:
         self.name, self.address, self.folder, self.network = name, address, folder, network
         self._servers = [Proxy(port, network.listener("127.0.0.1", port)) for port in servers]
         self._process: subprocess.Popen[bytes] | None = None
+        self._runs = ""
         for part in ("tmp", "home/.cache", "home/.ssh"):
             (folder / part).mkdir(parents=True, exist_ok=True)
 
@@ -67,10 +68,11 @@ class Host:
         """Its home as it is seen from outside."""
         return self.folder / "home"
 
-    def start(self, runs: str) -> None:
-        """Switch it on; `runs` is its first process and ends with it."""
+    def start(self, runs: str = "") -> None:
+        """Switch it on; `runs` is its first process and ends with it, "" for the same as before."""
         from physics.compiled import cache_folder
 
+        self._runs = runs or self._runs
         places = {self.home / "ev-twin" / ".venv": Path(sys.prefix)}
         places[self.home / ".cache" / "ev-battery-twin"] = cache_folder().parent
         for path in {_ROOT, Path(sys.prefix), Path(sys.base_prefix)}:  # where its own folders would hide them
@@ -84,7 +86,7 @@ class Host:
         kept = shlex.quote(str(self.home / "ev-twin" / ".venv"))
         binds += f"\nmount -o remount,bind,ro {kept}"
         script = _INIT.format(home=shlex.quote(str(_HOME)), binds=binds)
-        first = ["bash", "-c", script, "init", str(self.folder), self.name, runs]
+        first = ["bash", "-c", script, "init", str(self.folder), self.name, self._runs]
         with open(self.folder / "log", "ab") as log:
             self._process = tied([*self.network.entered, *ALONE, "--uts", *first], log)
 
@@ -108,9 +110,9 @@ class Host:
 
     def processes(self) -> list[str]:
         """The command lines of what runs on it, but for its first and our own."""
-        listed = subprocess.run(self.command("ps", "-eo", "pid=,args="), capture_output=True, text=True, check=True)
+        listed = subprocess.run(self.command("ps", "-wweo", "pid=,args="), capture_output=True, text=True, check=True)
         lines = [line.strip().split(None, 1) for line in listed.stdout.splitlines()]
-        return [line for pid, line in lines if pid != "1" and not line.startswith("ps -eo")]
+        return [line for pid, line in lines if pid != "1" and not line.startswith("ps -ww")]
 
     def kill(self) -> None:
         """Power off: all its processes at once."""
