@@ -255,6 +255,7 @@ class Fleet:
             port=pool.rest_port,
             token=Secret(pool.api_token, "TWIN_API_TOKEN") if pool.api_token else None,
             tls=self._tls,
+            rate=pool.rest_rate,
             shared=bool(self.settings.processes.address) or ray.is_initialized(),
         )
 

@@ -33,6 +33,7 @@ def application(arguments: dict[str, str]) -> serve.Application:
             model=model.plan,
             replicas=(pool.min_replicas, pool.replicas),
             queue=pool.rest_queue,
+            rate=pool.rest_rate,
             token=Secret(pool.api_token, "TWIN_API_TOKEN"),
         )
     )

@@ -539,6 +539,12 @@ class Pool(Group):
     rest_queue: int = _setting(
         128, "most requests that wait for a replica; one more is answered with 503 and Retry-After", ge=1, le=100_000
     )
+    rest_rate: Annotated[int | None, Off(None)] = _setting(
+        None,
+        "most requests a second that a replica takes from one address; one more is answered with 429 and Retry-After",
+        default_text="off",
+        ge=1,
+    )
     rest_host: Annotated[str, Form("ADDRESS")] = _setting("127.0.0.1", "address of the REST interface")
     rest_port: Port = _setting(8000, "port of the REST interface")
     api_token: Token = _setting(

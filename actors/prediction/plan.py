@@ -34,8 +34,8 @@ class PoolPlan:
     """`name`: with Serve, of this run only. `bundle`: the model's folder, where `model` does not say that it is in a
     registry. `replicas`: (least, most), between which Serve scales. `queue`: most requests that wait for a replica;
     REST callers beyond them are told to come again. `token`: the bearer token of REST callers, if any. `tls`: the
-    files of REST's certificate and its key, on every node. `shared`: the cluster outlives the run, and others may have
-    pools on it."""
+    files of REST's certificate and its key, on every node. `rate`: most requests a second that a replica takes
+    of one address. `shared`: the cluster outlives the run, and others may have pools on it."""
 
     name: str
     bundle: Path
@@ -46,6 +46,7 @@ class PoolPlan:
     port: int = 8000
     token: str | None = field(default=None, repr=False)
     tls: tuple[str, str] | None = None
+    rate: int | None = None
     shared: bool = False
 
     @property

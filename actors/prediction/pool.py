@@ -225,7 +225,7 @@ def application(plan: PoolPlan) -> serve.Application:
         health_check_period_s=5,
     )
     follow_s = min(_FOLLOW_S, plan.model.poll_s) if plan.model else 0.0
-    routed = serve.ingress(rest_api(plan.token, this_replica))(Replica)
+    routed = serve.ingress(rest_api(plan.token, this_replica, plan.rate))(Replica)
     bound: serve.Application = deployment(routed).bind(plan.name, plan.bundle, watcher, follow_s)
     return bound
 

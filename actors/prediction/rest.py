@@ -18,6 +18,9 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from limits import RateLimitItemPerSecond
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from actors.prediction.plan import Known
@@ -112,11 +115,33 @@ class Predictor(Protocol):
         """The manifest, and where the model is from."""
 
 
-def rest_api(token: str | None, pool: Callable[[], Predictor]) -> FastAPI:
-    """The routes. `pool` gives the replica that answers. It is called per request, as Serve makes it after the app."""
-    app = FastAPI(title="EV battery predictor pool", version="1")
+class _Rate:
+    """Lets each address ask so often a second of this process; counts from its first request, as the app is pickled."""
 
-    def authorised(authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = RateLimitItemPerSecond(most)
+        self._limiter: MovingWindowRateLimiter | None = None
+
+    def admits(self, address: str) -> bool:
+        """Whether it may ask now."""
+        if self._limiter is None:
+            self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        return self._limiter.hit(self._most, address)
+
+
+def rest_api(token: str | None, pool: Callable[[], Predictor], rate: int | None = None) -> FastAPI:
+    """The routes. `pool` gives the replica that answers. It is called per request, as Serve makes it after the app.
+    `rate`: most requests a second of one address."""
+    app = FastAPI(title="EV battery predictor pool", version="1")
+    limit = _Rate(rate) if rate is not None else None
+
+    async def in_time(request: Request) -> None:
+        if limit is not None and not limit.admits(request.client.host if request.client else ""):
+            raise HTTPException(
+                429, f"expected at most {rate} requests a second from one address", headers={"Retry-After": "1"}
+            )
+
+    async def authorised(authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> None:
         if token is None:
             return
         # An empty one is a token that this node does not have (`actors/secret.py`).
@@ -125,19 +150,21 @@ def rest_api(token: str | None, pool: Callable[[], Predictor]) -> FastAPI:
                 401, "expected the header 'Authorization: Bearer <token>'", headers={"WWW-Authenticate": "Bearer"}
             )
 
-    refused: dict[int | str, dict[str, Any]] = {401: {"model": Failure, "description": "The token is missing or wrong"}}
-    busy = {
-        "model": Failure,
-        "description": "All replicas are busy and the queue is full",
-        "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}},
-    }
+    later = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
+    busy = {"model": Failure, "description": "All replicas are busy and the queue is full", "headers": later}
+    refused: dict[int | str, dict[str, Any]] = {}
+    if token is not None:
+        refused[401] = {"model": Failure, "description": "The token is missing or wrong"}
+    if limit is not None:
+        refused[429] = {"model": Failure, "description": "This address asks too often", "headers": later}
+    guards = [Depends(in_time), Depends(authorised)]
 
     @app.post(
         "/predict",
-        dependencies=[Depends(authorised)],
+        dependencies=guards,
         response_model=_ONE_OR_MANY,
         responses={
-            **(refused if token is not None else {}),
+            **refused,
             413: {"model": Failure, "description": f"The body is larger than {MAX_REST_BYTES:,} bytes"},
             422: {
                 "description": "The body is not what was expected; `loc` says where",
@@ -176,10 +203,10 @@ def rest_api(token: str | None, pool: Callable[[], Predictor]) -> FastAPI:
 
     @app.get(
         "/vehicles/{vehicle_id}",
-        dependencies=[Depends(authorised)],
+        dependencies=guards,
         response_model=VehicleResponse,
         responses={
-            **(refused if token is not None else {}),
+            **refused,
             404: {"model": Failure, "description": "The run has no such vehicle, or it has not reported yet"},
             503: busy,
         },
@@ -206,7 +233,7 @@ def rest_api(token: str | None, pool: Callable[[], Predictor]) -> FastAPI:
         pool()
         return {"ready": True}
 
-    @app.get("/model", dependencies=[Depends(authorised)], responses=refused if token is not None else {})
+    @app.get("/model", dependencies=guards, responses=refused)
     async def model() -> dict[str, Any]:
         """The model's manifest; with a registry, the version there, its run, its data and vehicles."""
         return pool().model()

@@ -42,4 +42,10 @@ def test_what_is_described() -> None:
     paths = guarded.raw_schema["paths"]
     assert set(paths) == {"/predict", "/vehicles/{vehicle_id}", "/health", "/ready", "/model"}
     assert {"200", "401", "413", "422", "503"} <= set(paths["/predict"]["post"]["responses"])
+    limited = rest_api("secret", lambda: open_pool, 1).openapi()["paths"]
+    assert all(
+        "429" in limited[path][method]["responses"]
+        for path in set(paths) - {"/health", "/ready"}
+        for method in limited[path]
+    )
     assert paths["/predict"]["post"]["security"]

@@ -65,6 +65,23 @@ def test_a_vehicle_of_the_run_is_predicted_from_what_is_known_of_it(monkeypatch:
         assert client.get("/vehicles/EV-000042").status_code == 401
 
 
+def test_an_address_that_asks_too_often_is_told_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are not, and whoever guesses tokens is slowed down, too."""
+    now = [1_800_000_000.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    app = rest_api("secret", lambda: pool, 3)
+    with TestClient(app, client=("192.0.2.1", 1)) as one, TestClient(app, client=("192.0.2.2", 1)) as other:
+        right, wrong = ({"Authorization": f"Bearer {token}"} for token in ("secret", "guess"))
+        assert [one.get("/model", headers=wrong).status_code for _ in range(4)] == [401, 401, 401, 429]
+        late = one.post("/predict", json=ROW, headers=right)
+        assert (late.status_code, late.headers["Retry-After"]) == (429, "1")
+        assert late.json()["detail"] == "expected at most 3 requests a second from one address"
+        assert other.post("/predict", json=ROW, headers=right).status_code == 200
+        assert one.get("/health").status_code == 200
+        now[0] += 1.01
+        assert one.post("/predict", json=ROW, headers=right).status_code == 200
+
+
 @pytest.mark.parametrize("name", list(ROW))
 @pytest.mark.parametrize("value", [None, "x", 1e9, -1e9])
 def test_a_wrong_field_is_named(client: TestClient, name: str, value: object) -> None:

@@ -65,7 +65,8 @@ def test_all_that_a_run_serves(ours: Authority, mosquitto: Mosquitto, tmp_path: 
     command = [
         *(sys.executable, "-m", "twin", "run", "--vehicles", "4", "--shards", "1", "--pace", "1", "--no-report"),
         *("--duration", "1h", "--out", f"{run}", "--mqtt", f"mqtt://127.0.0.1:{mosquitto.port}", "--quiet"),
-        *("--rest-port", f"{rest}", "--metrics-port", f"{metrics}", "--page-port", f"{page}", *_files(ours)),
+        *("--rest-port", f"{rest}", "--rest-rate", "1", "--metrics-port", f"{metrics}", "--page-port", f"{page}"),
+        *_files(ours),
     ]  # fmt: skip
     asked = {
         f"127.0.0.1:{rest}/health": _TOKENS["TWIN_API_TOKEN"],
@@ -88,6 +89,8 @@ def test_all_that_a_run_serves(ours: Authority, mosquitto: Mosquitto, tmp_path: 
                 _status(f"https://{place}", _trust(others), token)
             with contextlib.suppress(OSError):  # it hangs up
                 assert _status(f"http://{place}", None, token) != 200
+        model = f"https://127.0.0.1:{rest}/model"
+        wait_until(lambda: _status(model, _trust(ours), _TOKENS["TWIN_API_TOKEN"]) == 429)  # two in one second
         headers = {"Authorization": f"Bearer {_TOKENS['TWIN_PAGE_TOKEN']}"}
         with connect(f"wss://127.0.0.1:{page}/live", additional_headers=headers, ssl=_trust(ours)) as live:
             assert "hello" in json.loads(live.recv())
