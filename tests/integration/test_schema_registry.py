@@ -162,7 +162,10 @@ def test_a_schema_that_does_not_fit_is_refused_and_written_nowhere(
         sink.close()
 
 
-def test_doctor_and_who_is_not_trusted(kafka: Kafka, file: Path, registry: SchemaRegistry, tmp_path: Path) -> None:
+def test_doctor_and_who_is_not_trusted(
+    kafka: Kafka, file: Path, registry: SchemaRegistry, ours: Authority, tmp_path: Path
+) -> None:
+    assert target_of(kafka.bootstrap_servers, file).certificates() == [str(ours.ca)]
     said = target_of(kafka.bootstrap_servers, file).check()
     assert f"; the schema registry at {registry.url}: " in said
     assert "registry" not in target_of(kafka.bootstrap_servers, file, "json").check()

@@ -174,15 +174,14 @@ def _certificates_of(target: Target) -> list[Path]:
     from actors.delivery.sinks.mqtt import MqttTarget
     from actors.delivery.sinks.timescale import TimescaleTarget
 
+    found: list[str | None] = []
     if isinstance(target, KafkaTarget):
-        found = [target.properties().get(f"ssl.{name}.location") for name in ("ca", "certificate")]
+        found = [*target.certificates()]
     elif isinstance(target, MqttTarget):
         found = [target.cafile, target.certfile]
     elif isinstance(target, TimescaleTarget):
         options = dict(parse_qsl(target.options))
         found = [options.get(name, os.environ.get(f"PG{name.upper()}")) for name in ("sslrootcert", "sslcert")]
-    else:
-        found = []
     return [Path(name) for name in found if name and name != "system"]
 
 

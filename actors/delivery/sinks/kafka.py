@@ -139,6 +139,11 @@ class KafkaTarget:
         except ValueError as error:
             raise ValueError(f"{self.config}: {error}") from None
 
+    def certificates(self) -> list[str]:
+        """The files of certificates that its file names: of ours and of authorities, the schema registry's too."""
+        lines = _lines(Path(self.config)) if self.config else {}
+        return [file for name, file in lines.items() if name.endswith(("ssl.ca.location", "ssl.certificate.location"))]
+
     @property
     def url(self) -> str:
         """host:port[,host:port], as clients want it."""
