@@ -17,6 +17,7 @@ FILES = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.stem 
 SERVERS, RAY = pytest.mark.services, pytest.mark.cluster
 # By file: what it starts. They start their servers and Ray themselves, as they do when a person calls them.
 NEEDS: dict[str, tuple[pytest.MarkDecorator, ...]] = {
+    "cluster": (SERVERS, RAY),
     "consume": (SERVERS,),
     "dashboards": (SERVERS,),
     "days": (),
