@@ -138,12 +138,12 @@ def test_a_fleet_on_machines_reached_by_ssh(scene: Scene, hosts: Hosts, postgres
         sinks = " ".join(scene.sinks).replace(f":{postgres.password}@", "@")
         job = cluster.start(
             "env RAY_API_SERVER_ADDRESS=http://127.0.0.1:8265 ray job submit --working-dir . -- python -m twin run"
-            f" --vehicles {_VEHICLES} --shards 3 --pace 1 --duration 1min --checkpoint-every 10s"
+            f" --vehicles {_VEHICLES} --shards 3 --pace 1 --duration 150s --checkpoint-every 10s"
             f" --run-id {scene.run_id} --payload {scene.payload} --kafka-partitions 6 --metrics-port 0 --quiet"
             f" --out ~/run --rest-host 0.0.0.0 --min-replicas 2 --config ~/twin.yaml {sinks}"
         )
         # All of it is delivered in step with real time: so many records of each vehicle, one every two seconds.
-        first, last = (_arrived(scene, records * _VEHICLES, cluster, job) for records in (14, 22))
+        first, last = (_arrived(scene, records * _VEHICLES, cluster, job) for records in (10, 18))
         _proxies(scene, hosts)
         took_s = last[1] - first[1]
         factor = 2.0 * (last[0] - first[0]) / _VEHICLES / took_s
