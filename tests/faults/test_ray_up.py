@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg2
 import pytest
 import yaml
 
@@ -16,8 +17,8 @@ from tests.command import environment
 from tests.faults.scene import Scene
 from tests.services import Kafka, Mosquitto, Postgres
 from tests.services.fixtures import needed
-from tests.services.hosts import Host, Hosts
-from tests.support import HANG_S, records_in, wait_until
+from tests.services.hosts import Hosts
+from tests.support import HANG_S, wait_until
 from twin.folders import ROOT
 
 pytestmark = [pytest.mark.services, pytest.mark.cluster, pytest.mark.timeout(1200)]
@@ -25,7 +26,6 @@ pytestmark = [pytest.mark.services, pytest.mark.cluster, pytest.mark.timeout(120
 # Three machines share the cores of one.
 _CPUS = 6
 _VEHICLES = 5000
-_TOKEN = "canary-5b1e"
 
 
 @pytest.fixture
@@ -86,32 +86,13 @@ class Cluster:
         return int(self.run(ask).strip() or 0)
 
 
-def _arrived(scene: Scene, records: int, cluster: Cluster, job: subprocess.Popen[bytes]) -> tuple[int, float]:
-    """How many there are, and when, as soon as there are more than `records`."""
-    wait_until(lambda: records_in(scene.database) > records or job.poll() is not None, cluster.log, look_s=0.5)
-    assert job.poll() is None, cluster.log()
-    return records_in(scene.database), time.monotonic()
-
-
-def _proxies(scene: Scene, hosts: Hosts) -> None:
-    """Each node with a replica answers; one proxy is killed, and the others go on meanwhile."""
-    log_id = json.loads((scene.run / "run.json").read_text())["log_id"]
-
-    def asked(host: Host, times: int = 1) -> list[str]:
-        url = f"http://{host.address}:8000/predictor-{log_id}/health"
-        ask = f"curl -s -m 10 -o /dev/null -w '%{{http_code}}\\n' -H 'Authorization: Bearer {_TOKEN}' {url}"
-        loop = hosts.desk.command("bash", "-c", f"for i in $(seq {times}); do {ask}; done")
-        return subprocess.run(loop, capture_output=True, text=True).stdout.split()
-
-    def answering() -> list[Host]:
-        return [host for host in hosts.hosts if asked(host) == ["200"]]
-
-    wait_until(lambda: len(answering()) >= 2, lambda: f"{[asked(host) for host in hosts.hosts]}", look_s=0.5)
-    lost, other, *_ = answering()
-    subprocess.run(lost.command("pkill", "-9", "-f", "ray::ProxyActor"), check=True)
-    with scene.recovery("Serve's proxy of one node killed (until it answers again; the others' did meanwhile)"):
-        assert asked(other, 50) == ["200"] * 50
-        wait_until(lambda: asked(lost) == ["200"], lambda: f"{asked(lost)}", look_s=0.2)
+def _records(database: str) -> int:
+    with psycopg2.connect(database) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('telemetry') IS NOT NULL")
+        if not cursor.fetchone()[0]:  # type: ignore[index]
+            return 0
+        cursor.execute("SELECT count(*) FROM telemetry")
+        return int(cursor.fetchone()[0])  # type: ignore[index]
 
 
 def test_a_fleet_on_machines_reached_by_ssh(scene: Scene, hosts: Hosts, postgres: Postgres, tmp_path: Path) -> None:
@@ -119,7 +100,6 @@ def test_a_fleet_on_machines_reached_by_ssh(scene: Scene, hosts: Hosts, postgres
     pgpass = hosts.desk.home / ".pgpass"
     pgpass.write_text(f"127.0.0.1:{postgres.port}:*:{postgres.user}:{postgres.password}\n")
     pgpass.chmod(0o600)
-    (hosts.hosts[0].home / "twin.yaml").write_text(f"api_token: {_TOKEN}\n")
     scene.urls["kafka"] += f"/{scene.run_id}."
     scene.run = hosts.hosts[0].home / "run"
     began = time.monotonic()
@@ -138,16 +118,12 @@ def test_a_fleet_on_machines_reached_by_ssh(scene: Scene, hosts: Hosts, postgres
         sinks = " ".join(scene.sinks).replace(f":{postgres.password}@", "@")
         job = cluster.start(
             "env RAY_API_SERVER_ADDRESS=http://127.0.0.1:8265 ray job submit --working-dir . -- python -m twin run"
-            f" --vehicles {_VEHICLES} --shards 3 --pace 1 --duration 150s --checkpoint-every 10s"
+            f" --vehicles {_VEHICLES} --shards 3 --pace 1 --duration 1min --checkpoint-every 10s"
             f" --run-id {scene.run_id} --payload {scene.payload} --kafka-partitions 6 --metrics-port 0 --quiet"
-            f" --out ~/run --rest-host 0.0.0.0 --min-replicas 2 --config ~/twin.yaml {sinks}"
+            f" --out ~/run {sinks}"
         )
-        # All of it is delivered in step with real time: so many records of each vehicle, one every two seconds.
-        first, last = (_arrived(scene, records * _VEHICLES, cluster, job) for records in (10, 18))
-        _proxies(scene, hosts)
-        took_s = last[1] - first[1]
-        factor = 2.0 * (last[0] - first[0]) / _VEHICLES / took_s
-        scene.recoveries.append((f"{_VEHICLES:,} vehicles live on three nodes: {factor:.2f}x real time", took_s))
+        wait_until(lambda: _records(scene.database) > 5 * _VEHICLES or job.poll() is not None, cluster.log, look_s=0.5)
+        assert job.poll() is None, cluster.log()
         lost = next(host for host in hosts.hosts[1:] if any("ShardActor" in line for line in host.processes()))
         lost.kill()
         with scene.recovery("a machine of a Ray cluster switched off (until its shard is back)"):
@@ -157,9 +133,11 @@ def test_a_fleet_on_machines_reached_by_ssh(scene: Scene, hosts: Hosts, postgres
         dashboard.terminate()
         dashboard.wait()
     assert "goes on at step" in cluster.log()
+    [factor] = re.findall(r"([\d.]+)x real time", cluster.log())
+    what = f"a live run of {_VEHICLES:,} vehicles on three nodes, one lost: real-time factor"
+    scene.recoveries.append((what, float(factor)))
     scene.balance()
     assert postgres.password not in cluster.log()
-    assert _TOKEN not in cluster.log()
     began = time.monotonic()
     cluster.run("ray down -y ~/cluster.yaml")
     left = [host for host in hosts.hosts if host is not lost]

@@ -121,7 +121,7 @@ class TimescaleTarget:
 
     def connect(self) -> Connection:
         """A new connection. A failure raises a one-line SinkUnavailable or SinkRefused."""
-        limit = f"-c statement_timeout={self.limit_ms}"
+        limit = f"-c statement_timeout={round(self.patience_s * 1000)}"
         try:
             try:
                 return psycopg2.connect(self.url, application_name="ev-twin", options=limit)
@@ -132,11 +132,6 @@ class TimescaleTarget:
             return psycopg2.connect(self.url, application_name="ev-twin")
         except psycopg2.Error as error:
             raise _translate(error, self) from error
-
-    @property
-    def limit_ms(self) -> int:
-        """Of a statement, in milliseconds."""
-        return round(self.patience_s * 1000)
 
     def for_nodes(self, nodes: int) -> TimescaleTarget:
         if nodes > self.connections:
@@ -226,8 +221,8 @@ def migrate(target: TimescaleTarget) -> bool:
             cursor.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'")
             timescale = cursor.fetchone() != (0,)
             missing = _missing(cursor, timescale, target)
-            cursor.execute("SELECT setting::bigint FROM pg_settings WHERE name = 'statement_timeout'")
-            pooled = cursor.fetchone() != (target.limit_ms,)
+            cursor.execute("SELECT pg_backend_pid()")
+            pooled = cursor.fetchone() != (connection.info.backend_pid,)  # a pooler tells its clients another
     except psycopg2.Error as error:
         raise _translate(error, target) from error
     if missing:
