@@ -55,6 +55,7 @@ kube-test: setup-dev      ## Kubernetes on this machine, with real pods: needs r
 
 chaos: setup-dev ## faults at random in a live run on three nodes, half an hour: ARGS="--seed 7 --minutes 10"
 	@$(BIN)/python -m tests.services install
+	@$(BIN)/pytest tests/faults/the_head.py
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 services: setup-dev       ## start Kafka, Mosquitto, PostgreSQL on free loopback ports; then source .services/env
